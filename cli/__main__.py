@@ -1,0 +1,71 @@
+"""`collimator VERB …`: finds the verb's file, reads no other, and turns errors into exit statuses.
+
+0  done        1  the thing asked for failed, one clear line on stderr        2  wrong usage or configuration
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from cli import DEFAULT_CONFIG
+from domain.errors import CollimatorError, Misconfigured
+
+VERBS = {
+    "serve": "everything on one machine: receiver, worker and portal",
+    "receiver": "only the receiver",
+    "worker": "only a worker",
+    "portal": "only the portal",
+    "demo": "a node, a stand-in PACS and real studies, to see it work",
+    "doctor": "check the configuration and all that it points to",
+    "send": "send DICOM files to an AE",
+    "models": "list, pull, verify, add and evaluate model packages",
+    "rules": "explain why a file goes where it goes",
+    "studies": "list the studies",
+    "study": "one study's whole history",
+    "ledger": "what was charged",
+    "keys": "make and revoke the portal's API keys",
+    "migrate": "bring the database to this version",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    args = _parser(chosen).parse_args(arguments)
+    try:
+        return int(importlib.import_module(f"cli.{args.verb}").run(args))
+    except Misconfigured as error:
+        return _complain(error, 2)
+    except CollimatorError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """All verbs with their help, and the arguments of the chosen one."""
+    parser = argparse.ArgumentParser(prog="collimator", description=sys.modules["cli"].__doc__)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, help_text in VERBS.items():
+        verb_parser = verbs.add_parser(verb, help=help_text, description=help_text)
+        if verb == chosen:
+            importlib.import_module(f"cli.{verb}").add_arguments(verb_parser)
+        if verb != "demo":
+            verb_parser.add_argument(
+                "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s"
+            )
+    return parser
+
+
+def _complain(error: CollimatorError, status: int) -> int:
+    hint = f" ({error.hint})" if error.hint else ""
+    print(f"collimator: {error.message}{hint}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

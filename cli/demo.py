@@ -1,0 +1,444 @@
+"""`collimator demo`: a node, a stand-in PACS and real studies; what went in and what came out, in one folder.
+
+start the node (receiver, worker, portal) and a PACS
+send a chest  ->  results reach the PACS, one ledger row
+send a limb   ->  no model is configured: kept, explained in a note, free
+send the chest again, and let the PACS send its results back  ->  nothing happens
+"""
+
+import argparse
+import json
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from cli.parts import models_dir, stop_signal
+from cli.serve import Role, role_command
+from config.settings import Settings, load
+from domain.clinics import Caller, Clinic
+from domain.errors import CollimatorError, Retry
+from domain.plans import Tier, billing_period
+from domain.states import DeliveryState, StudyState
+from inference.registry import Registry
+from reports.html import overlay_as_png, sr_as_html
+from scp.callers import Callers
+from scp.server import Receiver
+from scp.store import StoreHandler
+from scu.echo import echo
+from scu.store import Address, Answer, describe, send_files
+from storage.api_keys import create_key
+from storage.counts import Count, Counts, read_counts
+from storage.database import Database, utc_now
+from storage.instances import Spool
+from storage.overview import FindingLine, StudyFilter, StudyHistory, read_history
+
+CLINIC = "demo-clinic"
+MODALITY = "MODALITY1"
+PACS = "DEMO_PACS"
+NODE = "COLLIMATOR"
+STARTS_WITHIN_S = 60.0
+FINISHES_WITHIN_S = 180.0
+POLL_S = 0.2
+LOOPBACK = "127.0.0.1"
+AT_REST = (StudyState.DONE, StudyState.HELD, StudyState.FAILED)
+
+CONFIGURATION = """\
+[node]
+ae_title = "{node}"
+data_dir = {data_dir}
+
+[receiver]
+port = {receiver_port}
+
+[portal]
+port = {portal_port}
+
+[completion]
+after_release_s = 1.0
+
+[logging]
+level = "warning"
+
+[[clinics]]
+name = "{clinic}"
+tier = "{tier}"
+
+[[clinics.callers]]
+ae_title = "{modality}"
+host = "127.0.0.1"
+
+[[clinics.callers]]
+ae_title = "{pacs}"
+host = "127.0.0.1"
+
+[[clinics.destinations]]
+name = "pacs"
+ae_title = "{pacs}"
+host = "127.0.0.1"
+port = {pacs_port}
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SummaryRow:
+    """One line of the table at the end."""
+
+    study: str
+    decision: str
+    findings: str
+    delivered: str
+    charged: str
+    seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--stay", action="store_true", help="leave the node and the portal running")
+
+
+def run(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    say(f"a node and a PACS start in {args.out}")
+    with demo_pacs(args.out / "pacs") as pacs, demo_node(args.out, pacs.port) as node:
+        rows = tell(node, pacs)
+        write_summary(args.out, rows)
+        print(table(rows))
+        say(f"done in {time.monotonic() - started:.0f} s; everything is in {args.out.absolute()}")
+        if args.stay:
+            stay(node)
+    return 0 if all_as_promised(rows) else 1
+
+
+def tell(node: "DemoNode", pacs: "DemoPacs") -> list[SummaryRow]:
+    """The demonstration itself: four things happen to the node, and each ends as a row."""
+    chest = Path(str(get_testdata_file("RG1_UNCR.dcm")))
+    limb = Path(str(get_testdata_file("RG3_UNCR.dcm")))
+    rows = []
+
+    say("a chest radiograph comes from the modality by C-STORE")
+    rows.append(node.send_study(chest, "chest (RG1)", pacs))
+    say("a radiograph of a limb comes from the modality")
+    rows.append(node.send_study(limb, "extremity (RG3)", pacs))
+
+    say("the modality sends the chest again")
+    rows.append(node.send_again(chest, "chest (RG1), sent again"))
+    say("the PACS sends the results back to the node")
+    rows.append(node.send_back(pacs))
+    return rows
+
+
+class DemoPacs:
+    """A PACS as small as can be: it stores what it gets, in files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder)
+        self.port = 0
+
+    def files(self) -> list[Path]:
+        return sorted(self.spool.path(key) for key in self.spool.stored_keys())
+
+    def file_of(self, sop_instance_uid: str) -> Path:
+        return next(path for path in self.files() if describe(path).sop_instance_uid == sop_instance_uid)
+
+
+@contextmanager
+def demo_pacs(folder: Path) -> Iterator[DemoPacs]:
+    shutil.rmtree(folder, ignore_errors=True)
+    pacs = DemoPacs(folder)
+    clinic = Clinic(
+        name="pacs",
+        tier=Tier.BASIC,
+        sends_notes=False,
+        callers=(Caller(ae_title=NODE, host=LOOPBACK),),
+        destinations=(),
+    )
+    receiver = Receiver(
+        ae_title=PACS,
+        host=LOOPBACK,
+        port=0,
+        callers=Callers([clinic]),
+        store=StoreHandler(pacs.spool, called_ae_title=PACS, on_stored=lambda key: None),
+        on_released=lambda association: None,
+    )
+    pacs.port = receiver.start()
+    try:
+        yield pacs
+    finally:
+        receiver.stop(grace_s=1.0)
+
+
+class DemoNode:
+    """The node under demonstration, and a window on its database."""
+
+    def __init__(self, settings: Settings, out: Path) -> None:
+        self.settings = settings
+        self.out = out
+        self.database = Database(settings.database_url)
+        self.address = Address(ae_title=NODE, host=LOOPBACK, port=settings.receiver.port)
+
+    def send_study(self, path: Path, title: str, pacs: DemoPacs) -> SummaryRow:
+        """Send one study and follow it until its results are in the PACS or it is explained."""
+        begun = time.monotonic()
+        self._send(path, MODALITY)
+        history = self._follow(path)
+        seconds = time.monotonic() - begun
+        self._export(title, history, pacs)
+        return SummaryRow(
+            study=title,
+            decision=_decision(history),
+            findings=_findings(history),
+            delivered=", ".join(kind for kind, _ in _delivered(history)) or "nothing",
+            charged="yes" if history.is_charged else "no",
+            seconds=round(seconds, 1),
+        )
+
+    def send_again(self, path: Path, title: str) -> SummaryRow:
+        begun, before = time.monotonic(), self._counts()
+        self._send(path, MODALITY)
+        self._wait(lambda: _sum(self._counts().sent_again) > _sum(before.sent_again), "the re-send is recognised")
+        return SummaryRow(
+            study=title,
+            decision="same instance, same content: acknowledged and dropped",
+            findings="no new analysis",
+            delivered="nothing new",
+            charged=_charged_since(before, self._counts()),
+            seconds=round(time.monotonic() - begun, 1),
+        )
+
+    def send_back(self, pacs: DemoPacs) -> SummaryRow:
+        begun, before, files = time.monotonic(), self._counts(), pacs.files()
+        for path in files:
+            self._send(path, PACS)
+        came_back = _sum(before.sent_back) + len(files)
+        self._wait(lambda: _sum(self._counts().sent_back) >= came_back, "the results are recognised")
+        return SummaryRow(
+            study=f"{len(files)} results, sent back by the PACS",
+            decision="the node's own results: acknowledged and dropped",
+            findings="no new analysis",
+            delivered="nothing new" if pacs.files() == files else "MORE RESULTS",
+            charged=_charged_since(before, self._counts()),
+            seconds=round(time.monotonic() - begun, 1),
+        )
+
+    def _send(self, path: Path, calling_ae_title: str) -> None:
+        outcome = send_files([describe(path)], self.address, calling_ae_title=calling_ae_title, timeout_s=30.0)[0]
+        if outcome.answer is not Answer.STORED:
+            raise Retry(f"the node did not take {path.name}: {outcome.detail}")
+        say(f"  sent {path.name}: the node answered 0x0000")
+
+    def _follow(self, path: Path) -> StudyHistory:
+        """Print the study's history as it grows, until it is at rest and nothing is on its way any more."""
+        uid, shown = str(dcmread(path, stop_before_pixels=True).StudyInstanceUID), 0
+        deadline = time.monotonic() + FINISHES_WITHIN_S
+        while time.monotonic() < deadline:
+            for history in read_history(self.database, StudyFilter(study_instance_uid=uid)):
+                for event in history.events[shown:]:
+                    say(f"  {event.event}: {event.detail}".removesuffix(": "))
+                shown = len(history.events)
+                if history.state in AT_REST and not _pending(history):
+                    return history
+            time.sleep(POLL_S)
+        raise Retry(f"{path.name} was not finished within {FINISHES_WITHIN_S:.0f} s", hint="see the node's log above")
+
+    def _counts(self) -> Counts:
+        return read_counts(self.database, period=billing_period(utc_now()), clinics=None)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while not condition():
+            if time.monotonic() > deadline:
+                raise Retry(f"waited {STARTS_WITHIN_S:.0f} s until {what}")
+            time.sleep(POLL_S)
+
+    def _export(self, title: str, history: StudyHistory, pacs: DemoPacs) -> None:
+        """Lay out, as files that a person can open, what the PACS got for one study."""
+        folder = self.out / title.partition(" ")[0]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for kind, sop_instance_uid in _delivered(history):
+            content = pacs.file_of(sop_instance_uid).read_bytes()
+            (folder / f"{kind}.dcm").write_bytes(content)
+            if kind == "overlay":
+                (folder / "overlay.png").write_bytes(overlay_as_png(content))
+            else:
+                (folder / f"{kind}.html").write_text(sr_as_html(content), encoding="utf-8")
+
+
+@contextmanager
+def demo_node(out: Path, pacs_port: int) -> Iterator[DemoNode]:
+    """Write a configuration, start the three roles, and stop them at the end."""
+    data_dir = out / "node"
+    _clear(data_dir)
+    config = out / "collimator.toml"
+    config.write_text(
+        CONFIGURATION.format(
+            node=NODE,
+            data_dir=json.dumps(str(data_dir.absolute())),
+            receiver_port=_free_port(11112),
+            portal_port=_free_port(8080),
+            clinic=CLINIC,
+            tier=Tier.PROFESSIONAL,
+            modality=MODALITY,
+            pacs=PACS,
+            pacs_port=pacs_port,
+        ),
+        encoding="utf-8",
+    )
+    settings = load(config)
+    pull_adult_model(settings)
+    Database(settings.database_url).migrate()
+    node = DemoNode(settings, out)
+    roles = [
+        Role("receiver", role_command("receiver", config)),
+        Role("worker", [sys.executable, "-m", "cli.demo_worker", str(config)]),
+        Role("portal", role_command("portal", config)),
+    ]
+    for role in roles:
+        role.start()
+    try:
+        _wait_for_echo(node.address)
+        yield node
+    finally:
+        for role in roles:
+            role.stop()
+        for role in roles:
+            role.wait(time.monotonic() + 40.0)
+
+
+def pull_adult_model(settings: Settings) -> None:
+    """Use the real adult model where it can be had; say plainly what happens where it cannot."""
+    from cli.models import pull
+
+    if Registry(models_dir(settings)).get("chest").is_configured:
+        return
+    try:
+        pull("chest", models_dir(settings))
+        say("the adult chest model was pulled and checked")
+    except CollimatorError as error:
+        say(f"the adult chest model cannot be pulled here: {error.message}")
+        say("in this demonstration only, the pediatric model stands in for it; its results are marked so")
+
+
+def stay(node: DemoNode) -> None:
+    """Leave the node running until Ctrl-C."""
+    key = create_key(node.database, name="demo", role="viewer")
+    settings = node.settings
+    print(
+        f"\nThe node is running. Send to it:\n"
+        f"  storescu -aet {MODALITY} -aec {NODE} {LOOPBACK} {settings.receiver.port} FILE.dcm\n"
+        f"  collimator send --from {MODALITY} --to {NODE}@{LOOPBACK}:{settings.receiver.port} FILE.dcm\n"
+        f"Look at it:\n"
+        f"  http://{LOOPBACK}:{settings.portal.port}/docs\n"
+        f"  curl -H 'Authorization: Bearer {key}' http://{LOOPBACK}:{settings.portal.port}/api/v1/studies\n"
+        f"Stop it with Ctrl-C.",
+        flush=True,
+    )
+    stop_signal().wait()
+
+
+def write_summary(out: Path, rows: list[SummaryRow]) -> None:
+    (out / "summary.json").write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
+    (out / "summary.txt").write_text(table(rows) + "\n", encoding="utf-8")
+
+
+def table(rows: list[SummaryRow]) -> str:
+    """The rows as a block each: long sentences do not fit the columns of a terminal."""
+    lines = []
+    for row in rows:
+        lines += [
+            "",
+            f"{row.study}",
+            f"  decision   {row.decision}",
+            f"  findings   {row.findings}",
+            f"  delivered  {row.delivered}",
+            f"  charged    {row.charged}",
+            f"  seconds    {row.seconds}",
+        ]
+    return "\n".join(lines)
+
+
+def all_as_promised(rows: list[SummaryRow]) -> bool:
+    """One study analysed and charged, one explained and free, and two events that changed nothing."""
+    return [row.charged for row in rows] == ["yes", "no", "no", "no"] and "overlay" in rows[0].delivered
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _decision(history: StudyHistory) -> str:
+    said = [event.detail for event in history.events if event.event in ("routed", "held", "failed")]
+    return "; ".join(dict.fromkeys(said))
+
+
+def _findings(history: StudyHistory) -> str:
+    if not history.findings:
+        return "not analysed"
+    model = history.findings[0]
+    mark = "DEMONSTRATION MODEL, " if model.is_demonstration else ""
+    return f"{mark}{model.model_title}: " + ", ".join(_answer(finding) for finding in history.findings)
+
+
+def _answer(finding: FindingLine) -> str:
+    return f"{finding.label} {'detected' if finding.is_detected else 'not detected'} ({100 * finding.certainty:.0f} %)"
+
+
+def _delivered(history: StudyHistory) -> list[tuple[str, str]]:
+    """(kind, SOP Instance UID) of the results that the PACS has."""
+    return [
+        (result.kind, result.sop_instance_uid)
+        for result in history.results
+        if any(delivery.state == DeliveryState.DELIVERED for delivery in result.deliveries)
+    ]
+
+
+def _pending(history: StudyHistory) -> bool:
+    return any(d.state == DeliveryState.PENDING for result in history.results for d in result.deliveries)
+
+
+def _sum(counts: tuple[Count, ...]) -> float:
+    return sum(count.value for count in counts)
+
+
+def _charged_since(before: Counts, after: Counts) -> str:
+    return "no" if _sum(after.charged) == _sum(before.charged) else "yes"
+
+
+def _wait_for_echo(address: Address) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while True:
+        try:
+            return echo(address, calling_ae_title=MODALITY, timeout_s=5.0)
+        except Retry:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def _clear(data_dir: Path) -> None:
+    """Start afresh, but keep models that an earlier run has pulled."""
+    for entry in data_dir.iterdir() if data_dir.is_dir() else ():
+        if entry.name != "models":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    data_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _free_port(preferred: int) -> int:
+    """The usual port when it is free, otherwise any."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Retry("no port is free on the loopback address")

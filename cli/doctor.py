@@ -1,0 +1,197 @@
+"""`collimator doctor`: looks at all that a working node needs, and says what is wrong and what to do about it."""
+
+import argparse
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cli.parts import models_dir, settings_for
+from config.settings import Settings
+from domain.clinics import Destination
+from domain.errors import CollimatorError, Misconfigured, Retry
+from domain.plans import PLANS
+from inference.registry import Registry
+from reports.write import contexts_of_profile
+from scp.callers import Callers
+from scu.echo import echo
+from scu.negotiation import refused_contexts
+from scu.store import Address
+from storage.database import Database
+
+TIMEOUT_S = 5.0
+LOW_SPACE_BYTES = 5 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that was looked at. `advice` is what to do when it is not well."""
+
+    what: str
+    is_well: bool
+    says: str
+    advice: str = ""
+    is_fatal: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing but --config."""
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = settings_for(args.config)
+    sick = False
+    for finding in examine(settings):
+        mark = "ok  " if finding.is_well else "FAIL" if finding.is_fatal else "note"
+        print(f"{mark}  {finding.what}: {finding.says}")
+        if not finding.is_well and finding.advice:
+            print(f"      {finding.advice}")
+        sick = sick or (not finding.is_well and finding.is_fatal)
+    return 1 if sick else 0
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, one finding after the other."""
+    yield _data_folder(settings)
+    yield _free_space(settings)
+    yield _database(settings)
+    yield _clinics(settings)
+    yield _receiver(settings)
+    yield _portal(settings)
+    yield from _models(settings)
+    for clinic in settings.clinic_directory:
+        for destination in clinic.destinations:
+            yield from _destination(settings, clinic.name, destination)
+
+
+def _data_folder(settings: Settings) -> Finding:
+    what, folder = "data folder", settings.node.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        advice = "change node.data_dir, or give the node's user the right to write there"
+        return Finding(what=what, is_well=False, says=f"{folder} cannot be written: {error.strerror}", advice=advice)
+    return Finding(what=what, is_well=True, says=str(folder.absolute()))
+
+
+def _free_space(settings: Settings) -> Finding:
+    try:
+        free = shutil.disk_usage(settings.node.data_dir).free
+    except OSError as error:
+        return Finding(what="free space", is_well=False, says=str(error.strerror), advice="see the line above")
+    return Finding(
+        what="free space",
+        is_well=free > LOW_SPACE_BYTES,
+        says=f"{free / 1e9:.0f} GB",
+        advice="less than 5 GB is left: make room before the spool cannot take more",
+    )
+
+
+def _database(settings: Settings) -> Finding:
+    try:
+        database = Database(settings.database_url)
+    except Misconfigured as error:
+        return Finding(what="database", is_well=False, says=error.message, advice=error.hint)
+    reachable = database.is_reachable()
+    database.close()
+    return Finding(
+        what="database",
+        is_well=reachable,
+        says=f"{'SQLite' if database.is_sqlite else 'PostgreSQL'} {'answers' if reachable else 'does not answer'}",
+        advice="check node.database_url, the server and the user's rights",
+    )
+
+
+def _clinics(settings: Settings) -> Finding:
+    what, callers = "callers", [caller for clinic in settings.clinics for caller in clinic.callers]
+    try:
+        Callers(settings.clinic_directory)
+    except Misconfigured as error:
+        return Finding(what=what, is_well=False, says=error.message, advice=error.hint)
+    return Finding(
+        what=what,
+        is_well=bool(callers),
+        says=f"{len(callers)} may send, for {len(settings.clinics)} clinics",
+        advice="add [[clinics]] with [[clinics.callers]]: nobody else is let in",
+    )
+
+
+def _receiver(settings: Settings) -> Finding:
+    caller = next((caller.ae_title for clinic in settings.clinics for caller in clinic.callers), "ANYBODY")
+    host, port = _reachable(settings.receiver.host), settings.receiver.port
+    here = Address(ae_title=settings.node.ae_title, host=host, port=port)
+    what = f"receiver {here.ae_title} at {here.host}:{here.port}"
+    try:
+        echo(here, calling_ae_title=caller, timeout_s=TIMEOUT_S)
+    except Retry as error:
+        if "rejected" in error.message:
+            return Finding(what=what, is_well=True, says="listens, and rejects this machine as a caller, as configured")
+        advice = "start `collimator serve` or `collimator receiver`; nothing else may use the port"
+        return Finding(what=what, is_well=False, says=error.message, advice=advice, is_fatal=False)
+    return Finding(what=what, is_well=True, says="answers C-ECHO")
+
+
+def _portal(settings: Settings) -> Finding:
+    url = f"http://{_reachable(settings.portal.host)}:{settings.portal.port}/health"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+            return Finding(what=f"portal {url}", is_well=response.status == 200, says=f"HTTP {response.status}")
+    except urllib.error.HTTPError as error:
+        says, advice = f"HTTP {error.code}: {error.read(500).decode(errors='replace')}", "see what it says is not well"
+    except OSError as error:
+        says, advice = f"cannot be reached: {error}", "start `collimator serve` or `collimator portal`"
+    return Finding(what=f"portal {url}", is_well=False, says=says, advice=advice, is_fatal=False)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    """A model that no clinic's plan includes may be missing; one that a clinic pays for is worth a note."""
+    wanted = {package for clinic in settings.clinic_directory for package in PLANS[clinic.tier].packages}
+    try:
+        packages = Registry(models_dir(settings)).packages()
+    except CollimatorError as error:
+        yield Finding(what="models", is_well=False, says=error.message, advice=error.hint)
+        return
+    for package in packages:
+        if package.name in wanted or package.is_configured:
+            says = f"version {package.manifest.version}" if package.is_configured else "not configured"
+            yield Finding(
+                what=f"model {package.name}",
+                is_well=package.is_configured,
+                says=says,
+                advice=f"{package.why_not} Until then its studies are kept and explained.",
+                is_fatal=False,
+            )
+
+
+def _destination(settings: Settings, clinic: str, destination: Destination) -> Iterator[Finding]:
+    to = Address(ae_title=destination.ae_title, host=destination.host, port=destination.port)
+    what = f"destination {destination.name} of {clinic}"
+    try:
+        echo(to, calling_ae_title=settings.node.ae_title, timeout_s=TIMEOUT_S)
+    except Retry as error:
+        advice = f"make {to.ae_title} known to this node, and AE {settings.node.ae_title} known to {to.ae_title}"
+        yield Finding(what=what, is_well=False, says=error.message, advice=advice)
+        return
+    yield Finding(what=what, is_well=True, says="answers C-ECHO")
+    refused = refused_contexts(
+        to,
+        contexts_of_profile(destination.profile),
+        calling_ae_title=settings.node.ae_title,
+        timeout_s=TIMEOUT_S,
+    )
+    yield Finding(
+        what=f"{what}, contexts",
+        is_well=not refused,
+        says=f"takes all of profile {destination.profile}" if not refused else f"does not take {refused}",
+        advice="allow these SOP classes there, or choose another profile for this destination",
+    )
+
+
+def _reachable(host: str) -> str:
+    """Where to find a service of this machine that listens on every address."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

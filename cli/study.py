@@ -1,0 +1,70 @@
+"""`collimator study UID`: one study's whole history."""
+
+import argparse
+from collections.abc import Iterator
+
+from cli.listing import cell, print_objects
+from cli.parts import open_database, settings_for
+from domain.errors import Refuse
+from storage.overview import FindingLine, ResultLine, StudyFilter, StudyHistory, read_history
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study_instance_uid", metavar="UID", help="Study Instance UID (0020,000D)")
+    parser.add_argument("--json", action="store_true", help="a list of objects, one a generation")
+    parser.add_argument("--clinic", metavar="NAME", help="only this clinic's")
+
+
+def run(args: argparse.Namespace) -> int:
+    database = open_database(settings_for(args.config))
+    clinics = None if args.clinic is None else {args.clinic}
+    histories = read_history(database, StudyFilter(clinics=clinics, study_instance_uid=args.study_instance_uid))
+    database.close()
+    if not histories:
+        raise Refuse(
+            f"there is no study {args.study_instance_uid!r}", reason="unknown_study", hint="see `collimator studies`"
+        )
+    if args.json:
+        print_objects(histories)
+    else:
+        print("\n\n".join("\n".join(_page(history)) for history in histories))
+    return 0
+
+
+def _page(history: StudyHistory) -> Iterator[str]:
+    yield f"{history.study_instance_uid}  generation {history.generation}  {history.state}"
+    for title, value in (
+        ("clinic", history.clinic),
+        ("from", history.calling_ae_title),
+        ("accession", history.accession_number),
+        ("opened", history.opened_at),
+        ("complete", f"{cell(history.completed_at)} ({history.completion_reason})" if history.completed_at else ""),
+        ("finished", history.finished_at),
+        ("instances", history.instances),
+        ("reason", history.reason),
+        ("charged", history.is_charged),
+    ):
+        yield f"  {title:<10} {cell(value)}"
+    yield from _section("why", history.explanation)
+    yield from _section("findings", [_finding(finding) for finding in history.findings])
+    yield from _section("results", [line for result in history.results for line in _result(result)])
+    yield from _section("history", [f"{cell(e.at)}  {e.event:<10} {e.detail}".rstrip() for e in history.events])
+
+
+def _section(title: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
+    if lines:
+        yield f"  {title}"
+        yield from (f"    {cell(line)}" for line in lines)
+
+
+def _finding(finding: FindingLine) -> str:
+    said = "detected" if finding.is_detected else "not detected"
+    which = f"{finding.package} {finding.model_version}{' DEMONSTRATION MODEL' if finding.is_demonstration else ''}"
+    return f"{finding.label}: {said} ({finding.certainty:.2f}, threshold {finding.threshold:.2f})  {which}"
+
+
+def _result(result: ResultLine) -> Iterator[str]:
+    yield f"{result.kind}  {result.sop_instance_uid}"
+    for delivery in result.deliveries:
+        why = f": {delivery.last_error}" if delivery.last_error else ""
+        yield f"  {delivery.destination}: {delivery.state} (attempts: {delivery.attempts}){why}"

@@ -1,0 +1,82 @@
+"""`collimator worker`: closes complete studies, analyses them, writes and delivers results."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from cli.parts import build_rooms, open_database, settings_for, stop_signal
+from config.settings import Settings
+from domain.errors import Retry
+from storage.intake import sync_clinics
+from storage.jobs import DELIVER, PROCESS_STUDY
+from storage.studies import read_study
+from workflow.deliver import deliver, try_later
+from workflow.engine import Engine
+from workflow.intake import Intake
+from workflow.process_study import process_study
+from workflow.recovery import Recovery, new_executor_id
+from workflow.rooms import Rooms
+from workflow.steps import try_again
+
+log = structlog.get_logger()
+
+JOBS_FINISH_WITHIN_S = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing but --config."""
+
+
+def run(args: argparse.Namespace) -> int:
+    return work(args.config)
+
+
+def work(
+    config: Path, *, stand_ins: dict[str, str] | None = None, on_step: Callable[[str], None] = lambda step: None
+) -> int:
+    """Be a worker until told to stop. Only the demonstration passes `stand_ins`; tests watch the steps."""
+    settings = settings_for(config)
+    stop = stop_signal()
+    database = open_database(settings)
+    sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
+    rooms = build_rooms(settings, database, stand_ins=stand_ins)
+    executor_id = new_executor_id()
+    engine = build_engine(settings, rooms, executor_id, on_step)
+    recovery = Recovery(engine, rooms, executor_id=executor_id, lease_s=settings.worker.lease_s)
+    tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
+    intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers)
+
+    engine.start()
+    recovery.start()
+    intake.start()
+    log.info("worker_ready", executor=executor_id)
+    stop.wait()
+    intake.stop()
+    engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
+    recovery.stop()
+    rooms.analyst.close()
+    database.close()
+    return 0
+
+
+def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Callable[[str], None]) -> Engine:
+    engine = Engine(
+        rooms.database, executor_id=executor_id, studies_at_once=settings.worker.concurrency, on_step=on_step
+    )
+
+    def after_study_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
+        study_id, attempt = arguments
+        study = read_study(rooms.database, rooms.spool, study_id)
+        try_again(connection, rooms, study_id, study, attempt, Retry("an unexpected error; see the worker's log"))
+
+    def after_delivery_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
+        try_later(connection, rooms, *arguments)
+
+    engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
+    engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
+    return engine

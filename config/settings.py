@@ -1,0 +1,246 @@
+"""Reads collimator.toml into frozen settings, or says which key is wrong and what was expected.
+
+file  <-  COLLIMATOR_<SECTION>__<KEY> from the environment  <-  secrets from files that a key names
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from domain.clinics import Caller, Clinic, Destination
+from domain.completion import CompletionRules
+from domain.errors import Misconfigured
+from domain.plans import Tier
+from domain.routing import Rule, RuleBook
+
+ENVIRONMENT_PREFIX = "COLLIMATOR_"
+
+# AE Value Representation, PS3.5 6.2: at most 16 characters, no backslash, no control characters, not all blanks.
+AETitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=31 * 86400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(_Section):
+    ae_title: AETitle = "COLLIMATOR"
+    data_dir: Path = Path("var")
+    database_url: str = ""
+    database_url_file: Path | None = None
+    serial_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "COLLIMATOR-1"
+
+
+class ReceiverSettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    tls_port: Literal[0] = 0  # 0: off; the TLS port comes with its own key and certificate settings
+    unknown_callers: Literal["reject"] = "reject"
+    maximum_associations: Annotated[int, Field(ge=1, le=1000)] = 25
+    association_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    shutdown_s: Seconds = 8.0
+
+
+class PortalSettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class CompletionSettings(_Section):
+    quiet_s: Seconds = 30.0
+    after_release_s: Seconds = 2.0
+    max_age_s: Seconds = 5400.0
+
+
+class InferenceSettings(_Section):
+    memory_limit_mb: Annotated[int, Field(ge=512)] = 4096
+    time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
+
+
+class DeliverySettings(_Section):
+    first_retry_s: Annotated[float, Field(gt=0)] = 5.0
+    longest_retry_s: Annotated[float, Field(gt=0)] = 600.0
+    give_up_after_s: Annotated[float, Field(gt=0, le=31 * 86400)] = 7 * 86400.0
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+
+
+class WorkerSettings(_Section):
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    lease_s: Annotated[float, Field(ge=3, le=600)] = 20.0
+
+
+class LoggingSettings(_Section):
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class RuleSettings(_Section):
+    name: Annotated[str, StringConstraints(min_length=1)]
+    package: Name
+    body_parts: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
+    age_min_years: Annotated[float, Field(ge=0, le=150)] | None = None
+    age_max_years: Annotated[float, Field(ge=0, le=150)] | None = None
+
+
+class RoutingSettings(_Section):
+    rules: tuple[RuleSettings, ...] = ()
+    terms: dict[str, str] = {}
+    codes: dict[str, str] = {}
+    words: dict[str, str] = {}
+    modalities: dict[str, str] = {}
+
+
+class CallerSettings(_Section):
+    ae_title: AETitle
+    host: str = ""
+
+
+class DestinationSettings(_Section):
+    name: Name
+    ae_title: AETitle
+    host: Annotated[str, StringConstraints(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    profile: Literal["standard", "text", "sc_only"] = "standard"
+
+
+class ClinicSettings(_Section):
+    name: Name
+    tier: Tier
+    notes: bool = True
+    callers: tuple[CallerSettings, ...] = ()
+    destinations: tuple[DestinationSettings, ...] = ()
+
+
+class Settings(_Section):
+    """Everything the node can be told; `collimator.example.toml` explains each key."""
+
+    node: NodeSettings = NodeSettings()
+    receiver: ReceiverSettings = ReceiverSettings()
+    portal: PortalSettings = PortalSettings()
+    completion: CompletionSettings = CompletionSettings()
+    inference: InferenceSettings = InferenceSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    worker: WorkerSettings = WorkerSettings()
+    logging: LoggingSettings = LoggingSettings()
+    routing: RoutingSettings = RoutingSettings()
+    clinics: tuple[ClinicSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Settings":
+        _refuse_twice("clinics", "name", [clinic.name for clinic in self.clinics])
+        for clinic in self.clinics:
+            _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
+        senders = [(caller.ae_title, caller.host) for clinic in self.clinics for caller in clinic.callers]
+        _refuse_twice("clinics.callers", "ae_title and host", [f"{ae_title} at {host}" for ae_title, host in senders])
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL; an empty `node.database_url` means SQLite beside the spool."""
+        if self.node.database_url_file is not None:
+            try:
+                return self.node.database_url_file.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise Misconfigured(f"node.database_url_file cannot be read: {error}") from error
+        return self.node.database_url or f"sqlite:///{(self.node.data_dir / 'collimator.db').absolute()}"
+
+    @property
+    def completion_rules(self) -> CompletionRules:
+        return CompletionRules(**self.completion.model_dump())
+
+    @property
+    def clinic_directory(self) -> tuple[Clinic, ...]:
+        return tuple(_clinic(clinic) for clinic in self.clinics)
+
+    @property
+    def rulebook(self) -> RuleBook:
+        """The shipped routing with the file's own rules and words laid over it."""
+        shipped = tomllib.loads(resources.files("config").joinpath("routing.toml").read_text(encoding="utf-8"))
+        rules = self.routing.rules or tuple(RuleSettings(**rule) for rule in shipped["rules"])
+        return RuleBook(
+            rules=tuple(Rule(**rule.model_dump()) for rule in rules),
+            terms={**shipped["terms"], **self.routing.terms},
+            codes={**shipped["codes"], **self.routing.codes},
+            words={**shipped["words"], **self.routing.words},
+            modalities={**shipped["modalities"], **self.routing.modalities},
+        )
+
+
+def load(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read, override and check the configuration.
+
+    Raises:
+        Misconfigured: the file is missing or not TOML, or a key is unknown or has a wrong value; the message names
+            the key and what was expected.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        hint = "copy collimator.example.toml to collimator.toml, or name a file with --config"
+        raise Misconfigured(f"there is no configuration file {path}", hint=hint) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{path} is not TOML: {error}", hint="see https://toml.io for the syntax") from error
+    return check(_with_environment(content, environment), origin=str(path))
+
+
+def check(content: Mapping[str, Any], *, origin: str) -> Settings:
+    """Validate a configuration that was read already; `origin` names it in messages."""
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        complaints = [_complaint(detail["loc"], detail["msg"], detail.get("input")) for detail in error.errors()]
+        raise Misconfigured(
+            f"{origin}: " + "; ".join(complaints), hint="every key is explained in collimator.example.toml"
+        ) from error
+
+
+def _complaint(location: tuple[int | str, ...], message: str, value: object) -> str:
+    key = ".".join(str(part) for part in location)
+    if message.startswith("Extra inputs"):
+        return f"{key}: there is no such key"
+    message = message.removeprefix("Value error, ")
+    seen = "" if isinstance(value, Mapping) or not key else f", and it is {value!r}"
+    return f"{key}: {message}{seen}" if key else message
+
+
+def _with_environment(content: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """COLLIMATOR_RECEIVER__PORT=104 overrides [receiver] port. Lists (clinics, rules) have no such override."""
+    merged = dict(content)
+    for variable, value in environment.items():
+        section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if variable.startswith(ENVIRONMENT_PREFIX) and separator:
+            present = merged.get(section, {})
+            if not isinstance(present, Mapping):
+                raise Misconfigured(f"{variable}: [{section}] is a list and cannot be set from the environment")
+            merged[section] = {**present, key: value}
+    return merged
+
+
+def _clinic(clinic: ClinicSettings) -> Clinic:
+    return Clinic(
+        name=clinic.name,
+        tier=clinic.tier,
+        sends_notes=clinic.notes,
+        callers=tuple(Caller(**caller.model_dump()) for caller in clinic.callers),
+        destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
+    )
+
+
+def _refuse_twice(where: str, key: str, values: list[str]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{where}: {key} {', '.join(twice)} appears more than once; each must be unique")

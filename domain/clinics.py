@@ -1,0 +1,35 @@
+"""Who takes part: the clinic that pays, the callers that may send for it, the destinations that get its results."""
+
+from dataclasses import dataclass
+
+from domain.plans import Tier
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """An AE that may send for a clinic: its Calling AE Title, and the address it must come from (empty: any)."""
+
+    ae_title: str
+    host: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Destination:
+    """An AE that gets a clinic's results. `profile` names the set of result objects it takes."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    profile: str = "standard"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clinic:
+    """The tenant that pays. `sends_notes`: its PACS gets a note for a study that was kept but not analysed."""
+
+    name: str
+    tier: Tier
+    sends_notes: bool
+    callers: tuple[Caller, ...]
+    destinations: tuple[Destination, ...]

@@ -1,0 +1,110 @@
+"""What a model said about a study, in the standard's terms and free of any library's."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 8.8): Code Value, Coding Scheme Designator, Code Meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One label's answer for one image.
+
+    `certainty` is the model's own score in [0, 1]. It is not a probability of disease: it becomes
+    Certainty of Finding (111012, DCM) in percent. `threshold` is the tested operating point on the same scale.
+    """
+
+    label: str
+    code: Code
+    site: Code | None
+    certainty: float
+    threshold: float
+
+    @property
+    def is_detected(self) -> bool:
+        return self.certainty >= self.threshold
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationMap:
+    """Class activation of one label (Zhou et al., CVPR 2016), after ReLU, scaled to its own maximum.
+
+    `values` is row-major, `rows * columns` integers in [0, 255]. The map covers the rectangle
+    (`left`, `top`, `width`, `height`) of the source image, in source pixels: a network that looked at a centred
+    square saw nothing outside it.
+    """
+
+    label: str
+    rows: int
+    columns: int
+    values: tuple[int, ...]
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageAnalysis:
+    """All labels' answers for one image, the most certain first against its threshold."""
+
+    sop_instance_uid: str
+    findings: tuple[Finding, ...]
+    activation: ActivationMap | None
+
+    @property
+    def detected(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.is_detected)
+
+    @property
+    def not_detected(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.is_detected)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelIdentity:
+    """Which model answered; goes into every result object.
+
+    `device_uid` changes whenever the weights or the manifest change. `is_demonstration` marks a model that runs
+    outside its intended population, which only `collimator demo` allows. `limits` are sentences for the reader.
+    """
+
+    package: str
+    title: str
+    version: str
+    manufacturer: str
+    device_uid: str
+    weights_sha256: str
+    intended_use: str
+    limits: tuple[str, ...]
+    is_cleared: bool
+    is_demonstration: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Analysis:
+    """One model's answer for a study: one entry in `images` for each image that was analysed."""
+
+    model: ModelIdentity
+    images: tuple[ImageAnalysis, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DisplayImage:
+    """A source image as a viewer would show it: VOI applied, MONOCHROME1 inverted, pixels square.
+
+    `pixels` is row-major 8-bit grey, `rows * columns` bytes, 255 white. `source_rows` and `source_columns` are the
+    size of the image it was made from, so that source coordinates can be placed on it.
+    """
+
+    rows: int
+    columns: int
+    pixels: bytes
+    source_rows: int
+    source_columns: int

@@ -1,0 +1,64 @@
+"""The states of a study and of a delivery, and the words that say why a study was not analysed.
+
+    receiving ──complete──> queued ──analysed──> delivering ──all destinations have it──> done
+                              │                      └──a destination refused it──> failed
+                              ├──refused──> held       kept and explained; analysed when what it lacks is there
+                              └──error────> failed     kept; a person has to look
+
+A held study that gets a note passes through none of the other states: the note is delivered beside it.
+"""
+
+from enum import StrEnum
+
+
+class StudyState(StrEnum):
+    RECEIVING = "receiving"
+    QUEUED = "queued"
+    DELIVERING = "delivering"
+    DONE = "done"
+    HELD = "held"
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+
+
+class Reason(StrEnum):
+    """Why a study is held or failed. Notes go to the PACS only for the reasons in NOTED."""
+
+    NO_IMAGE = "no_image"
+    UNROUTABLE = "unroutable"
+    NOT_IN_PLAN = "not_in_plan"
+    NOT_CONFIGURED = "not_configured"
+    OUTSIDE_POPULATION = "outside_population"
+    OVER_QUOTA = "over_quota"
+    UNREADABLE_PIXELS = "unreadable_pixels"
+    INVALID_RESULT = "invalid_result"
+    KEEPS_FAILING = "keeps_failing"
+    NOT_DELIVERED = "not_delivered"
+
+
+NOTED = frozenset(
+    {
+        Reason.NOT_IN_PLAN,
+        Reason.NOT_CONFIGURED,
+        Reason.OUTSIDE_POPULATION,
+        Reason.OVER_QUOTA,
+        Reason.UNREADABLE_PIXELS,
+    }
+)
+
+# Refusals that a person or another period can lift; the others are failures.
+HELD = frozenset(
+    {
+        Reason.NO_IMAGE,
+        Reason.UNROUTABLE,
+        Reason.NOT_IN_PLAN,
+        Reason.NOT_CONFIGURED,
+        Reason.OUTSIDE_POPULATION,
+        Reason.OVER_QUOTA,
+    }
+)

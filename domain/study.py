@@ -1,0 +1,53 @@
+"""A study as the node sees it: which instances came, and the facts in their headers that decisions rest on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.findings import Code
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceFacts:
+    """What routing may look at. Empty text or tuple: the attribute was absent or empty. Never identity."""
+
+    modality: str = ""  # Modality (0008,0060)
+    body_part_examined: str = ""  # Body Part Examined (0018,0015)
+    anatomic_regions: tuple[Code, ...] = ()  # Anatomic Region Sequence (0008,2218)
+    view_position: str = ""  # View Position (0018,5101), or the meaning of View Code Sequence (0054,0220)
+    image_laterality: str = ""  # Image Laterality (0020,0062) or Laterality (0020,0060)
+    study_description: str = ""  # Study Description (0008,1030)
+    series_description: str = ""  # Series Description (0008,103E)
+    protocol_name: str = ""  # Protocol Name (0018,1030)
+    procedure_codes: tuple[Code, ...] = ()  # Procedure Code Sequence (0008,1032)
+    patient_age_years: float | None = None  # Patient's Age (0010,1010), or from birth and study dates
+    patient_sex: str = ""  # Patient's Sex (0010,0040)
+    presentation_intent: str = ""  # Presentation Intent Type (0008,0068)
+    has_pixels: bool = False  # Pixel Data (7FE0,0010) is present
+    rows: int = 0
+    columns: int = 0
+    number_of_frames: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One stored instance. `path` is where its file lies on this machine."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    path: str
+    facts: InstanceFacts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A study that was closed once. Images that come later open the next generation, which holds all of them."""
+
+    clinic: str
+    study_instance_uid: str
+    generation: int
+    calling_ae_title: str
+    completed_at: datetime
+    completion_reason: str
+    instances: tuple[Instance, ...]

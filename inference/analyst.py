@@ -1,0 +1,202 @@
+"""The door to this room: analyses images and shows them, in one limited child process.
+
+    analyse -> gates, by the manifest (here) -> decode, infer (child) -> findings (here)
+
+The caller's process imports neither codecs nor a runtime, and a decoder that crashes, hangs or eats memory takes
+only the child with it: the next request starts another.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from domain.errors import Misconfigured, Refuse, Retry
+from domain.findings import Analysis, DisplayImage, ImageAnalysis
+from domain.states import Reason
+from domain.study import Instance
+from inference.answer import Answer, image_analysis
+from inference.gates import AGE_GATE, accepts
+from inference.package import Package
+from inference.registry import Registry
+
+START_LIMIT_S = 60.0
+MAX_REPLY_BYTES = 4 << 20
+MAX_PIXEL_BYTES = 64 << 20
+
+
+class Analyst:
+    """Safe to call from several threads; requests take turns.
+
+    Args:
+        installed_dir: where pulled and added packages lie.
+        memory_limit_bytes: address space of the child. A 20-megapixel image needs about 1 GiB.
+        time_limit_s: for one image, from request to answer.
+    """
+
+    def __init__(self, *, installed_dir: Path, memory_limit_bytes: int, time_limit_s: float) -> None:
+        self._registry = Registry(installed_dir)
+        self._limits = (str(memory_limit_bytes), str(time_limit_s))
+        self._time_limit_s = time_limit_s
+        self._child: _Child | None = None
+        self._turn = threading.Lock()
+
+    def analyse(
+        self, package_name: str, instances: Sequence[Instance], *, is_demonstration: bool = False
+    ) -> Analysis:
+        """Run one package on those of the images that pass its gates.
+
+        Args:
+            is_demonstration: skip the age gate, and say so in the result.
+
+        Raises:
+            Refuse: no image passes the gates (outside_population), or none can be decoded (the first one's reason).
+            Misconfigured: the package is unknown, not configured, or not what its manifest says.
+            Retry: the child died or took too long; whether the image is to blame shows when it does so again.
+        """
+        package = self._registry.get(package_name)
+        if not package.is_configured:
+            raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
+        accepted = _accepted(package, instances, is_demonstration=is_demonstration)
+        images: list[ImageAnalysis] = []
+        refusals: list[Refuse] = []
+        for instance in accepted:
+            try:
+                answer = self._answer(package, instance.path)
+                images.append(image_analysis(package.manifest, instance.sop_instance_uid, answer))
+            except Refuse as refusal:
+                refusals.append(refusal)
+        if not images:
+            raise refusals[0]
+        model = package.identity(is_demonstration=is_demonstration)
+        unread = tuple(f"An image was not analysed: {refusal.message}." for refusal in refusals)
+        return Analysis(model=replace(model, limits=(*model.limits, *unread)), images=tuple(images))
+
+    def display(self, path: str, *, longest_side_px: int = 1536) -> DisplayImage:
+        """The image as a viewer would show it, at most `longest_side_px` rows and columns.
+
+        Raises:
+            Refuse: it cannot be decoded.
+            Retry: the child died or took too long.
+        """
+        request = {"task": "display", "path": path, "longest_side_px": longest_side_px}
+        reply, pixels = self._ask(request, has_attachment=True)
+        return DisplayImage(pixels=pixels, **{key: int(value) for key, value in reply.items()})
+
+    def close(self) -> None:
+        """End the child. The analyst may be used again: it starts another."""
+        with self._turn:
+            self._end_child()
+
+    def _answer(self, package: Package, path: str) -> Answer:
+        request = {
+            "task": "analyse",
+            "folder": str(package.folder),
+            "device_uid": package.device_uid,
+            "path": path,
+        }
+        return Answer.from_json(self._ask(request)[0])
+
+    def _ask(self, request: dict[str, Any], *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
+        """One request and its reply; whatever goes wrong with the child ends it."""
+        with self._turn:
+            if self._child is None or not self._child.is_alive:
+                self._end_child()
+                self._child = _Child(self._limits)
+            try:
+                reply = self._child.ask(request, time_limit_s=self._time_limit_s)
+                attachment = self._child.receive(MAX_PIXEL_BYTES, START_LIMIT_S) if has_attachment and _is_good(reply) else b""
+            except TimeoutError:
+                self._end_child()
+                raise Retry(f"the analysis process took longer than {self._time_limit_s:g} s") from None
+            except (OSError, EOFError, ValueError) as error:
+                self._end_child()
+                raise Retry("the analysis process died", hint="It may have needed more memory than allowed.") from error
+        _raise_errors(reply)
+        return reply, attachment
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Child:
+    """The process and the connection to it."""
+
+    def __init__(self, limits: tuple[str, str]) -> None:
+        self._connection: Connection[bytes, bytes]
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-P", "-m", "inference.child", str(theirs.fileno()), *limits]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=_environment(), pass_fds=[theirs.fileno()]
+        )
+        theirs.close()
+        self.receive(MAX_REPLY_BYTES, START_LIMIT_S)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, request: dict[str, Any], *, time_limit_s: float) -> dict[str, Any]:
+        self._connection.send_bytes(json.dumps(request).encode())
+        reply = json.loads(self.receive(MAX_REPLY_BYTES, time_limit_s))
+        if not isinstance(reply, dict):
+            raise ValueError("the child sent something else than a JSON object")
+        return reply
+
+    def receive(self, max_bytes: int, time_limit_s: float) -> bytes:
+        if not self._connection.poll(time_limit_s):
+            raise TimeoutError
+        return self._connection.recv_bytes(max_bytes)
+
+    def end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstration: bool) -> list[Instance]:
+    """The instances that pass the gates, in their order."""
+    accepted: list[Instance] = []
+    refused: list[str] = []
+    for instance in instances:
+        clauses = accepts(package.manifest, instance.facts, sop_class_uid=instance.sop_class_uid)
+        failed = [c for c in clauses if not c.passed and not (is_demonstration and c.name == AGE_GATE)]
+        if failed:
+            refused += [f"{c.name}: {c.seen or 'unknown'} where {c.expected} is accepted" for c in failed]
+        else:
+            accepted.append(instance)
+    if not accepted:
+        reasons = "; ".join(dict.fromkeys(refused)) or "the study has none"
+        raise Refuse(f"{package.name} accepts none of the images: {reasons}", reason=Reason.OUTSIDE_POPULATION)
+    return accepted
+
+
+def _is_good(reply: dict[str, Any]) -> bool:
+    return not reply.keys() & {"refused", "misconfigured", "bug"}
+
+
+def _raise_errors(reply: dict[str, Any]) -> None:
+    if "refused" in reply:
+        error = reply["refused"]
+        raise Refuse(str(error["message"]), reason=str(error["reason"]), hint=str(error["hint"]))
+    if "misconfigured" in reply:
+        error = reply["misconfigured"]
+        raise Misconfigured(str(error["message"]), hint=str(error["hint"]))
+    if "bug" in reply:
+        raise RuntimeError(f"in the analysis process: {reply['bug']}")
+
+
+def _environment() -> dict[str, str]:
+    """What the child needs and nothing else: no secret of the node's is in a process that decodes hostile bytes."""
+    kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ") if key in os.environ}
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**kept, **one_thread, "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -1,0 +1,111 @@
+"""The process that decodes and infers for inference/analyst.py: limited, niced, without the node's environment.
+
+    python -m inference.child CONNECTION_FD MEMORY_LIMIT_BYTES TIME_LIMIT_S
+
+It answers one request at a time and ends when its parent closes the connection or dies. It sends JSON and raw bytes.
+"""
+
+import json
+import os
+import resource
+import sys
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import lru_cache
+from math import ceil
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from domain.errors import Misconfigured, Refuse
+from domain.states import Reason
+from inference import package, pixels
+from inference.onnx_classifier import OnnxClassifier
+
+MAX_REQUEST_BYTES = 64 * 1024
+KEPT_NETWORKS = 8
+KEPT_RADIOGRAPHS = 2  # the overlay asks for the image that was analysed a moment ago
+NICENESS = 10  # below the receiver
+
+
+def main() -> None:
+    connection: Connection[bytes, bytes] = Connection(int(sys.argv[1]))
+    memory_limit_bytes, time_limit_s = int(sys.argv[2]), float(sys.argv[3])
+    os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
+    worker = Worker()
+    connection.send_bytes(b"{}")  # ready
+    while True:
+        try:
+            request = json.loads(connection.recv_bytes(MAX_REQUEST_BYTES))
+            _allow_cpu_s(time_limit_s)
+            reply, attachment = worker.answer(request)
+            connection.send_bytes(json.dumps(reply).encode())
+            if attachment:
+                connection.send_bytes(attachment)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _allow_cpu_s(time_limit_s: float) -> None:
+    """So much processor time for the next request: should the parent be gone, nobody else would stop an endless loop."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = ceil(used.ru_utime + used.ru_stime + time_limit_s) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+class Worker:
+    """Answers requests; keeps the networks and the latest radiographs."""
+
+    def __init__(self) -> None:
+        self._networks: OrderedDict[tuple[str, str], OnnxClassifier] = OrderedDict()
+        self._read = lru_cache(maxsize=KEPT_RADIOGRAPHS)(lambda path, _: pixels.read(path))
+        self._tasks: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any], bytes]]] = {
+            "analyse": self._analyse,
+            "display": self._display,
+        }
+
+    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """The reply, and the bytes that follow it, if any."""
+        try:
+            return self._tasks[request["task"]](request)
+        except Refuse as error:
+            return {"refused": {"message": error.message, "reason": error.reason, "hint": error.hint}}, b""
+        except Misconfigured as error:
+            return {"misconfigured": {"message": error.message, "hint": error.hint}}, b""
+        except Exception:  # the edge of the process: the parent raises it as the bug that it is
+            return {"bug": traceback.format_exc()}, b""
+
+    def _analyse(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        network = self._network(request["folder"], request["device_uid"])
+        return network.answer(self._radiograph(request["path"])).as_json(), b""
+
+    def _display(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        image = pixels.display_image(
+            self._radiograph(request["path"]), longest_side_px=int(request["longest_side_px"])
+        )
+        sizes = ("rows", "columns", "source_rows", "source_columns")
+        return {size: getattr(image, size) for size in sizes}, image.pixels
+
+    def _network(self, folder: str, device_uid: str) -> OnnxClassifier:
+        """The network, loaded once as long as manifest and weights stay the same."""
+        key = (folder, device_uid)
+        if key not in self._networks:
+            self._networks[key] = OnnxClassifier(package.load(Path(folder)))
+        self._networks.move_to_end(key)
+        while len(self._networks) > KEPT_NETWORKS:
+            self._networks.popitem(last=False)
+        return self._networks[key]
+
+    def _radiograph(self, path: str) -> pixels.Radiograph:
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
+        return self._read(path, (state.st_mtime_ns, state.st_size))
+
+
+if __name__ == "__main__":
+    main()

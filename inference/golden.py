@@ -1,0 +1,43 @@
+"""A synthetic radiograph made by formula, and the check that a network answers it as it did where it was made.
+
+A network that loads is not yet a network that works: another runtime, processor or preprocessing may change its
+answers. Before it serves, it must give the manifest's scores for this image, from stored pixels to scores.
+"""
+
+import numpy as np
+
+from domain.errors import Misconfigured
+from inference.package import Package
+from inference.pixels import MAX_GREY, Radiograph
+
+ROWS, COLUMNS = 620, 500
+BITS_STORED = 12
+
+
+def synthetic_radiograph() -> Radiograph:
+    """Two dark ellipses with ribs on a light trunk, 12 bits stored, MONOCHROME2; the same on every machine."""
+    down, across = np.meshgrid(np.linspace(-1, 1, ROWS), np.linspace(-1, 1, COLUMNS), indexing="ij")
+    trunk = np.clip(1.15 - np.square(across) - 0.15 * np.square(down), 0, 1)
+    lungs = sum(np.exp(-np.power(np.square((across - side) / 0.32) + np.square(down / 0.72), 3)) for side in (-0.42, 0.42))
+    ribs = 0.06 * np.sin(26 * down + 4 * np.square(across))
+    opacity = 0.25 * np.exp(-(np.square((across - 0.45) / 0.14) + np.square((down - 0.3) / 0.16)))
+    light = np.clip(0.08 + 0.75 * trunk - 0.55 * lungs * (1 - ribs) + ribs * trunk + opacity, 0, 1)
+    white = (1 << BITS_STORED) - 1
+    stored = np.rint(light * white).astype(np.uint16)
+    greys = (stored.astype(np.uint32) * MAX_GREY // white).astype(np.uint16)
+    return Radiograph(stored=stored, black=0, white=white, greys=greys, pixel_aspect=1.0)
+
+
+def check(package: Package, scores: tuple[float, ...]) -> None:
+    """Compare a network's scores for the synthetic radiograph with the manifest's.
+
+    Raises:
+        Misconfigured: they differ by more than the manifest tolerates.
+    """
+    golden = package.manifest.golden
+    difference = max(abs(is_ - should) for is_, should in zip(scores, golden.scores, strict=True))
+    if not difference <= golden.tolerance:
+        raise Misconfigured(
+            f"{package.name}: the golden radiograph's scores differ by {difference:.2g}; {golden.tolerance:g} is tolerated",
+            hint="Its weights, its manifest or this machine's runtime are not what the model was verified with.",
+        )

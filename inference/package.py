@@ -1,0 +1,287 @@
+"""A model package: a folder with `manifest.toml` and, once its weights are there, `model.onnx`.
+
+The manifest says who made the model, for which images and patients it is meant, how its input is prepared, what its
+outputs mean, and which bytes its weights are. A package without verified weights is *not configured*: it is listed,
+with the reason, and never answers.
+
+The network's contract (ONNX): input `image` (N, 1, S, S) float32; outputs `scores` (N, labels) float32 in [0, 1] and
+`class_activation` (N, labels, h, w) float32, before ReLU, in the order of the manifest's labels.
+"""
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from domain.errors import Misconfigured
+from domain.findings import Code, ModelIdentity
+from inference.preprocess import Crop, Preprocessing, Scaling
+from inference.toml_table import Table
+
+MANIFEST_FILE = "manifest.toml"
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so nothing that could leave its folder
+MAX_MANIFEST_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepts:
+    """The intended population and images. An empty tuple accepts any value; an absent view is accepted."""
+
+    modalities: tuple[str, ...]  # Modality (0008,0060)
+    sop_classes: tuple[str, ...]  # SOP Class UID (0008,0016)
+    body_parts: tuple[str, ...]  # what routing may send here, in the terms of Body Part Examined (0018,0015)
+    views: tuple[str, ...]  # View Position (0018,5101)
+    age_min_years: int | None  # completed years, inclusive
+    age_max_years: int | None  # completed years, inclusive
+    accepts_unknown_age: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """Which bytes the network is, and where they come from. An empty `sha256`: nobody has verified any yet."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+    licence: str
+    source_url: str
+    source_sha256: str
+    source_size_bytes: int
+    converter: str  # name for `python -m inference.convert`; empty: the source is the ONNX file itself
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Golden:
+    """The scores that the synthetic radiograph of inference/golden.py must give, within `tolerance`."""
+
+    scores: tuple[float, ...]
+    tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """One output of the network. `sensitivity` and `specificity` were measured at `threshold`, where known."""
+
+    label: str
+    code: Code
+    site: Code | None
+    threshold: float
+    sensitivity: float | None
+    specificity: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What manifest.toml says."""
+
+    name: str
+    version: str
+    title: str
+    manufacturer: str
+    intended_use: str
+    limits: tuple[str, ...]
+    is_cleared: bool
+    accepts: Accepts
+    preprocessing: Preprocessing
+    weights: Weights
+    golden: Golden
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """A manifest and the folder that it lies in."""
+
+    folder: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def weights_path(self) -> Path:
+        return self.folder / self.manifest.weights.file
+
+    @property
+    def why_not(self) -> str:
+        """Why the package is not configured, as one sentence with the way out; empty when it is configured."""
+        weights = self.manifest.weights
+        if weights.sha256 and self.weights_path.is_file():
+            return ""
+        if weights.source_url:
+            return f"Its weights are not installed yet: run `collimator models pull {self.name}`."
+        if weights.sha256:
+            return f"Its weights are missing: {self.weights_path}."
+        return "No verified weights are known for it: bring your own with `collimator models add DIR`."
+
+    @property
+    def is_configured(self) -> bool:
+        return not self.why_not
+
+    @property
+    def device_uid(self) -> str:
+        """A UID from a UUID-sized number (PS3.5 B.2) that changes with the manifest or the weights."""
+        seed = f"{self.manifest_sha256} {self.manifest.weights.sha256}"
+        return f"2.25.{int.from_bytes(hashlib.sha256(seed.encode()).digest()[:16], 'big')}"
+
+    def identity(self, *, is_demonstration: bool) -> ModelIdentity:
+        """The model as result objects name it."""
+        limits = self.manifest.limits
+        if is_demonstration:
+            limits = (*limits, "DEMONSTRATION: the model ran outside its intended population; its answer means nothing.")
+        return ModelIdentity(
+            package=self.name,
+            title=self.manifest.title,
+            version=self.manifest.version,
+            manufacturer=self.manifest.manufacturer,
+            device_uid=self.device_uid,
+            weights_sha256=self.manifest.weights.sha256,
+            intended_use=self.manifest.intended_use,
+            limits=limits,
+            is_cleared=self.manifest.is_cleared,
+            is_demonstration=is_demonstration,
+        )
+
+
+def load(folder: Path) -> Package:
+    """Read a package's manifest. The weights are not read.
+
+    Raises:
+        Misconfigured: the manifest is missing or wrong; the message names the file, the key and what was expected.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"{path}: cannot be read ({error.strerror})", hint="A package is a folder with it.") from error
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise Misconfigured(f"{path}: {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured(f"{path}: not valid TOML: {error}") from error
+    manifest = _manifest(Table(path=path, name="", values=document))
+    return Package(folder=folder, manifest=manifest, manifest_sha256=hashlib.sha256(content).hexdigest())
+
+
+def _manifest(table: Table) -> Manifest:
+    name = table.text("name")
+    table.require(NAME_PATTERN.fullmatch(name), "name", "small letters, digits and _, starting with a letter")
+    labels = tuple(_label(entry) for entry in table.tables("labels"))
+    table.require(labels, "labels", "at least one [[labels]] entry")
+    distinct = {label.label.casefold() for label in labels}
+    table.require(len(distinct) == len(labels), "labels", "every label once")
+    manifest = Manifest(
+        name=name,
+        version=table.text("version"),
+        title=table.text("title"),
+        manufacturer=table.text("manufacturer"),
+        intended_use=table.text("intended_use"),
+        limits=table.texts("limits"),
+        is_cleared=table.flag("is_cleared", default=False),
+        accepts=_accepts(table.table("accepts")),
+        preprocessing=_preprocessing(table.table("preprocessing")),
+        weights=_weights(table.table("weights")),
+        golden=_golden(table.table("golden")),
+        labels=labels,
+    )
+    is_complete = len(manifest.golden.scores) == len(labels) or not manifest.weights.sha256
+    table.require(is_complete, "golden.scores", f"{len(labels)} numbers, one a label")
+    table.finish()
+    return manifest
+
+
+def _accepts(table: Table) -> Accepts:
+    accepts = Accepts(
+        modalities=table.texts("modalities"),
+        sop_classes=table.texts("sop_classes", default=()),
+        body_parts=table.texts("body_parts"),
+        views=table.texts("views", default=()),
+        age_min_years=table.optional_integer("age_min_years", low=0, high=150),
+        age_max_years=table.optional_integer("age_max_years", low=0, high=150),
+        accepts_unknown_age=table.flag("accepts_unknown_age"),
+    )
+    youngest, oldest = accepts.age_min_years or 0, accepts.age_max_years
+    table.require(oldest is None or youngest <= oldest, "age_max_years", f"{youngest} or more")
+    table.finish()
+    return accepts
+
+
+def _preprocessing(table: Table) -> Preprocessing:
+    preprocessing = Preprocessing(
+        input_size=table.integer("input_size", low=32, high=2048),
+        crop=table.one_of("crop", get_args(Crop)),
+        scaling=table.one_of("scaling", get_args(Scaling)),
+    )
+    table.finish()
+    return preprocessing
+
+
+def _weights(table: Table) -> Weights:
+    weights = Weights(
+        file=table.text("file"),
+        size_bytes=table.integer("size_bytes", low=0, high=4 << 30),
+        sha256=table.sha256("sha256"),
+        licence=table.text("licence", may_be_empty=True),
+        source_url=table.text("source_url", may_be_empty=True),
+        source_sha256=table.sha256("source_sha256"),
+        source_size_bytes=table.integer("source_size_bytes", low=0, high=4 << 30),
+        converter=table.text("converter", may_be_empty=True),
+    )
+    table.require(re.fullmatch(r"[A-Za-z0-9_-]+\.onnx", weights.file), "file", "a file name that ends in .onnx")
+    has_known_source = not weights.source_url or (weights.source_sha256 and weights.source_size_bytes)
+    table.require(has_known_source, "source_sha256", "SHA-256 and size of what source_url gives")
+    is_safe = not weights.source_url or weights.source_url.startswith("https://")
+    table.require(is_safe, "source_url", "an https:// address")
+    table.finish()
+    return weights
+
+
+def _golden(table: Table) -> Golden:
+    golden = Golden(scores=table.numbers("scores"), tolerance=table.number("tolerance", low=1e-7, high=0.05))
+    table.finish()
+    return golden
+
+
+def _label(table: Table) -> Label:
+    label = Label(
+        label=table.text("label"),
+        code=_code(table.table("code")),
+        site=_code(table.table("site")) if table.has("site") else None,
+        threshold=table.number("threshold", low=0.0, high=1.0),
+        sensitivity=table.optional_number("sensitivity", low=0.0, high=1.0),
+        specificity=table.optional_number("specificity", low=0.0, high=1.0),
+    )
+    table.finish()
+    return label
+
+
+def _code(table: Table) -> Code:
+    code = Code(value=table.text("value"), scheme=table.text("scheme"), meaning=table.text("meaning"))
+    # Code Value and Coding Scheme Designator are SH, Code Meaning is LO (PS3.6).
+    table.require(len(code.value) <= 16, "value", "at most 16 characters")
+    table.require(len(code.scheme) <= 16, "scheme", "at most 16 characters")
+    table.require(len(code.meaning) <= 64, "meaning", "at most 64 characters")
+    table.finish()
+    return code
+
+
+def rewritten(manifest_text: str, values: dict[str, str]) -> str:
+    """The manifest with the lines `key = …` replaced, each key standing in it exactly once.
+
+    Args:
+        values: TOML text by key, such as `{"sha256": '"abc…"', "size_bytes": "123"}`.
+
+    Raises:
+        Misconfigured: a key does not stand in the text exactly once.
+    """
+    for key, value in values.items():
+        pattern = re.compile(rf"^{re.escape(key)} = .*$", re.MULTILINE)
+        if len(pattern.findall(manifest_text)) != 1:
+            raise Misconfigured(f"{MANIFEST_FILE}: expected exactly one line `{key} = …` to write to")
+        manifest_text = pattern.sub(lambda _, line=f"{key} = {value}": line, manifest_text)  # type: ignore[misc]
+    return manifest_text

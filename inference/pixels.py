@@ -1,0 +1,374 @@
+"""From a file to a radiograph: frame 0's stored pixels, and the greys that a viewer would show.
+
+    file -> header checks -> decoder by transfer syntax -> stored pixels -> modality LUT -> VOI -> inversion -> greys
+
+Decoding parses hostile input: inside the node only the limited child process of inference/analyst.py comes here.
+Codecs are imagecodecs' (libjpeg-turbo 3, CharLS, OpenJPEG), none of them under the GPL.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi
+
+from domain.errors import Refuse
+from domain.findings import DisplayImage
+from domain.states import Reason
+from inference import preprocess
+from inference.preprocess import Float32, Preprocessing
+
+Pixels = NDArray[Any]
+Greys = NDArray[np.uint16]
+
+MIN_SIDE_PX = 16
+MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
+MAX_GREY = 65535
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Radiograph:
+    """One decoded image.
+
+    `stored` is (rows, columns), integer. `black` and `white` are the ends of its stored range, in the order in which
+    they are shown: MONOCHROME1 has black > white. `greys` is (rows, columns) uint16, 0 black, 65535 white: VOI applied
+    and MONOCHROME1 inverted. `pixel_aspect` is a pixel's height over its width.
+    """
+
+    stored: Pixels
+    black: float
+    white: float
+    greys: Greys
+    pixel_aspect: float
+
+
+def read(path: Path | str) -> Radiograph:
+    """Decode a DICOM file's frame 0, or a JPEG or PNG file.
+
+    Raises:
+        Refuse: it holds no image (no_image), or none that can be used (unreadable_pixels); the message says why.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            is_dicom = file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
+    radiograph = _read_dicom(path) if is_dicom else _read_picture(path)
+    if radiograph.stored.min() == radiograph.stored.max():
+        # Some decoders answer with silent zeros where they fail (NVIDIA/nvImageCodec issue 50).
+        raise Refuse("every pixel has the same value", reason=Reason.UNREADABLE_PIXELS)
+    return radiograph
+
+
+def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Float32:
+    """(1, S, S) float32 for the network whose manifest says `preprocessing`.
+
+    torchxrayvision's networks were taught the stored pixels on their full range; a standardising network the greys
+    that a reader sees, as in the JPEG files that such networks learn from.
+    """
+    if preprocessing.scaling == "xrv_1024":
+        pixels, black, white = radiograph.stored, radiograph.black, radiograph.white
+    else:
+        pixels, black, white = radiograph.greys, 0.0, float(MAX_GREY)
+    return preprocess.network_input(pixels, black=black, white=white, preprocessing=preprocessing)
+
+
+def display_image(radiograph: Radiograph, *, longest_side_px: int) -> DisplayImage:
+    """The radiograph with square pixels and at most `longest_side_px` rows and columns, 8 bit."""
+    rows, columns = radiograph.greys.shape
+    height, width = rows * max(radiograph.pixel_aspect, 1.0), columns / min(radiograph.pixel_aspect, 1.0)
+    scale = min(1.0, longest_side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray((radiograph.greys >> 8).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    return DisplayImage(
+        rows=size[1], columns=size[0], pixels=picture.tobytes(), source_rows=rows, source_columns=columns
+    )
+
+
+def _read_dicom(path: Path | str) -> Radiograph:
+    try:
+        dataset = pydicom.dcmread(path)
+        header = _Header.of(dataset)
+        stored = _stored(dataset, header)
+        greys = _greys(stored, dataset, header)
+        pixel_aspect = _pixel_aspect(dataset)
+    except Refuse:
+        raise
+    except (InvalidDicomError, EOFError) as error:
+        raise Refuse(f"not a readable DICOM file: {error}", reason=Reason.UNREADABLE_PIXELS) from error
+    except Exception as error:  # codecs and parsers fail in every way that there is; none of them is our bug to report
+        name = type(error).__name__
+        raise Refuse(f"the pixels cannot be decoded ({name}: {error})"[:400], reason=Reason.UNREADABLE_PIXELS) from error
+    low, high = header.stored_range
+    black, white = (high, low) if header.photometric_interpretation == "MONOCHROME1" else (low, high)
+    return Radiograph(stored=stored, black=black, white=white, greys=greys, pixel_aspect=pixel_aspect)
+
+
+def _read_picture(path: Path | str) -> Radiograph:
+    """JPEG and PNG, 8 or 16 bit, by Pillow; colour becomes luma."""
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            _check_size(picture.height, picture.width)
+            is_deep = picture.mode.startswith("I")
+            stored = np.asarray(picture if is_deep else picture.convert("L"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Refuse(f"neither DICOM nor a readable JPEG or PNG: {error}", reason=Reason.UNREADABLE_PIXELS) from error
+    white = MAX_GREY if is_deep else 255
+    greys = (np.clip(stored, 0, white).astype(np.uint32) * MAX_GREY // white).astype(np.uint16)
+    return Radiograph(stored=stored, black=0, white=white, greys=greys, pixel_aspect=1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Header:
+    """Image Pixel Module (PS3.3 C.7.6.3), checked."""
+
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    photometric_interpretation: str
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    is_signed: bool
+    is_planar: bool
+    transfer_syntax_uid: uid.UID
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "_Header":
+        if not dataset.get("PixelData"):
+            raise Refuse("there is no Pixel Data (7FE0,0010)", reason=Reason.NO_IMAGE)
+        required = ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation")
+        missing = [keyword for keyword in required if dataset.get(keyword) in (None, "")]
+        if missing:
+            raise Refuse(f"missing: {', '.join(missing)}", reason=Reason.UNREADABLE_PIXELS)
+        if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
+            raise Refuse("missing: TransferSyntaxUID", reason=Reason.UNREADABLE_PIXELS)
+        header = cls(
+            rows=int(dataset.Rows),
+            columns=int(dataset.Columns),
+            samples_per_pixel=int(dataset.get("SamplesPerPixel") or 1),
+            photometric_interpretation=str(dataset.PhotometricInterpretation).strip().upper(),
+            bits_allocated=int(dataset.BitsAllocated),
+            bits_stored=int(dataset.BitsStored),
+            high_bit=int(dataset.get("HighBit", dataset.BitsStored - 1)),
+            is_signed=bool(dataset.PixelRepresentation),
+            is_planar=bool(dataset.get("PlanarConfiguration", 0)),
+            transfer_syntax_uid=uid.UID(dataset.file_meta.TransferSyntaxUID),
+        )
+        header._check()
+        return header
+
+    def _check(self) -> None:
+        _check_size(self.rows, self.columns)
+        if self.photometric_interpretation not in _SAMPLES:
+            raise Refuse(
+                f"Photometric Interpretation {self.photometric_interpretation[:16]!r} is not read",
+                reason=Reason.UNREADABLE_PIXELS,
+            )
+        is_known_layout = self.samples_per_pixel == _SAMPLES[self.photometric_interpretation]
+        is_known_depth = self.bits_allocated in (8, 16) and (self.samples_per_pixel == 1 or self.bits_allocated == 8)
+        if not is_known_layout or not is_known_depth:
+            raise Refuse(
+                f"{self.samples_per_pixel} samples of {self.bits_allocated} bits are not read",
+                reason=Reason.UNREADABLE_PIXELS,
+            )
+        if not 1 <= self.bits_stored <= self.bits_allocated or not self.bits_stored - 1 <= self.high_bit < 16:
+            raise Refuse(
+                f"Bits Stored {self.bits_stored} and High Bit {self.high_bit} do not fit {self.bits_allocated} bits",
+                reason=Reason.UNREADABLE_PIXELS,
+            )
+
+    @property
+    def stored_range(self) -> tuple[int, int]:
+        half = 1 << (self.bits_stored - 1)
+        return (-half, half - 1) if self.is_signed else (0, 2 * half - 1)
+
+
+_SAMPLES = {
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    "RGB": 3,
+    "YBR_FULL": 3,
+    "YBR_FULL_422": 3,
+    "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}
+
+
+def _check_size(rows: int, columns: int) -> None:
+    if min(rows, columns) < MIN_SIDE_PX or rows * columns > MAX_PIXELS:
+        raise Refuse(
+            f"{rows} rows and {columns} columns: at least {MIN_SIDE_PX} each and {MAX_PIXELS} pixels in all are read",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+
+
+def _stored(dataset: Dataset, header: _Header) -> Pixels:
+    """(rows, columns) integers as stored, masked to Bits Stored and sign-extended; colour becomes luma."""
+    decode = _DECODERS.get(header.transfer_syntax_uid)
+    if decode is None:
+        name = header.transfer_syntax_uid.name
+        raise Refuse(f"the transfer syntax {name} is not read", reason=Reason.UNREADABLE_PIXELS)
+    encoded = dataset.PixelData
+    if header.transfer_syntax_uid.is_encapsulated:
+        encoded = next(generate_frames(encoded, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
+    decoded = decode(encoded, header)
+    if decoded.shape[:2] != (header.rows, header.columns):
+        raise Refuse(
+            f"the encoded image is {decoded.shape[:2]}, Rows and Columns say {(header.rows, header.columns)}",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+    if decoded.ndim == 3:
+        return np.rint(decoded[..., :3] @ _LUMA).astype(np.uint8)
+    return _within_bits_stored(decoded, header)
+
+
+def _within_bits_stored(decoded: Pixels, header: _Header) -> Pixels:
+    low, high = header.stored_range
+    if header.transfer_syntax_uid in _LOSSY:
+        # A lossy codec overshoots: WG-04's 10-bit RG3 holds 1024 as 12-bit JPEG. Masking would turn white to black.
+        signed = decoded.astype(np.int32)
+        if header.is_signed and decoded.dtype.kind == "u":
+            signed = np.where(signed > high, signed - (1 << header.bits_stored), signed)
+        return np.clip(signed, low, high).astype(np.int16 if header.is_signed else np.uint16)
+    # Bits outside Bits Stored may hold an overlay of the old kind (PS3.5 8.1.1).
+    bits = decoded.astype(np.int32) >> (header.high_bit + 1 - header.bits_stored)
+    bits &= (1 << header.bits_stored) - 1
+    if header.is_signed:
+        bits = np.where(bits > high, bits - (1 << header.bits_stored), bits)
+    return bits.astype(np.int16 if header.is_signed else np.uint16)
+
+
+def _native(encoded: bytes, header: _Header) -> Pixels:
+    order = ">" if header.transfer_syntax_uid == uid.ExplicitVRBigEndian else "<"
+    sample = np.dtype(f"{order}u{header.bits_allocated // 8}")
+    pixels = header.rows * header.columns
+    if header.photometric_interpretation == "YBR_FULL_422":  # Y Y Cb Cr for two pixels (PS3.3 C.7.6.3.1.2)
+        luma: Pixels = np.frombuffer(encoded, np.uint8, pixels * 2).reshape(-1, 4)[:, :2]
+        return luma.reshape(header.rows, header.columns).astype(np.uint16)
+    values: Pixels = np.frombuffer(encoded, sample, pixels * header.samples_per_pixel)
+    return _arranged(values, header, is_planar=header.is_planar)
+
+
+def _rle(encoded: bytes, header: _Header) -> Pixels:
+    sample = f"<u{header.bits_allocated // 8}"
+    values = np.frombuffer(imagecodecs.dicomrle_decode(encoded, sample), sample)
+    return _arranged(values, header, is_planar=True)  # RLE segments are one colour plane each (PS3.5 Annex G)
+
+
+def _arranged(values: Pixels, header: _Header, *, is_planar: bool) -> Pixels:
+    """One sample: (rows, columns). Three: (rows, columns, 3) RGB, or only Y of YBR_FULL, which is the luma."""
+    if header.samples_per_pixel == 1:
+        return values.reshape(header.rows, header.columns)
+    if is_planar:
+        colours = np.moveaxis(values.reshape(3, header.rows, header.columns), 0, -1)
+    else:
+        colours = values.reshape(header.rows, header.columns, 3)
+    return colours if header.photometric_interpretation == "RGB" else colours[..., 0]
+
+
+def _jpeg(encoded: bytes, header: _Header) -> Pixels:
+    if header.samples_per_pixel == 1:
+        return np.asarray(imagecodecs.jpeg8_decode(encoded))
+    colour_space = "RGB" if header.photometric_interpretation == "RGB" else "YCBCR"
+    return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace=colour_space, outcolorspace="GRAYSCALE"))
+
+
+def _jpeg_ls(encoded: bytes, header: _Header) -> Pixels:
+    return np.asarray(imagecodecs.jpegls_decode(encoded))
+
+
+def _jpeg_2000(encoded: bytes, header: _Header) -> Pixels:
+    return np.asarray(imagecodecs.jpeg2k_decode(encoded))
+
+
+_DECODERS: dict[str, Callable[[bytes, _Header], Pixels]] = {
+    uid.ImplicitVRLittleEndian: _native,
+    uid.ExplicitVRLittleEndian: _native,
+    uid.ExplicitVRBigEndian: _native,
+    uid.DeflatedExplicitVRLittleEndian: _native,
+    uid.JPEGBaseline8Bit: _jpeg,
+    uid.JPEGExtended12Bit: _jpeg,
+    uid.JPEGLossless: _jpeg,
+    uid.JPEGLosslessSV1: _jpeg,
+    uid.JPEGLSLossless: _jpeg_ls,
+    uid.JPEGLSNearLossless: _jpeg_ls,
+    uid.JPEG2000Lossless: _jpeg_2000,
+    uid.JPEG2000: _jpeg_2000,
+    uid.RLELossless: _rle,
+}
+_LOSSY = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000}
+
+
+def _greys(stored: Pixels, dataset: Dataset, header: _Header) -> Greys:
+    """What a viewer shows, (rows, columns) uint16; computed once for each stored value that occurs."""
+    first, last = int(stored.min()), int(stored.max())
+    occurring = np.arange(first, last + 1, dtype=stored.dtype)
+    if header.samples_per_pixel == 3:
+        fractions = occurring / 255.0
+    else:
+        fractions = _shown(apply_modality_lut(occurring, dataset).astype(np.float64), dataset)
+    if header.photometric_interpretation == "MONOCHROME1":
+        fractions = 1.0 - fractions
+    table = np.rint(fractions * MAX_GREY).astype(np.uint16)
+    return np.take(table, stored.astype(np.int32) - first)
+
+
+def _shown(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
+    """The first VOI LUT or window (PS3.3 C.11.2), as fractions of white in [0, 1].
+
+    Without one, or where it would show nothing (a window beside all values is not rare), from the least to the
+    greatest value.
+    """
+    if dataset.get("VOILUTSequence"):
+        shown = apply_voi(values.astype(np.int32), dataset).astype(np.float64)
+        shown /= float((1 << int(dataset.VOILUTSequence[0].LUTDescriptor[2])) - 1)
+    else:
+        shown = _windowed(values, dataset)
+    shown = np.clip(shown, 0.0, 1.0)
+    if shown.min() < shown.max():
+        return shown
+    return (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+
+
+def _windowed(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
+    """Window Center (0028,1050) and Width (0028,1051) by VOI LUT Function (0028,1056): PS3.3 C.11.2.1.2 and .3."""
+    centre, width = (_first_number(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if centre is None or width is None or width <= 0 or (function == "LINEAR" and width <= 1):
+        return np.zeros_like(values)
+    if function == "SIGMOID":
+        return np.asarray(1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - centre) / width, -700, 700))))
+    if function == "LINEAR_EXACT":
+        return (values - centre) / width + 0.5
+    return (values - (centre - 0.5)) / (width - 1.0) + 0.5
+
+
+def _pixel_aspect(dataset: Dataset) -> float:
+    """A pixel's height over its width; 1 where nothing usable is said. WG-04's RG1 says Pixel Spacing 0.000."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        spacing = dataset.get(keyword)
+        if spacing is None or isinstance(spacing, (str, float, int)) or len(spacing) != 2:
+            continue
+        row_spacing, column_spacing = float(spacing[0]), float(spacing[1])
+        if row_spacing > 0 and column_spacing > 0 and 0.1 <= row_spacing / column_spacing <= 10:
+            return row_spacing / column_spacing
+    return 1.0
+
+
+def _first_number(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    first = value if isinstance(value, (str, float, int)) else next(iter(value), None)
+    return None if first is None else float(first)

@@ -1,0 +1,76 @@
+"""GET /metrics: the node's counts in Prometheus' text format, read from the database at each scrape."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from domain.plans import billing_period
+from portal_api.auth import requires, visible_clinics
+from portal_api.parts import Parts, parts_of
+from portal_api.permissions import Permission
+from storage.api_keys import ApiKey
+from storage.counts import read_counts, workers_alive
+
+router = APIRouter(tags=["node"])
+
+# Field of Counts, metric, labels, what it says. A name that ends in _total only ever grows.
+METRICS = (
+    ("studies", "collimator_studies", ("clinic", "state"), "Studies by state."),
+    ("quarantined", "collimator_quarantined_instances", ("clinic", "reason"), "Instances that cannot be used."),
+    ("deliveries", "collimator_deliveries", ("clinic", "destination", "state"), "Results on their way, by state."),
+    (
+        "oldest_pending_delivery_s",
+        "collimator_oldest_pending_delivery_seconds",
+        ("clinic", "destination"),
+        "How long the oldest result has been waiting for its destination.",
+    ),
+    ("charged", "collimator_studies_charged_this_month", ("clinic",), "Ledger rows of this calendar month, in UTC."),
+    ("sent_again", "collimator_instances_sent_again_total", ("clinic",), "Identical re-sends, acknowledged, dropped."),
+    ("sent_back", "collimator_results_sent_back_total", ("clinic",), "Own results that a PACS sent back."),
+)
+
+
+@router.get(
+    "/metrics",
+    summary="Counts for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
+def metrics(request: Request, key: Annotated[ApiKey, Depends(requires(Permission.METRICS))]) -> Response:
+    """The clinics that the key may see, and the node as a whole."""
+    registry = CollectorRegistry()
+    registry.register(DatabaseCollector(parts_of(request), visible_clinics(key)))
+    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+
+class DatabaseCollector(Collector):
+    """Reads everything once, when the registry asks."""
+
+    def __init__(self, parts: Parts, clinics: frozenset[str] | None) -> None:
+        self._parts = parts
+        self._clinics = clinics
+
+    def describe(self) -> list[Metric]:
+        """Nothing: a registry that knows no names beforehand need not read the database to be built."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "collimator_workers_alive",
+            "Workers that have shown themselves within their lease.",
+            value=workers_alive(self._parts.database, lease_s=self._parts.worker_lease_s),
+        )
+        period = billing_period(datetime.now(UTC))
+        counts = read_counts(self._parts.database, period=period, clinics=self._clinics)
+        for field, name, labels, says in METRICS:
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = kind(name, says, labels=labels)
+            for count in getattr(counts, field):
+                family.add_metric(count.labels, count.value)
+            yield family

@@ -1,0 +1,8 @@
+"""Results as DICOM objects: a Secondary Capture overlay, a TID 1500 report and a readable report for each study.
+
+write.py is the door. Every writer in reports/writers/ is found by its name; the rest of the room is what they share.
+
+    request.py ──> write.py ──> writers/… ──> provenance.py ──> validate.py ──> bytes
+                      │             │
+                  source.py     words.py, codes.py, uids.py
+"""

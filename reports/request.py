@@ -1,0 +1,90 @@
+"""What a report is made from, and what comes out of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from domain.findings import Analysis, DisplayImage, ImageAnalysis
+from domain.study import Study
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeIdentity:
+    """The node that signs the results (General Equipment Module, PS3.3 C.7.5.1): never the scanner's."""
+
+    manufacturer: str
+    model_name: str
+    serial_number: str
+    software_version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """Why a study has no analysis: not configured, not in the plan, over its quota, refused."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreviousResult:
+    """A result of an earlier generation of the same study, which a revised one replaces."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRequest:
+    """Everything that the results of one study are made from: an analysis, or a note that says why there is none.
+
+    `displays` holds the picture of each analysed image by its SOP Instance UID; only the overlay needs them.
+    `decision` explains the routing, a sentence a line. The content date and time of every object is the moment the
+    study was complete, so that writing them again gives the same bytes.
+    """
+
+    study: Study
+    node: NodeIdentity
+    analysis: Analysis | None = None
+    note: Note | None = None
+    displays: Mapping[str, DisplayImage] = field(default_factory=dict)
+    decision: tuple[str, ...] = ()
+    previous_results: tuple[PreviousResult, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.analysis is None) == (self.note is None):
+            raise ValueError("a report is either about an analysis or a note that says why there is none")
+        if self.analysis is not None:
+            _require_answers_in_range(self.analysis)
+            _require_images_of_the_study(self.analysis, self.study)
+
+    @property
+    def analysed_images(self) -> tuple[ImageAnalysis, ...]:
+        return self.analysis.images if self.analysis is not None else ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenResult:
+    """One finished object. `content` is the whole file (PS3.10): preamble, File Meta Information and Data Set."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    content: bytes
+
+
+def _require_answers_in_range(analysis: Analysis) -> None:
+    for image in analysis.images:
+        for finding in image.findings:
+            # Written so that "not a number" fails too.
+            if not (0.0 <= finding.certainty <= 1.0 and 0.0 <= finding.threshold <= 1.0):
+                raise ValueError(f"{finding.label}: certainty and threshold must lie in [0, 1]")
+
+
+def _require_images_of_the_study(analysis: Analysis, study: Study) -> None:
+    known = {instance.sop_instance_uid for instance in study.instances}
+    analysed = [image.sop_instance_uid for image in analysis.images]
+    if not analysed or not known.issuperset(analysed) or len(set(analysed)) != len(analysed):
+        raise ValueError("an analysis names at least one image, each of them once and part of the study")

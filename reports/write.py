@@ -1,0 +1,82 @@
+"""The door of the reports room: an analysis or a note goes in, finished and checked DICOM objects come out."""
+
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+import reports.writers
+from domain.errors import Misconfigured
+from reports.provenance import file_of
+from reports.request import ReportRequest, WrittenResult
+from reports.source import read_source
+from reports.uids import fingerprint_of
+from reports.validate import require_valid
+from reports.writer import Material, Writer
+
+# Which kinds of result a destination gets, in the order in which they are sent.
+PROFILES = {
+    "standard": ("overlay", "measurement_sr", "text_sr"),
+    "text": ("text_sr",),
+    "sc_only": ("overlay",),
+}
+# A study that was not analysed has nothing to draw and nothing to measure.
+KINDS_OF_A_NOTE = ("text_sr",)
+
+
+def write_results(request: ReportRequest, *, profile: str) -> tuple[WrittenResult, ...]:
+    """The results of one study for one kind of destination. The same request gives the same bytes.
+
+    Raises:
+        Misconfigured: no such profile.
+        Refuse: the source cannot be read, or a result would not conform to the standard.
+    """
+    kinds = kinds_of(profile)
+    if request.note is not None:
+        kinds = KINDS_OF_A_NOTE
+    source = read_source(request.study, first=[image.sop_instance_uid for image in request.analysed_images])
+    material = Material(request=request, source=source, fingerprint=fingerprint_of(request, source))
+    return tuple(_written(kinds, material))
+
+
+def kinds_of(profile: str) -> tuple[str, ...]:
+    if profile not in PROFILES:
+        raise Misconfigured(
+            f"there is no result profile {profile!r}",
+            hint=f"Use one of: {', '.join(sorted(PROFILES))}.",
+        )
+    return PROFILES[profile]
+
+
+def contexts_of_profile(profile: str) -> list[tuple[str, str]]:
+    """The (SOP Class UID, Transfer Syntax UID) pairs that a destination of this profile has to take."""
+    return [(all_writers()[kind].sop_class_uid, ExplicitVRLittleEndian) for kind in kinds_of(profile)]
+
+
+@cache
+def all_writers() -> dict[str, Writer]:
+    """Every module in reports/writers/ by its name."""
+    names = (module.name for module in pkgutil.iter_modules(reports.writers.__path__))
+    return {name: import_module(f"reports.writers.{name}").WRITER for name in names}
+
+
+def _written(kinds: tuple[str, ...], material: Material) -> Iterator[WrittenResult]:
+    for kind in kinds:
+        for dataset in all_writers()[kind].write(material):
+            yield _finished(kind, dataset)
+
+
+def _finished(kind: str, dataset: Dataset) -> WrittenResult:
+    content = file_of(dataset)
+    require_valid(content)
+    return WrittenResult(
+        kind=kind,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+        content=content,
+    )

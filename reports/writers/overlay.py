@@ -1,0 +1,110 @@
+"""The picture for every viewer: a Secondary Capture Image (1.2.840.10008.5.1.4.1.1.7) for each analysed image.
+
+RGB, 8 bits, one frame. It has no Pixel Spacing and no Frame of Reference: film and legend share the page and both
+are resampled, so whatever a viewer would measure on it would be wrong (PS3.3 C.7.6.2, C.7.4.1 are left out).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from highdicom.sc import SCImage
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from domain.findings import Analysis, Code, DisplayImage, ImageAnalysis
+from reports.codes import SOURCE_IMAGE, SPATIAL_RESAMPLING
+from reports.picture import draw_page
+from reports.provenance import common_attributes, content_moment, stamp
+from reports.source import SourceInstance, reference_header
+from reports.words import in_ascii, model_in_words, warnings_for
+from reports.writer import Material, Writer
+
+KIND = "overlay"
+SERIES_NUMBER = 9002
+
+
+def write(material: Material) -> Iterable[Dataset]:
+    """One object for each analysed image, all in one series."""
+    analysis = material.request.analysis
+    if analysis is None:
+        return
+    for number, image in enumerate(analysis.images, start=1):
+        yield _overlay(material, analysis, image, number)
+
+
+def _overlay(material: Material, analysis: Analysis, image: ImageAnalysis, number: int) -> Dataset:
+    source = material.source_of(image)
+    node = material.request.node
+    page = draw_page(_display_of(material, image), image, analysis.model, f"{node.model_name} {node.software_version}")
+    overlay = SCImage.from_ref_dataset(
+        ref_dataset=reference_header(material.source, source),
+        pixel_array=np.asarray(page),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        # highdicom asks for one; the source's own, or none, follows below.
+        patient_orientation=source.patient_orientation or ("L", "F"),
+        **common_attributes(
+            material, kind=KIND, series_number=SERIES_NUMBER, instance_number=number, title="AI Overlay"
+        ),
+    )
+    overlay["PixelData"].VR = "OB"
+    overlay.PatientOrientation = list(source.patient_orientation or ())
+    # Type 2C (PS3.3 C.7.3.1): it belongs to the series, and one series holds the overlays of both sides.
+    overlay.Laterality = ""
+    _describe_capture(overlay, material)
+    _describe_derivation(overlay, analysis, source)
+    return stamp(overlay, material)
+
+
+def _display_of(material: Material, image: ImageAnalysis) -> DisplayImage:
+    if image.sop_instance_uid not in material.request.displays:
+        raise ValueError(f"the request has no display of the analysed image {image.sop_instance_uid}")
+    return material.request.displays[image.sop_instance_uid]
+
+
+def _describe_capture(overlay: Dataset, material: Material) -> None:
+    """SC Equipment and SC Image Modules, PS3.3 C.8.6.1 and C.8.6.2."""
+    node = material.request.node
+    moment = content_moment(material)
+    overlay.ConversionType = "WSD"
+    overlay.SecondaryCaptureDeviceManufacturer = node.manufacturer
+    overlay.SecondaryCaptureDeviceManufacturerModelName = node.model_name
+    overlay.SecondaryCaptureDeviceSoftwareVersions = node.software_version
+    overlay.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
+    overlay.TimeOfSecondaryCapture = moment.strftime("%H%M%S")
+
+
+def _describe_derivation(overlay: Dataset, analysis: Analysis, source: SourceInstance) -> None:
+    """General Image and General Reference Modules, PS3.3 C.7.6.1 and C.12.4."""
+    warnings = " - ".join(warnings_for(analysis.model))
+    overlay.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    overlay.BurnedInAnnotation = "YES"
+    overlay.RecognizableVisualFeatures = "NO"
+    overlay.ImageComments = f"AI output. {warnings}".strip()
+    overlay.DerivationDescription = (
+        f"Findings and activation map of {in_ascii(model_in_words(analysis.model))} drawn beside and on the image. "
+        f"{warnings}"
+    ).strip()[:1024]
+    overlay.DerivationCodeSequence = [_code_item(SPATIAL_RESAMPLING)]
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.sop_class_uid
+    reference.ReferencedSOPInstanceUID = source.sop_instance_uid
+    reference.SpatialLocationsPreserved = "NO"
+    reference.PurposeOfReferenceCodeSequence = [_code_item(SOURCE_IMAGE)]
+    overlay.SourceImageSequence = [reference]
+    overlay.LossyImageCompression = "00"
+    for keyword, values in source.lossy_compression:
+        setattr(overlay, keyword, list(values) if len(values) > 1 else values[0])
+
+
+def _code_item(code: Code) -> Dataset:
+    """Code Sequence Macro, PS3.3 8.8."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme
+    item.CodeMeaning = code.meaning
+    return item
+
+
+WRITER = Writer(kind=KIND, sop_class_uid=SecondaryCaptureImageStorage, series_number=SERIES_NUMBER, write=write)

@@ -1,0 +1,1 @@
+"""The receiver: what modalities and PACS talk to. It knows DICOM and the disk, and nothing else."""

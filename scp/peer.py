@@ -1,0 +1,13 @@
+"""The other end of an accepted association."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peer:
+    """`association` is a random name for this one association; it ties its instances together."""
+
+    association: str
+    clinic: str
+    ae_title: str
+    address: str

@@ -1,0 +1,32 @@
+"""The one place where an outcome becomes a C-STORE Status (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+
+from enum import IntEnum
+
+from domain.errors import CollimatorError, Refuse, Retry
+
+
+class Status(IntEnum):
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    INVALID_OBJECT_INSTANCE = 0x0117
+    OUT_OF_RESOURCES = 0xA700
+    DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
+    CANNOT_UNDERSTAND = 0xC000
+
+
+REFUSALS = {
+    "invalid_uid": Status.INVALID_OBJECT_INSTANCE,
+    "wrong_sop_class": Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+    "no_data_set": Status.CANNOT_UNDERSTAND,
+}
+
+
+def status_of(error: CollimatorError) -> Status:
+    """What the sender is told. Out of Resources makes it try again later; the others do not."""
+    match error:
+        case Retry():
+            return Status.OUT_OF_RESOURCES
+        case Refuse(reason=reason):
+            return REFUSALS[reason]
+        case _:
+            return Status.PROCESSING_FAILURE

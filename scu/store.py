@@ -1,0 +1,163 @@
+"""C-STORE as SCU (PS3.4 Annex B): files go out as they are, byte for byte, over one association."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, _config, build_context
+from pynetdicom.association import Association
+
+from domain.errors import Refuse, Retry
+from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+# An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
+MAXIMUM_CONTEXTS = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where a peer listens and what it is called."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutgoingFile:
+    """A DICOM file with what its presentation context needs."""
+
+    path: Path
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class Answer(StrEnum):
+    STORED = "stored"
+    RETRY = "retry"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SendOutcome:
+    """What the peer said to one file. `status` is None when it said nothing. `detail` is empty for a plain success."""
+
+    sop_instance_uid: str
+    answer: Answer
+    status: int | None
+    detail: str
+
+
+def describe(path: Path) -> OutgoingFile:
+    """The file's own account of itself, from its File Meta.
+
+    Raises:
+        Refuse: it is not a DICOM file (PS3.10).
+    """
+    try:
+        meta = read_file_meta_info(path)
+        return OutgoingFile(
+            path=path,
+            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+            sop_class_uid=str(meta.MediaStorageSOPClassUID),
+            transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        )
+    except Exception as error:  # pydicom's errors for broken files have no common base
+        raise Refuse(f"{path} is not a DICOM file", reason="not_dicom") from error
+
+
+def send_files(
+    files: Sequence[OutgoingFile],
+    to: Address,
+    *,
+    calling_ae_title: str,
+    timeout_s: float,
+    on_outcome: Callable[[SendOutcome], None] = lambda outcome: None,
+) -> list[SendOutcome]:
+    """Send files over one association, in order; one outcome for each file.
+
+    Raises:
+        Retry: no association came about: the peer is away, or refused it.
+    """
+    ae = application_entity(calling_ae_title, timeout_s)
+    contexts = list(dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files))
+    if len(contexts) > MAXIMUM_CONTEXTS:
+        raise Refuse(
+            f"the files need {len(contexts)} presentation contexts and an association has {MAXIMUM_CONTEXTS}",
+            reason="too_many_contexts",
+            hint="send them in several calls",
+        )
+    # One context for each pair: offered together, the peer could choose a transfer syntax that the file is not in.
+    ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+    association = ae.associate(to.host, to.port, ae_title=to.ae_title)
+    if not association.is_established:
+        raise Retry(why_not(association, to), hint="check that the destination is running and knows this AE title")
+    outcomes = []
+    try:
+        accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+        for file in files:
+            outcome = _send_one(association, file, accepted)
+            outcomes.append(outcome)
+            on_outcome(outcome)
+    finally:
+        if association.is_established:
+            association.release()
+    return outcomes
+
+
+def _send_one(association: Association, file: OutgoingFile, accepted: set[tuple[str, str]]) -> SendOutcome:
+    def outcome(answer: Answer, status: int | None, detail: str) -> SendOutcome:
+        return SendOutcome(sop_instance_uid=file.sop_instance_uid, answer=answer, status=status, detail=detail)
+
+    if (file.sop_class_uid, file.transfer_syntax_uid) not in accepted:
+        detail = f"the peer does not take SOP class {file.sop_class_uid} in transfer syntax {file.transfer_syntax_uid}"
+        return outcome(Answer.REFUSED, None, detail)
+    if not association.is_established:
+        return outcome(Answer.RETRY, None, "the association ended before this file")
+    try:
+        response = association.send_c_store(file.path)
+    except (RuntimeError, OSError) as error:
+        return outcome(Answer.RETRY, None, str(error))
+    status = response.get("Status")
+    if status is None:
+        return outcome(Answer.RETRY, None, "the peer did not answer: timed out, aborted or closed the connection")
+    return outcome(
+        answer_of(status), status, "" if status == 0 else f"0x{status:04X} {response.get('ErrorComment', '')}"
+    )
+
+
+def answer_of(status: int) -> Answer:
+    """What a C-STORE Status asks of the sender (PS3.4 Table B.2-1, PS3.7 Annex C).
+
+    Warnings (0xB000, 0xB006, 0xB007, 0x0001, 0x0107, 0x0116) mean that the instance was stored. Out of Resources,
+    Processing Failure and Resource Limitation may pass; all else stays refused however often it is sent.
+    """
+    if status == 0x0000 or status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
+        return Answer.STORED
+    if status & 0xFF00 == 0xA700 or status in (0x0110, 0x0213):
+        return Answer.RETRY
+    return Answer.REFUSED
+
+
+def application_entity(calling_ae_title: str, timeout_s: float) -> AE:
+    # Files go out as they lie on disk, in pieces, instead of being parsed and encoded again.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    ae = AE(calling_ae_title)
+    ae.connection_timeout = timeout_s
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return ae
+
+
+def why_not(association: Association, to: Address) -> str:
+    where = f"{to.ae_title} at {to.host}:{to.port}"
+    if association.is_rejected:
+        rejection = association.acceptor.primitive
+        return f"{where} rejected the association: {rejection.reason_str if rejection else 'no reason given'}"
+    if association.is_aborted:
+        return f"{where} aborted the association, or there is nobody"
+    return f"{where} cannot be reached"

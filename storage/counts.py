@@ -1,0 +1,85 @@
+"""Counts over the tables at this moment, for /health and /metrics; no identifier of a study or a patient is in them.
+
+They are taken anew for each scrape: what the tables say survives restarts and is the same whichever portal answers.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from domain.states import DeliveryState
+from storage.database import Database, utc_now
+from storage.tables import deliveries, executors, instances, ledger, quarantine, results, studies
+
+BY_CLINIC_AND_DESTINATION = (studies.c.clinic, deliveries.c.destination)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """How much there is of something, under the labels that it was counted by."""
+
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Everything that is counted, each with the labels of its counts."""
+
+    studies: tuple[Count, ...]  # clinic, state
+    quarantined: tuple[Count, ...]  # clinic, reason
+    deliveries: tuple[Count, ...]  # clinic, destination, state
+    oldest_pending_delivery_s: tuple[Count, ...]  # clinic, destination
+    charged: tuple[Count, ...]  # clinic
+    sent_again: tuple[Count, ...]  # clinic
+    sent_back: tuple[Count, ...]  # clinic
+
+
+def read_counts(database: Database, *, period: str, clinics: Collection[str] | None) -> Counts:
+    """All counts of the clinics that the reader may see (None: all). `charged` is that of the billing period."""
+    on_the_way = studies.join(results).join(deliveries)
+    pending = deliveries.c.state == DeliveryState.PENDING
+    with database.read() as connection:
+
+        def count(
+            table: sa.FromClause, labels: tuple[sa.Column[Any], ...], what: Any = None, *where: Any
+        ) -> tuple[Count, ...]:
+            query = sa.select(*labels, sa.func.count() if what is None else what).select_from(table).where(*where)
+            if clinics is not None:
+                query = query.where(labels[0].in_(clinics))
+            rows = connection.execute(query.group_by(*labels).order_by(*labels))
+            return tuple(Count(labels=tuple(row[:-1]), value=_number(row[-1])) for row in rows)
+
+        oldest = sa.func.min(results.c.written_at)
+        return Counts(
+            studies=count(studies, (studies.c.clinic, studies.c.state)),
+            quarantined=count(quarantine, (quarantine.c.clinic, quarantine.c.reason)),
+            deliveries=count(on_the_way, (*BY_CLINIC_AND_DESTINATION, deliveries.c.state)),
+            oldest_pending_delivery_s=count(on_the_way, BY_CLINIC_AND_DESTINATION, oldest, pending),
+            charged=count(ledger, (ledger.c.clinic,), None, ledger.c.period == period),
+            sent_again=count(instances, (instances.c.clinic,), sa.func.sum(instances.c.times_sent_again)),
+            sent_back=count(studies.join(results), (studies.c.clinic,), sa.func.sum(results.c.times_sent_back)),
+        )
+
+
+def workers_alive(database: Database, *, lease_s: float) -> int:
+    """How many workers have shown themselves within the lease, by the database's own clock."""
+    with database.read() as connection:
+        now = _database_clock(connection)
+        alive = sa.select(sa.func.count()).select_from(executors).where(executors.c.seen_at > now - lease_s)
+        return connection.scalar(alive) or 0
+
+
+def _number(value: object) -> float:
+    """A moment counts as the seconds since then."""
+    return (utc_now() - value).total_seconds() if isinstance(value, datetime) else float(str(value))
+
+
+def _database_clock(connection: sa.Connection) -> float:
+    """Seconds since 1970, as the workers read it when they beat."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    return float(connection.scalar(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0)

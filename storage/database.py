@@ -1,0 +1,114 @@
+"""One database for rows and jobs: SQLite in WAL mode on one machine, PostgreSQL for many; the same code for both."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.exc import OperationalError
+
+from domain.errors import Misconfigured
+
+BUSY_TIMEOUT_MS = 30_000
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Database:
+    """Connections to the node's database.
+
+    `read()` sees one consistent snapshot. `write()` is one transaction that commits when its block ends well; on
+    SQLite it takes the write lock at its start, so that what it reads stays true until it commits.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _with_driver(url)
+        self.is_sqlite = self.url.startswith("sqlite")
+        if self.is_sqlite:
+            Path(sa.make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
+            self.engine = _sqlite_engine(self.url)
+        else:
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        with self.engine.connect() as connection:
+            yield connection.execution_options(reads_only=True)
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        with self.engine.begin() as connection:
+            yield connection
+
+    def is_reachable(self) -> bool:
+        try:
+            with self.read() as connection:
+                connection.execute(sa.text("SELECT 1"))
+        except sa.exc.DBAPIError:
+            return False
+        return True
+
+    def migrate(self) -> None:
+        """Bring the tables to the version that this code expects (Alembic).
+
+        Raises:
+            Misconfigured: the database cannot be reached or is newer than the code.
+        """
+        try:
+            with self.write() as connection:
+                command.upgrade(_alembic(connection), "head")
+        except OperationalError as error:
+            where = sa.make_url(self.url).render_as_string(hide_password=True)
+            raise Misconfigured(
+                f"the database {where} cannot be used: {error.orig}", hint="check node.database_url and the server"
+            ) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _with_driver(url: str) -> str:
+    """`postgresql://` and `postgres://` mean psycopg 3 here."""
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    if not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise Misconfigured(
+            f"node.database_url begins with {url.split(':')[0]!r}",
+            hint="use postgresql://user@host/name, or leave it empty for SQLite in node.data_dir",
+        )
+    return url
+
+
+def _sqlite_engine(url: str) -> sa.Engine:
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # The driver would begin a transaction only at the first write, and what was read before it could be stale.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        reads_only = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _alembic(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("storage").joinpath("migrations")))
+    config.attributes["connection"] = connection
+    return config

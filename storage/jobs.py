@@ -1,0 +1,86 @@
+"""Puts durable jobs in the queue. The engine behind it is DBOS, whose name only this file and workflow/ know.
+
+A job is put in the same transaction as the rows it is about: either both are there or neither is.
+"""
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, SQLAlchemyDatasource
+
+from domain.plans import PLANS, Tier
+from storage.database import Database
+from storage.tables import studies
+
+APPLICATION_NAME = "collimator"
+# Work in flight belongs to this version. Raise it only with a plan for what is in flight (docs/adr/0002).
+APPLICATION_VERSION = "1"
+SCHEMA = "dbos"
+STUDY_QUEUE = "studies"
+DELIVERY_QUEUE = "deliveries"
+PROCESS_STUDY = "process_study"
+DELIVER = "deliver"
+
+STAT_PRIORITY = 1
+ORDINARY_PRIORITY = 1000
+
+
+def serializer() -> DBOSPortableJSONSerializer:
+    """Checkpoints are JSON: whoever can write to the database must not be able to run code through a pickle."""
+    return DBOSPortableJSONSerializer()
+
+
+def priority_of(tier: Tier) -> int:
+    """Smaller goes first. A tier with twice the weight stands half as far behind."""
+    return ORDINARY_PRIORITY + 4000 // PLANS[tier].queue_weight
+
+
+def migrate_jobs(database: Database) -> None:
+    """Bring the engine's own tables to its version. A worker on the embedded database does it by itself."""
+    DBOS.migrate(database.url, schema=SCHEMA)
+    SQLAlchemyDatasource.migrate(database.url, schema=None if database.is_sqlite else SCHEMA)
+
+
+class JobQueue:
+    """Enqueues jobs inside the caller's transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._client = DBOSClient(
+            system_database_engine=database.engine,
+            dbos_system_schema=SCHEMA,
+            serializer=serializer(),
+            application_name=APPLICATION_NAME,
+            lazy=True,
+        )
+
+    def put_study(
+        self, connection: sa.Connection, *, study_id: int, attempt: int, priority: int, delay_s: float = 0.0
+    ) -> None:
+        """One run of `process_study`. `attempt` counts the runs in a row that ended in Retry, from 1."""
+        number = connection.execute(
+            sa.update(studies).where(studies.c.id == study_id).values(jobs=studies.c.jobs + 1).returning(studies.c.jobs)
+        ).scalar_one()
+        options = EnqueueOptions(
+            workflow_name=PROCESS_STUDY,
+            queue_name=STUDY_QUEUE,
+            workflow_id=f"study:{study_id}:{number}",
+            app_version=APPLICATION_VERSION,
+            priority=priority,
+        )
+        self._put(connection, options, delay_s, study_id, attempt)
+
+    def put_delivery(
+        self, connection: sa.Connection, *, study_id: int, destination: str, attempt: int, delay_s: float = 0.0
+    ) -> None:
+        """One attempt to bring a study's results to one destination."""
+        options = EnqueueOptions(
+            workflow_name=DELIVER,
+            queue_name=DELIVERY_QUEUE,
+            workflow_id=f"deliver:{study_id}:{destination}:{attempt}",
+            app_version=APPLICATION_VERSION,
+            priority=ORDINARY_PRIORITY,
+        )
+        self._put(connection, options, delay_s, study_id, destination, attempt)
+
+    def _put(self, connection: sa.Connection, options: EnqueueOptions, delay_s: float, *arguments: object) -> None:
+        if delay_s > 0:
+            options["delay_seconds"] = delay_s
+        self._client.enqueue_in_transaction(connection, options, *arguments)

@@ -1,0 +1,243 @@
+"""A study's row through its life: what is complete, what came, what was decided, what was made of it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from domain.completion import CompletionRules, completion_reason
+from domain.errors import Refuse
+from domain.findings import Analysis
+from domain.states import HELD, DeliveryState, Reason, StudyState
+from domain.study import Instance, InstanceFacts, Study
+from storage.database import Database, utc_now
+from storage.events import add_event
+from storage.instances import Spool
+from storage.plain import from_plain, to_plain
+from storage.tables import deliveries, instances, results, studies
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenStudy:
+    """A study that is still receiving and counts as complete now."""
+
+    study_id: int
+    clinic: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultRow:
+    """One result object that was written for a study."""
+
+    kind: str
+    profile: str
+    is_note: bool
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+
+
+def complete_studies(database: Database, rules: CompletionRules) -> list[OpenStudy]:
+    """The receiving studies that are complete at this moment."""
+    with database.read() as connection:
+        rows = connection.execute(sa.select(studies).where(studies.c.state == StudyState.RECEIVING)).all()
+    now = utc_now()
+    complete = []
+    for row in rows:
+        reason = completion_reason(
+            rules,
+            opened_at=row.opened_at,
+            last_received_at=row.last_received_at,
+            released_at=row.released_at,
+            now=now,
+        )
+        if reason is not None:
+            complete.append(OpenStudy(study_id=row.id, clinic=row.clinic, reason=reason))
+    return complete
+
+
+def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRules) -> bool:
+    """Move a study from receiving to queued; False when another process did, or when an image came meanwhile."""
+    row = connection.execute(
+        sa.select(studies)
+        .where(studies.c.id == study.study_id, studies.c.state == StudyState.RECEIVING)
+        .with_for_update()
+    ).first()
+    now = utc_now()
+    if row is None or not completion_reason(
+        rules, opened_at=row.opened_at, last_received_at=row.last_received_at, released_at=row.released_at, now=now
+    ):
+        return False
+    connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == study.study_id)
+        .values(state=StudyState.QUEUED, completed_at=now, completion_reason=study.reason)
+    )
+    add_event(connection, study.study_id, "complete", study.reason)
+    return True
+
+
+def read_study(database: Database, spool: Spool, study_id: int) -> Study:
+    """A closed study with its instances: those of this generation and of all before it."""
+    with database.read() as connection:
+        row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+        rows = connection.execute(
+            sa.select(instances)
+            .join(studies, instances.c.study_id == studies.c.id)
+            .where(
+                studies.c.clinic == row.clinic,
+                studies.c.study_instance_uid == row.study_instance_uid,
+                studies.c.generation <= row.generation,
+            )
+            .order_by(instances.c.series_instance_uid, instances.c.sop_instance_uid)
+        ).all()
+    return Study(
+        clinic=row.clinic,
+        study_instance_uid=row.study_instance_uid,
+        generation=row.generation,
+        calling_ae_title=row.calling_ae_title,
+        completed_at=row.completed_at.replace(microsecond=0),
+        completion_reason=row.completion_reason,
+        instances=tuple(
+            Instance(
+                sop_instance_uid=one.sop_instance_uid,
+                sop_class_uid=one.sop_class_uid,
+                series_instance_uid=one.series_instance_uid,
+                transfer_syntax_uid=one.transfer_syntax_uid,
+                path=str(spool.path(one.spool_key)),
+                facts=from_plain(InstanceFacts, one.facts),
+            )
+            for one in rows
+        ),
+    )
+
+
+def save_decision(connection: sa.Connection, study_id: int, explanation: Sequence[str], reason: str) -> None:
+    connection.execute(sa.update(studies).where(studies.c.id == study_id).values(explanation=list(explanation)))
+    add_event(connection, study_id, "routed", reason)
+
+
+def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
+    connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == study_id)
+        .values(analyses=[to_plain(analysis) for analysis in analyses])
+    )
+    for analysis in analyses:
+        add_event(connection, study_id, "analysed", f"{analysis.model.package} {analysis.model.version}")
+
+
+def save_results(
+    connection: sa.Connection, study_id: int, rows: Iterable[ResultRow], destinations: Mapping[str, Sequence[str]]
+) -> None:
+    """Enter result objects, and one pending delivery for each destination of their profile.
+
+    `destinations` maps a profile to the names of the destinations that take it. What is there already stays as it is.
+    """
+    for row in rows:
+        result_id = connection.scalar(sa.select(results.c.id).where(results.c.sop_instance_uid == row.sop_instance_uid))
+        if result_id is None:
+            result_id = connection.execute(
+                sa.insert(results)
+                .values(
+                    study_id=study_id,
+                    written_at=utc_now(),
+                    kind=row.kind,
+                    profile=row.profile,
+                    is_note=row.is_note,
+                    sop_class_uid=row.sop_class_uid,
+                    sop_instance_uid=row.sop_instance_uid,
+                    series_instance_uid=row.series_instance_uid,
+                    transfer_syntax_uid=row.transfer_syntax_uid,
+                )
+                .returning(results.c.id)
+            ).scalar_one()
+        for destination in destinations[row.profile]:
+            present = connection.scalar(
+                sa.select(deliveries.c.id).where(
+                    deliveries.c.result_id == result_id, deliveries.c.destination == destination
+                )
+            )
+            if present is None:
+                connection.execute(
+                    sa.insert(deliveries).values(
+                        result_id=result_id, destination=destination, state=DeliveryState.PENDING
+                    )
+                )
+    connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == study_id, studies.c.state == StudyState.QUEUED)
+        .values(state=StudyState.DELIVERING)
+    )
+    add_event(connection, study_id, "written", ", ".join(sorted({row.kind for row in rows})))
+
+
+def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None:
+    """A study that is not analysed: held when time or a person can lift the reason, failed otherwise."""
+    state = StudyState.HELD if refusal.reason in HELD else StudyState.FAILED
+    connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == study_id)
+        .values(state=state, reason=refusal.reason, finished_at=utc_now())
+    )
+    add_event(connection, study_id, str(state), refusal.message)
+
+
+def finish_study(connection: sa.Connection, study_id: int) -> None:
+    """Close a delivering study once no delivery is pending: done, or failed when a destination refused a result."""
+    states = set(
+        connection.scalars(
+            sa.select(deliveries.c.state).join(results).where(results.c.study_id == study_id, ~results.c.is_note)
+        )
+    )
+    if DeliveryState.PENDING in states:
+        return
+    refused = DeliveryState.REFUSED in states
+    changed = connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == study_id, studies.c.state == StudyState.DELIVERING)
+        .values(
+            state=StudyState.FAILED if refused else StudyState.DONE,
+            reason=Reason.NOT_DELIVERED if refused else "",
+            finished_at=utc_now(),
+        )
+    )
+    if changed.rowcount:
+        add_event(connection, study_id, "failed" if refused else "done")
+
+
+def requeue(connection: sa.Connection, study_id: int) -> None:
+    """A held study is looked at once more, from the start."""
+    connection.execute(
+        sa.update(studies).where(studies.c.id == study_id).values(state=StudyState.QUEUED, reason="", finished_at=None)
+    )
+    add_event(connection, study_id, "requeued")
+
+
+def held_for_quota(database: Database) -> list[tuple[int, str]]:
+    """(study id, clinic) of the studies that wait for a new period or a larger plan, the oldest first."""
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(studies.c.id, studies.c.clinic)
+            .where(studies.c.state == StudyState.HELD, studies.c.reason == Reason.OVER_QUOTA)
+            .order_by(studies.c.completed_at)
+        ).all()
+    return [(row.id, row.clinic) for row in rows]
+
+
+def previous_results(database: Database, study: Study) -> list[tuple[str, str, str]]:
+    """(SOP Class UID, SOP Instance UID, Series Instance UID) of what the generation before this one produced."""
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(results.c.sop_class_uid, results.c.sop_instance_uid, results.c.series_instance_uid)
+            .join(studies, results.c.study_id == studies.c.id)
+            .where(
+                studies.c.clinic == study.clinic,
+                studies.c.study_instance_uid == study.study_instance_uid,
+                studies.c.generation == study.generation - 1,
+            )
+            .order_by(results.c.sop_instance_uid)
+        ).all()
+    return [(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid) for row in rows]

@@ -1,0 +1,187 @@
+"""The node's tables. Each clinic's rows carry its name; nothing here holds a patient's name, ID or birth date.
+
+clinics ─┬─ studies ─┬─ instances        what came, and the facts in its header
+         │           ├─ study_events     what happened to it, in order
+         │           └─ results ── deliveries
+         ├─ quarantine                   what came and cannot be used as it is
+         ├─ reservations, ledger         quota taken, and what was metered
+         └─ api_keys
+executors                                which worker processes are alive
+"""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime in Python, stored as naive UTC in both databases."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+clinics = sa.Table(
+    "clinics",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("tier", sa.String(16), nullable=False),
+)
+
+studies = sa.Table(
+    "studies",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.String(32), nullable=False, default=""),
+    sa.Column("explanation", sa.JSON, nullable=False, default=list),
+    sa.Column("calling_ae_title", sa.String(16), nullable=False),
+    sa.Column("accession_number", sa.String(64), nullable=False, default=""),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("last_received_at", UtcDateTime, nullable=False),
+    sa.Column("released_at", UtcDateTime),
+    sa.Column("completed_at", UtcDateTime),
+    sa.Column("completion_reason", sa.String(16), nullable=False, default=""),
+    sa.Column("analyses", sa.JSON, nullable=False, default=list),
+    sa.Column("jobs", sa.Integer, nullable=False, default=0),
+    sa.Column("finished_at", UtcDateTime),
+    sa.UniqueConstraint("clinic", "study_instance_uid", "generation"),
+)
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("spool_key", sa.String(32), nullable=False, unique=True),
+    sa.Column("content_sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("times_sent_again", sa.Integer, nullable=False, default=0),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.UniqueConstraint("clinic", "sop_instance_uid"),
+    sa.Index("ix_instances_clinic_study", "clinic", "study_instance_uid"),
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False, index=True),
+    sa.Column("spool_key", sa.String(32), nullable=False, unique=True),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, default=""),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False, default=""),
+    sa.Column("calling_ae_title", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+)
+
+study_events = sa.Table(
+    "study_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("profile", sa.String(16), nullable=False),
+    sa.Column("is_note", sa.Boolean, nullable=False),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, unique=True),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("written_at", UtcDateTime, nullable=False),
+    sa.Column("times_sent_back", sa.Integer, nullable=False, default=0),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("result_id", sa.ForeignKey("results.id"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("status", sa.Integer),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+    sa.Column("delivered_at", UtcDateTime),
+    sa.UniqueConstraint("result_id", "destination"),
+)
+
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    sa.Column("study_instance_uid", sa.String(64), primary_key=True),
+    sa.Column("period", sa.String(7), nullable=False),
+    sa.Column("made_at", UtcDateTime, nullable=False),
+)
+
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False),
+    sa.Column("period", sa.String(7), nullable=False),
+    sa.Column("tier", sa.String(16), nullable=False),
+    sa.Column("packages", sa.JSON, nullable=False),
+    sa.Column("result_sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("charged_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("clinic", "study_instance_uid"),
+    sa.Index("ix_ledger_clinic_period", "clinic", "period"),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("key_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("clinic", sa.ForeignKey("clinics.name")),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+)
+
+executors = sa.Table(
+    "executors",
+    metadata,
+    sa.Column("executor_id", sa.String(128), primary_key=True),
+    sa.Column("seen_at", sa.Double, nullable=False),
+)

@@ -1,0 +1,220 @@
+"""The verbs that list and look, as a person or a script calls them."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.__main__ import main
+from storage.database import Database
+from storage.intake import sync_clinics
+from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, enter_everything, receive
+
+CONFIGURATION = """\
+[node]
+data_dir = "{data_dir}"
+[[clinics]]
+name = "st-mary"
+tier = "professional"
+[[clinics]]
+name = "mercy"
+tier = "basic"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "collimator.toml"
+    path.write_text(CONFIGURATION.format(data_dir=tmp_path / "var"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def database(config: Path, tmp_path: Path) -> Iterator[Database]:
+    """The node's database, with rows."""
+    database = Database(f"sqlite:///{tmp_path / 'var' / 'collimator.db'}")
+    database.migrate()
+    sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
+    enter_everything(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def collimator(config: Path, capsys: pytest.CaptureFixture[str]) -> "Collimator":
+    return Collimator(config, capsys)
+
+
+class Collimator:
+    """Runs a verb with the configuration behind its last word, and returns its exit status, stdout and stderr."""
+
+    def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._config, self._capsys = config, capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main([*arguments, "--config", str(self._config)])
+        except SystemExit as exit_:  # argparse, for wrong usage
+            status = int(str(exit_.code))
+        captured = self._capsys.readouterr()
+        return status, captured.out, captured.err
+
+
+def test_studies_are_a_table_with_one_aligned_line_each(collimator: Collimator, database: Database) -> None:
+    status, out, err = collimator("studies")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert {line.index("1.2.3.") for line in lines[1:]} == {lines[0].index("STUDY INSTANCE UID")}
+
+
+def test_studies_as_json_are_a_list_of_objects_with_stable_keys(collimator: Collimator, database: Database) -> None:
+    status, out, _ = collimator("studies", "--json")
+    studies = json.loads(out)
+    assert status == 0
+    assert [(s["study_instance_uid"], s["generation"]) for s in studies] == [
+        (MERCY_STUDY, 1),
+        (ST_MARY_STUDY, 2),
+        (ST_MARY_STUDY, 1),
+    ]
+    assert list(studies[0]) == [
+        "clinic", "study_instance_uid", "generation", "state", "reason", "calling_ae_title", "accession_number",
+        "instances", "opened_at", "completed_at", "completion_reason", "finished_at", "is_charged",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [(["--clinic", "mercy"], 1), (["--state", "receiving"], 1), (["--clinic", "nowhere"], 0), (["--limit", "0"], 0)],
+)
+def test_studies_are_narrowed_by_clinic_and_state(
+    collimator: Collimator, database: Database, arguments: list[str], found: int
+) -> None:
+    assert len(json.loads(collimator("studies", "--json", *arguments)[1])) == found
+
+
+def test_a_list_that_was_cut_says_so(collimator: Collimator, database: Database) -> None:
+    status, out, err = collimator("studies", "--json", "--limit", "2")
+    assert (status, len(json.loads(out))) == (0, 2)
+    assert err == "collimator: these are the newest 2 of 3; --limit shows more\n"
+
+
+def test_a_study_is_told_whole(collimator: Collimator, database: Database) -> None:
+    status, out, _ = collimator("study", ST_MARY_STUDY)
+    assert status == 0
+    for told in (
+        f"{ST_MARY_STUDY}  generation 1  delivering",
+        f"{ST_MARY_STUDY}  generation 2  receiving",
+        "accession  A-77",
+        "so rule 'chest of an adult' sends it to chest",
+        "Pneumonia: detected (0.83, threshold 0.50)  chest 1.0.0",
+        "pacs: delivered (attempts: 1)",
+        "charged    first result accepted by pacs",
+    ):
+        assert told in out
+
+
+def test_a_study_as_json_is_a_list_with_one_object_a_generation(collimator: Collimator, database: Database) -> None:
+    first, second = json.loads(collimator("study", ST_MARY_STUDY, "--json")[1])
+    assert (first["generation"], second["generation"]) == (1, 2)
+    assert {"explanation", "findings", "results", "events", "is_charged"} < set(first)
+
+
+def test_an_unknown_study_is_one_clear_line_and_status_1(collimator: Collimator, database: Database) -> None:
+    status, out, err = collimator("study", "1.2.3\n.999")
+    assert (status, out) == (1, "")
+    assert err == "collimator: there is no study '1.2.3\\n.999' (see `collimator studies`)\n"
+
+
+def test_a_table_shows_what_a_hostile_peer_wrote_without_obeying_it(collimator: Collimator, database: Database) -> None:
+    receive(database, "mercy", "1.2.3.7", "1.2.3.7.1", calling_ae_title="A\x1b[2J\nB")
+    out = collimator("study", "1.2.3.7")[1]
+    assert "\x1b" not in out
+    assert "A\\x1b[2J\\nB" in out
+
+
+def test_the_ledger_has_a_line_for_each_charged_study(collimator: Collimator, database: Database) -> None:
+    status, out, _ = collimator("ledger")
+    assert status == 0
+    header, line = out.splitlines()
+    assert header.startswith("CHARGED (UTC)")
+    assert line.endswith(f"st-mary  professional  chest     pacs         {ST_MARY_STUDY}")
+
+
+def test_the_ledger_as_json_and_as_csv_say_the_same(collimator: Collimator, database: Database) -> None:
+    (row,) = json.loads(collimator("ledger", "--json")[1])
+    (line,) = csv.DictReader(io.StringIO(collimator("ledger", "--csv")[1]))
+    assert list(row) == list(line)
+    assert row["packages"] == ["chest"]
+    assert line["packages"] == "chest"
+    for key in ("clinic", "study_instance_uid", "period", "tier", "result_sop_instance_uid", "destination"):
+        assert row[key] == line[key]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--month", "2001-01"], ["--clinic", "mercy"]], ids=["another month", "another clinic"]
+)
+def test_the_ledger_is_narrowed_by_clinic_and_month(
+    collimator: Collimator, database: Database, arguments: list[str]
+) -> None:
+    assert json.loads(collimator("ledger", "--json", *arguments)[1]) == []
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026", "november", "2026-11-01", "'; DROP TABLE ledger"])
+def test_a_bad_month_is_wrong_usage(collimator: Collimator, database: Database, month: str) -> None:
+    status, out, err = collimator("ledger", "--month", month)
+    assert (status, out) == (2, "")
+    assert "is not a month (write it as YYYY-MM, for example 2026-11)" in err
+
+
+def test_json_and_csv_at_once_are_wrong_usage(collimator: Collimator) -> None:
+    assert collimator("ledger", "--json", "--csv")[0] == 2
+
+
+@pytest.mark.parametrize("verb", ["studies", "ledger"])
+def test_a_node_where_nothing_happened_yet_has_empty_lists(collimator: Collimator, verb: str) -> None:
+    assert collimator(verb, "--json")[:2] == (0, "[]\n")
+    assert len(collimator(verb)[1].splitlines()) == 1
+
+
+def test_a_key_is_shown_once_and_never_again(collimator: Collimator) -> None:
+    status, out, _ = collimator("keys", "create", "grafana", "--role", "operator", "--clinic", "mercy")
+    key = out.strip()
+    assert status == 0
+    assert key.startswith("clm_")
+    listed = collimator("keys", "list", "--json")[1]
+    assert key not in listed
+    (row,) = json.loads(listed)
+    assert (row["name"], row["role"], row["clinic"], row["revoked_at"]) == ("grafana", "operator", "mercy", None)
+
+
+def test_a_key_is_a_viewers_unless_told_otherwise(collimator: Collimator) -> None:
+    collimator("keys", "create", "somebody")
+    assert json.loads(collimator("keys", "list", "--json")[1])[0]["role"] == "viewer"
+
+
+def test_a_revoked_key_stays_in_the_list(collimator: Collimator) -> None:
+    collimator("keys", "create", "somebody")
+    assert collimator("keys", "revoke", "somebody") == (0, "somebody is revoked\n", "")
+    assert json.loads(collimator("keys", "list", "--json")[1])[0]["revoked_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["revoke", "nobody"], 1, "there is no valid key named 'nobody'"),
+        (["create", "k", "--clinic", "nowhere"], 1, "there is no clinic 'nowhere'"),
+        (["create", "two\nlines"], 2, "'two\\nlines' is no name for a key"),
+        (["create", "k", "--role", "emperor"], 2, "invalid choice: 'emperor'"),
+        ([], 2, "required"),
+    ],
+)
+def test_what_cannot_be_done_with_keys_is_said_in_one_line(
+    collimator: Collimator, arguments: list[str], status: int, says: str
+) -> None:
+    told = collimator("keys", *arguments)
+    assert told[0] == status
+    assert says in told[2]

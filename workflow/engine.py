@@ -1,0 +1,147 @@
+"""Runs durable jobs on DBOS; with storage/jobs.py the only place that knows its name (docs/adr/0002).
+
+DBOS keeps each job's steps in the node's own database. What is ours: results and expected errors are kept as plain
+JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the worker.
+"""
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+import structlog
+from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
+
+from domain.errors import Refuse, Retry
+from storage.database import Database
+from storage.jobs import APPLICATION_NAME, APPLICATION_VERSION, DELIVERY_QUEUE, SCHEMA, STUDY_QUEUE, serializer
+from storage.plain import from_plain, to_plain
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+# A queue is looked at this often; an idle worker spends about 2 % of a core on it.
+POLL_S = 0.2
+# A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
+MAXIMUM_RECOVERIES = 3
+DELIVERIES_AT_ONCE = 8
+
+OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
+
+
+class Engine:
+    """One worker's engine: register the jobs, start, stop. It is also the `Durable` that jobs are given."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        executor_id: str,
+        studies_at_once: int,
+        on_step: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._studies_at_once = studies_at_once
+        self._on_step = on_step
+        DBOS(
+            config=DBOSConfig(
+                name=APPLICATION_NAME,
+                system_database_url=database.url,
+                dbos_system_schema=SCHEMA,
+                application_version=APPLICATION_VERSION,
+                executor_id=executor_id,
+                serializer=serializer(),
+                log_level="WARNING",
+            )
+        )
+        self._transactions = SQLAlchemyDatasource.create(
+            database.url,
+            engine=database.engine,
+            schema=None if database.is_sqlite else SCHEMA,
+            serializer=serializer(),
+        )
+
+    def register(self, name: str, job: Callable[..., None], *, on_bug: OnBug) -> None:
+        """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
+
+        def run(*arguments: Any) -> None:
+            try:
+                job(*arguments)
+            except Exception:
+                log.exception("job_failed", job=name)
+                self.transaction("after a bug", on_bug, arguments)
+
+        DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RECOVERIES)(run)
+
+    def start(self) -> None:
+        DBOS.listen_queues([STUDY_QUEUE, DELIVERY_QUEUE])
+        DBOS.launch()
+        for queue, at_once in ((STUDY_QUEUE, self._studies_at_once), (DELIVERY_QUEUE, DELIVERIES_AT_ONCE)):
+            DBOS.register_queue(
+                queue, worker_concurrency=at_once, polling_interval_sec=POLL_S, on_conflict="always_update"
+            )
+
+    def stop(self, *, grace_s: int) -> None:
+        """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
+        DBOS.destroy(workflow_completion_timeout_sec=grace_s)
+
+    def recover(self, executor_id: str) -> int:
+        """Put the unfinished jobs of a dead worker back in the queue; return how many there were.
+
+        DBOS sells this as a service and keeps the call private; it re-queues only what is still that executor's.
+        """
+        return len(DBOS._recover_pending_workflows([executor_id]))
+
+    def has_unfinished(self, executor_id: str) -> bool:
+        return bool(DBOS.list_workflows(status="PENDING", executor_id=[executor_id], limit=1, load_input=False))
+
+    def abandoned_jobs(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """(name, arguments) of the jobs that took their worker down too often."""
+        jobs = DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+        return [(job.name, tuple(job.input["args"]) if job.input else ()) for job in jobs]
+
+    def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See workflow.durable.Durable."""
+        outcome = DBOS.run_step({"name": name}, lambda: _outcome(lambda: to_plain(work(*args, **kwargs), returns)))
+        self._on_step(name)
+        return from_plain(returns, _value(outcome))
+
+    def transaction(
+        self, name: str, work: Callable[Concatenate[sa.Connection, P], Any], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """See workflow.durable.Durable."""
+
+        def in_savepoint() -> dict[str, Any]:
+            session = self._transactions.sql_session()
+            connection = session.connection()
+
+            def rows() -> None:
+                # What a refusal interrupts is undone, while the memory of the refusal is committed.
+                with connection.begin_nested():
+                    work(connection, *args, **kwargs)
+
+            return _outcome(rows)
+
+        outcome = self._transactions.run_tx_step({"name": name}, in_savepoint)
+        self._on_step(name)
+        _value(outcome)
+
+
+def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
+    """Run `work`; an expected error becomes part of the outcome, so that it is remembered like a value."""
+    try:
+        return {"value": work()}
+    except Refuse as refusal:
+        return {"refuse": {"message": refusal.message, "reason": str(refusal.reason), "hint": refusal.hint}}
+    except Retry as delay:
+        return {"retry": {"message": delay.message, "hint": delay.hint}}
+
+
+def _value(outcome: dict[str, Any]) -> Any:
+    match outcome:
+        case {"refuse": {"message": message, "reason": reason, "hint": hint}}:
+            raise Refuse(message, reason=reason, hint=hint)
+        case {"retry": {"message": message, "hint": hint}}:
+            raise Retry(message, hint=hint)
+        case _:
+            return outcome["value"]

@@ -1,0 +1,57 @@
+"""Everything that a job may use, built once by the command line and handed in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from domain.clinics import Clinic, Destination
+from domain.errors import Misconfigured
+from domain.routing import RuleBook
+from inference.analyst import Analyst
+from inference.registry import Registry
+from reports.request import NodeIdentity
+from storage.database import Database
+from storage.instances import ResultFolder, Spool
+from storage.jobs import JobQueue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryRules:
+    """How long a destination may be away, and how the attempts are spread over that time."""
+
+    first_retry_s: float
+    longest_retry_s: float
+    give_up_after_s: float
+    timeout_s: float
+
+    def delay_s(self, attempt: int) -> float:
+        """The wait before attempt `attempt + 1`, doubling from `first_retry_s`."""
+        return float(min(self.first_retry_s * 2 ** min(attempt - 1, 32), self.longest_retry_s))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rooms:
+    """`stand_ins` names a package that may answer for one that is not configured; only `collimator demo` sets it."""
+
+    database: Database
+    spool: Spool
+    results: ResultFolder
+    jobs: JobQueue
+    registry: Registry
+    analyst: Analyst
+    rulebook: RuleBook
+    clinics: tuple[Clinic, ...]
+    node: NodeIdentity
+    ae_title: str
+    delivery: DeliveryRules
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+
+    def clinic(self, name: str) -> Clinic:
+        for clinic in self.clinics:
+            if clinic.name == name:
+                return clinic
+        raise Misconfigured(
+            f"clinic {name!r} is no longer in the configuration", hint="put it back, even without callers"
+        )
+
+    def destination(self, clinic: str, name: str) -> Destination | None:
+        return next((d for d in self.clinic(clinic).destinations if d.name == name), None)

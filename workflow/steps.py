@@ -1,0 +1,206 @@
+"""The steps of process_study, each a plain function on the rooms it needs."""
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from domain.errors import Refuse, Retry
+from domain.findings import Analysis, DisplayImage
+from domain.plans import PLANS
+from domain.routing import Decision, decide, explain
+from domain.states import NOTED, Reason
+from domain.study import Instance, Study
+from metering.quota import release, reserve
+from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
+from reports.write import write_results as write_objects
+from storage import studies
+from storage.database import utc_now
+from storage.events import add_event
+from storage.jobs import priority_of
+from storage.studies import ResultRow
+from workflow.rooms import Rooms
+from workflow.written import Written
+
+MAXIMUM_ATTEMPTS = 3
+RETRY_DELAY_S = 5.0
+DEFAULT_PROFILE = "standard"
+
+NOTE_TITLES = {
+    Reason.NOT_IN_PLAN: "Not analysed: the model is not part of the subscription",
+    Reason.NOT_CONFIGURED: "Not analysed: no model is configured for this body part",
+    Reason.OUTSIDE_POPULATION: "Not analysed: outside the population of the model",
+    Reason.OVER_QUOTA: "Not analysed yet: this month's quota is used up",
+    Reason.UNREADABLE_PIXELS: "Not analysed: the image cannot be read",
+}
+
+
+def route(rooms: Rooms, study_id: int, study: Study) -> Decision:
+    """Decide which package sees which image, and keep the decision with its reasons."""
+    decision = decide(study, rooms.rulebook)
+    with rooms.database.write() as connection:
+        studies.save_decision(connection, study_id, explain(decision), decision.reason)
+    return decision
+
+
+def admit(rooms: Rooms, study: Study, decision: Decision) -> None:
+    """Refuse a study that nothing may or can look at."""
+    if not any(instance.facts.has_pixels for instance in study.instances):
+        raise Refuse("the study holds no image", reason=Reason.NO_IMAGE)
+    if not decision.packages:
+        raise Refuse(decision.reason, reason=Reason.UNROUTABLE)
+    plan = PLANS[rooms.clinic(study.clinic).tier]
+    for package in decision.packages:
+        if package not in plan.packages:
+            raise Refuse(
+                f"the {plan.tier} plan does not include {package}",
+                reason=Reason.NOT_IN_PLAN,
+                hint="a larger plan includes it; the study is kept",
+            )
+        if serving_package(rooms, package) is None:
+            why_not = rooms.registry.get(package).why_not
+            raise Refuse(f"{package} is not configured: {why_not}", reason=Reason.NOT_CONFIGURED, hint=why_not)
+
+
+def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None:
+    """Take one study from the clinic's month, or refuse."""
+    if not reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now()):
+        plan = PLANS[rooms.clinic(study.clinic).tier]
+        raise Refuse(
+            f"the {plan.tier} plan's {plan.studies_per_month} studies of this month are used up",
+            reason=Reason.OVER_QUOTA,
+            hint="the study is kept and is analysed by itself when the month turns or the plan grows",
+        )
+
+
+def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
+    """Run one package on the images that were routed to it."""
+    serving = serving_package(rooms, package)
+    if serving is None:
+        raise Refuse(f"{package} was configured a moment ago and is not now", reason=Reason.NOT_CONFIGURED)
+    routed = {image.sop_instance_uid for image in decision.images if image.package == package}
+    images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
+    return rooms.analyst.analyse(serving, images, is_demonstration=serving != package)
+
+
+def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
+    studies.save_analyses(connection, study_id, analyses)
+
+
+def write_results(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> Written:
+    """Write every analysis as the objects that the clinic's destinations take."""
+    requests = [
+        ReportRequest(
+            study=study,
+            node=rooms.node,
+            analysis=analysis,
+            displays=_displays(rooms, study, analysis),
+            decision=explain_to_reader(decision),
+            previous_results=tuple(
+                PreviousResult(sop_class_uid=class_uid, sop_instance_uid=instance_uid, series_instance_uid=series_uid)
+                for class_uid, instance_uid, series_uid in studies.previous_results(rooms.database, study)
+            ),
+        )
+        for analysis in analyses
+    ]
+    return _keep(rooms, study, requests, is_note=False)
+
+
+def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
+    """Write the note that tells the PACS why there is no analysis, where the clinic wants notes."""
+    if refusal.reason not in NOTED or not rooms.clinic(study.clinic).sends_notes:
+        return Written(rows=())
+    lines = (_sentence(refusal.message), *((_sentence(refusal.hint),) if refusal.hint else ()), "Nothing was charged.")
+    note = Note(title=NOTE_TITLES[Reason(refusal.reason)], lines=lines)
+    return _keep(rooms, study, [ReportRequest(study=study, node=rooms.node, note=note)], is_note=True)
+
+
+def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
+    """Enter the results and put one delivery job for each destination, all in one commit."""
+    clinic = rooms.clinic(study.clinic)
+    takers = {
+        profile: [d.name for d in clinic.destinations if d.profile == profile] for profile in _profiles(rooms, study)
+    }
+    studies.save_results(connection, study_id, written.rows, takers)
+    for destination in clinic.destinations:
+        rooms.jobs.put_delivery(connection, study_id=study_id, destination=destination.name, attempt=1)
+    studies.finish_study(connection, study_id)
+
+
+def put_aside(
+    connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, refusal: Refuse, note: Written
+) -> None:
+    """Keep the study with its reason, give its quota back, and send the note on its way."""
+    release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+    studies.put_aside(connection, study_id, refusal)
+    if note.rows:
+        hand_over(connection, rooms, study_id, study, note)
+
+
+def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, attempt: int, delay: Retry) -> None:
+    """Put the job once more, later; after MAXIMUM_ATTEMPTS the study is parked and the others go on."""
+    if attempt >= MAXIMUM_ATTEMPTS:
+        refusal = Refuse(
+            f"gave up after {attempt} attempts: {delay.message}",
+            reason=Reason.KEEPS_FAILING,
+            hint="see the log of the worker; `collimator study` shows the history",
+        )
+        put_aside(connection, rooms, study_id, study, refusal, Written(rows=()))
+        return
+    rooms.jobs.put_study(
+        connection,
+        study_id=study_id,
+        attempt=attempt + 1,
+        priority=priority_of(rooms.clinic(study.clinic).tier),
+        delay_s=RETRY_DELAY_S * attempt,
+    )
+    add_event(connection, study_id, "retry", delay.message)
+
+
+def serving_package(rooms: Rooms, package: str) -> str | None:
+    """The package that answers for `package`: itself, its stand-in in the demonstration, or None."""
+    for name in (package, rooms.stand_ins.get(package)):
+        if name is not None and rooms.registry.get(name).is_configured:
+            return name
+    return None
+
+
+def explain_to_reader(decision: Decision) -> tuple[str, ...]:
+    """Why this model, for the readable report: one sentence for each way that an image went."""
+    return tuple(dict.fromkeys(_sentence(image.reason) for image in decision.images if image.package is not None))
+
+
+def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:
+    analysed = {image.sop_instance_uid for image in analysis.images}
+    images: Iterable[Instance] = (i for i in study.instances if i.sop_instance_uid in analysed)
+    return {image.sop_instance_uid: rooms.analyst.display(image.path) for image in images}
+
+
+def _profiles(rooms: Rooms, study: Study) -> list[str]:
+    """The profiles to write; a clinic without destinations gets its results on disk."""
+    return list(dict.fromkeys(d.profile for d in rooms.clinic(study.clinic).destinations)) or [DEFAULT_PROFILE]
+
+
+def _keep(rooms: Rooms, study: Study, requests: Sequence[ReportRequest], *, is_note: bool) -> Written:
+    rows = []
+    for profile in _profiles(rooms, study):
+        for request in requests:
+            for written in write_objects(request, profile=profile):
+                rooms.results.put(written.sop_instance_uid, written.content)
+                rows.append(_row(written, profile, is_note))
+    return Written(rows=tuple(rows))
+
+
+def _row(written: WrittenResult, profile: str, is_note: bool) -> ResultRow:
+    return ResultRow(
+        kind=written.kind,
+        profile=profile,
+        is_note=is_note,
+        sop_class_uid=written.sop_class_uid,
+        sop_instance_uid=written.sop_instance_uid,
+        series_instance_uid=written.series_instance_uid,
+        transfer_syntax_uid=written.transfer_syntax_uid,
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
