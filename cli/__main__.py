@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from cli import DEFAULT_CONFIG
 from domain.errors import CollimatorError, Misconfigured
@@ -49,16 +50,27 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """All verbs with their help, and the arguments of the chosen one."""
     parser = argparse.ArgumentParser(prog="collimator", description=sys.modules["cli"].__doc__)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    parser.set_defaults(config=DEFAULT_CONFIG)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_VerbParser)
     for verb, help_text in VERBS.items():
-        verb_parser = verbs.add_parser(verb, help=help_text, description=help_text)
+        verb_parser = verbs.add_parser(verb, help=help_text, description=help_text, takes_config=verb != "demo")
         if verb == chosen:
             importlib.import_module(f"cli.{verb}").add_arguments(verb_parser)
-        if verb != "demo":
-            verb_parser.add_argument(
-                "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s"
-            )
     return parser
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """The parser of a verb, or of a verb's own verb: `models --config FILE list` and `models list --config FILE`.
+
+    Where it is not given it sets nothing, so that the one does not overwrite what the other read.
+    """
+
+    def __init__(self, *args: Any, takes_config: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if takes_config:
+            self.add_argument(
+                "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=f"default: {DEFAULT_CONFIG}"
+            )
 
 
 def _complain(error: CollimatorError, status: int) -> int:

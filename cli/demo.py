@@ -20,6 +20,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+from cli import log
 from cli.parts import models_dir, stop_signal
 from cli.serve import Role, role_command
 from config.settings import Settings, load
@@ -105,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    log.configure(output_format="console", level="warning")
     started = time.monotonic()
     say(f"a node and a PACS start in {args.out}")
     with demo_pacs(args.out / "pacs") as pacs, demo_node(args.out, pacs.port) as node:
@@ -296,6 +298,8 @@ def demo_node(out: Path, pacs_port: int) -> Iterator[DemoNode]:
     pull_adult_model(settings)
     Database(settings.database_url).migrate()
     node = DemoNode(settings, out)
+    key = create_key(node.database, name="demo", role="admin")
+    (out / "api_key.txt").write_text(key + "\n", encoding="utf-8")
     roles = [
         Role("receiver", role_command("receiver", config)),
         Role("worker", [sys.executable, "-m", "cli.demo_worker", str(config)]),
@@ -329,8 +333,8 @@ def pull_adult_model(settings: Settings) -> None:
 
 def stay(node: DemoNode) -> None:
     """Leave the node running until Ctrl-C."""
-    key = create_key(node.database, name="demo", role="viewer")
     settings = node.settings
+    key = (node.out / "api_key.txt").read_text(encoding="utf-8").strip()
     print(
         f"\nThe node is running. Send to it:\n"
         f"  storescu -aet {MODALITY} -aec {NODE} {LOOPBACK} {settings.receiver.port} FILE.dcm\n"

@@ -7,7 +7,6 @@ only the child with it: the next request starts another.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from domain.findings import Analysis, DisplayImage, ImageAnalysis
 from domain.states import Reason
 from domain.study import Instance
 from inference.answer import Answer, image_analysis
+from inference.bare_environment import bare_environment
 from inference.gates import AGE_GATE, accepts
 from inference.package import Package
 from inference.registry import Registry
@@ -30,6 +30,7 @@ from inference.registry import Registry
 START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
+ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
 
 
 class Analyst:
@@ -48,9 +49,7 @@ class Analyst:
         self._child: _Child | None = None
         self._turn = threading.Lock()
 
-    def analyse(
-        self, package_name: str, instances: Sequence[Instance], *, is_demonstration: bool = False
-    ) -> Analysis:
+    def analyse(self, package_name: str, instances: Sequence[Instance], *, is_demonstration: bool = False) -> Analysis:
         """Run one package on those of the images that pass its gates.
 
         Args:
@@ -112,7 +111,9 @@ class Analyst:
                 self._child = _Child(self._limits)
             try:
                 reply = self._child.ask(request, time_limit_s=self._time_limit_s)
-                attachment = self._child.receive(MAX_PIXEL_BYTES, START_LIMIT_S) if has_attachment and _is_good(reply) else b""
+                attachment = b""
+                if has_attachment and not reply.keys() & ERROR_KEYS:
+                    attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
             except TimeoutError:
                 self._end_child()
                 raise Retry(f"the analysis process took longer than {self._time_limit_s:g} s") from None
@@ -135,8 +136,12 @@ class _Child:
         self._connection: Connection[bytes, bytes]
         self._connection, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "inference.child", str(theirs.fileno()), *limits]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=_environment(), pass_fds=[theirs.fileno()]
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=bare_environment(),
+            pass_fds=[theirs.fileno()],
         )
         theirs.close()
         self.receive(MAX_REPLY_BYTES, START_LIMIT_S)
@@ -180,10 +185,6 @@ def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstrati
     return accepted
 
 
-def _is_good(reply: dict[str, Any]) -> bool:
-    return not reply.keys() & {"refused", "misconfigured", "bug"}
-
-
 def _raise_errors(reply: dict[str, Any]) -> None:
     if "refused" in reply:
         error = reply["refused"]
@@ -191,12 +192,7 @@ def _raise_errors(reply: dict[str, Any]) -> None:
     if "misconfigured" in reply:
         error = reply["misconfigured"]
         raise Misconfigured(str(error["message"]), hint=str(error["hint"]))
+    if "changed" in reply:
+        raise Retry(str(reply["changed"]))
     if "bug" in reply:
         raise RuntimeError(f"in the analysis process: {reply['bug']}")
-
-
-def _environment() -> dict[str, str]:
-    """What the child needs and nothing else: no secret of the node's is in a process that decodes hostile bytes."""
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ") if key in os.environ}
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**kept, **one_thread, "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -51,6 +51,4 @@ def relative_certainty(score: float, threshold: float) -> float:
 
 
 def _finding(label: Label, score: float) -> Finding:
-    return Finding(
-        label=label.label, code=label.code, site=label.site, certainty=score, threshold=label.threshold
-    )
+    return Finding(label=label.label, code=label.code, site=label.site, certainty=score, threshold=label.threshold)

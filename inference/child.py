@@ -50,10 +50,14 @@ def main() -> None:
 
 
 def _allow_cpu_s(time_limit_s: float) -> None:
-    """So much processor time for the next request: should the parent be gone, nobody else would stop an endless loop."""
+    """Limit the next request's processor time: with the parent gone, nobody else would stop an endless loop."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = ceil(used.ru_utime + used.ru_stime + time_limit_s) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+class PackageChanged(Exception):
+    """The folder holds another package than the request was made for."""
 
 
 class Worker:
@@ -75,6 +79,8 @@ class Worker:
             return {"refused": {"message": error.message, "reason": error.reason, "hint": error.hint}}, b""
         except Misconfigured as error:
             return {"misconfigured": {"message": error.message, "hint": error.hint}}, b""
+        except PackageChanged as error:
+            return {"changed": str(error)}, b""
         except Exception:  # the edge of the process: the parent raises it as the bug that it is
             return {"bug": traceback.format_exc()}, b""
 
@@ -83,9 +89,7 @@ class Worker:
         return network.answer(self._radiograph(request["path"])).as_json(), b""
 
     def _display(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        image = pixels.display_image(
-            self._radiograph(request["path"]), longest_side_px=int(request["longest_side_px"])
-        )
+        image = pixels.display_image(self._radiograph(request["path"]), longest_side_px=int(request["longest_side_px"]))
         sizes = ("rows", "columns", "source_rows", "source_columns")
         return {size: getattr(image, size) for size in sizes}, image.pixels
 
@@ -93,7 +97,11 @@ class Worker:
         """The network, loaded once as long as manifest and weights stay the same."""
         key = (folder, device_uid)
         if key not in self._networks:
-            self._networks[key] = OnnxClassifier(package.load(Path(folder)))
+            found = package.load(Path(folder))
+            if found.device_uid != device_uid:
+                # Installed anew since the parent read it: the result would name another model than answered.
+                raise PackageChanged(f"the package {found.name} was installed anew a moment ago")
+            self._networks[key] = OnnxClassifier(found)
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT_NETWORKS:
             self._networks.popitem(last=False)

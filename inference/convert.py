@@ -102,10 +102,11 @@ def _define_torchvision_operators() -> "torch.library.Library":
     """
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(schema)  # type: ignore[no-untyped-call]
     return library
 
 
@@ -136,6 +137,8 @@ def with_class_activation(reference: Any) -> "nn.Module":
     from torch import nn
 
     class WithClassActivation(nn.Module):
+        points: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.features, self.classifier = reference.features, reference.classifier
@@ -152,7 +155,7 @@ def with_class_activation(reference: Any) -> "nn.Module":
 
 
 def export_onnx(network: "nn.Module", input_size: int) -> bytes:
-    """ONNX bytes with input `image` (N, 1, S, S) and outputs `scores` and `class_activation`, standard operators only."""
+    """ONNX bytes: input `image` (N, 1, S, S), outputs `scores` and `class_activation`, standard operators only."""
     import torch
 
     example = torch.zeros(2, 1, input_size, input_size)

@@ -18,7 +18,8 @@ def synthetic_radiograph() -> Radiograph:
     """Two dark ellipses with ribs on a light trunk, 12 bits stored, MONOCHROME2; the same on every machine."""
     down, across = np.meshgrid(np.linspace(-1, 1, ROWS), np.linspace(-1, 1, COLUMNS), indexing="ij")
     trunk = np.clip(1.15 - np.square(across) - 0.15 * np.square(down), 0, 1)
-    lungs = sum(np.exp(-np.power(np.square((across - side) / 0.32) + np.square(down / 0.72), 3)) for side in (-0.42, 0.42))
+    left, right = (np.square((across - side) / 0.32) + np.square(down / 0.72) for side in (-0.42, 0.42))
+    lungs = np.exp(-np.power(left, 3)) + np.exp(-np.power(right, 3))
     ribs = 0.06 * np.sin(26 * down + 4 * np.square(across))
     opacity = 0.25 * np.exp(-(np.square((across - 0.45) / 0.14) + np.square((down - 0.3) / 0.16)))
     light = np.clip(0.08 + 0.75 * trunk - 0.55 * lungs * (1 - ribs) + ribs * trunk + opacity, 0, 1)
@@ -38,6 +39,7 @@ def check(package: Package, scores: tuple[float, ...]) -> None:
     difference = max(abs(is_ - should) for is_, should in zip(scores, golden.scores, strict=True))
     if not difference <= golden.tolerance:
         raise Misconfigured(
-            f"{package.name}: the golden radiograph's scores differ by {difference:.2g}; {golden.tolerance:g} is tolerated",
+            f"{package.name}: the golden radiograph's scores differ by {difference:.2g}; "
+            f"{golden.tolerance:g} is tolerated",
             hint="Its weights, its manifest or this machine's runtime are not what the model was verified with.",
         )

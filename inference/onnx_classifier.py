@@ -1,10 +1,8 @@
 """Runs a package's ONNX network on one CPU thread.
 
-    bytes -> SHA-256 of these bytes -> session from these bytes -> golden check -> radiograph in, answer out
+bytes -> SHA-256 of these bytes -> session from these bytes -> golden check -> radiograph in, answer out
 """
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from domain.errors import Misconfigured
 from domain.findings import ActivationMap
 from inference import golden
 from inference.answer import Answer, relative_certainty
-from inference.package import Package, Weights
+from inference.package import Package, verified_bytes
 from inference.pixels import Radiograph, network_input
 from inference.preprocess import Crop, Float32, crop_box
 
@@ -62,26 +60,6 @@ class OnnxClassifier:
                 f"the network gave {scores.shape} and {activations.shape}"
             )
         return scores[0], activations[0]
-
-
-def verified_bytes(path: Path, weights: Weights) -> bytes:
-    """The file's bytes, once their size and SHA-256 are the manifest's.
-
-    Raises:
-        Misconfigured: the file cannot be read, or is another one.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
-    found = hashlib.sha256(content).hexdigest()
-    if len(content) != weights.size_bytes or found != weights.sha256:
-        raise Misconfigured(
-            f"{path}: {len(content)} bytes, SHA-256 {found[:12]}…; the manifest says "
-            f"{weights.size_bytes} bytes, {weights.sha256[:12]}…",
-            hint="The file was changed or damaged: install the package again.",
-        )
-    return content
 
 
 def _session(package: Package, content: bytes) -> Any:

@@ -132,7 +132,7 @@ class Package:
         """The model as result objects name it."""
         limits = self.manifest.limits
         if is_demonstration:
-            limits = (*limits, "DEMONSTRATION: the model ran outside its intended population; its answer means nothing.")
+            limits = (*limits, "DEMONSTRATION: it ran outside its intended population; its answer means nothing.")
         return ModelIdentity(
             package=self.name,
             title=self.manifest.title,
@@ -157,7 +157,9 @@ def load(folder: Path) -> Package:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Misconfigured(f"{path}: cannot be read ({error.strerror})", hint="A package is a folder with it.") from error
+        raise Misconfigured(
+            f"{path}: cannot be read ({error.strerror})", hint="A package is a folder with it."
+        ) from error
     if len(content) > MAX_MANIFEST_BYTES:
         raise Misconfigured(f"{path}: {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
     try:
@@ -166,6 +168,26 @@ def load(folder: Path) -> Package:
         raise Misconfigured(f"{path}: not valid TOML: {error}") from error
     manifest = _manifest(Table(path=path, name="", values=document))
     return Package(folder=folder, manifest=manifest, manifest_sha256=hashlib.sha256(content).hexdigest())
+
+
+def verified_bytes(path: Path, weights: Weights) -> bytes:
+    """The file's bytes, once their size and SHA-256 are the manifest's.
+
+    Raises:
+        Misconfigured: the file cannot be read, or is another one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
+    found = hashlib.sha256(content).hexdigest()
+    if len(content) != weights.size_bytes or found != weights.sha256:
+        raise Misconfigured(
+            f"{path}: {len(content)} bytes, SHA-256 {found[:12]}…; the manifest says "
+            f"{weights.size_bytes} bytes, {weights.sha256[:12]}…",
+            hint="The file was changed or damaged: install the package again.",
+        )
+    return content
 
 
 def _manifest(table: Table) -> Manifest:

@@ -20,7 +20,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
 from domain.errors import Refuse
 from domain.findings import DisplayImage
@@ -109,7 +109,9 @@ def _read_dicom(path: Path | str) -> Radiograph:
         raise Refuse(f"not a readable DICOM file: {error}", reason=Reason.UNREADABLE_PIXELS) from error
     except Exception as error:  # codecs and parsers fail in every way that there is; none of them is our bug to report
         name = type(error).__name__
-        raise Refuse(f"the pixels cannot be decoded ({name}: {error})"[:400], reason=Reason.UNREADABLE_PIXELS) from error
+        raise Refuse(
+            f"the pixels cannot be decoded ({name}: {error})"[:400], reason=Reason.UNREADABLE_PIXELS
+        ) from error
     low, high = header.stored_range
     black, white = (high, low) if header.photometric_interpretation == "MONOCHROME1" else (low, high)
     return Radiograph(stored=stored, black=black, white=white, greys=greys, pixel_aspect=pixel_aspect)
@@ -148,8 +150,7 @@ class _Header:
     def of(cls, dataset: Dataset) -> "_Header":
         if not dataset.get("PixelData"):
             raise Refuse("there is no Pixel Data (7FE0,0010)", reason=Reason.NO_IMAGE)
-        required = ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation")
-        missing = [keyword for keyword in required if dataset.get(keyword) in (None, "")]
+        missing = [keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, "")]
         if missing:
             raise Refuse(f"missing: {', '.join(missing)}", reason=Reason.UNREADABLE_PIXELS)
         if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
@@ -195,6 +196,7 @@ class _Header:
         return (-half, half - 1) if self.is_signed else (0, 2 * half - 1)
 
 
+_REQUIRED = ("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation")
 _SAMPLES = {
     "MONOCHROME1": 1,
     "MONOCHROME2": 1,
@@ -230,7 +232,7 @@ def _stored(dataset: Dataset, header: _Header) -> Pixels:
             reason=Reason.UNREADABLE_PIXELS,
         )
     if decoded.ndim == 3:
-        return np.rint(decoded[..., :3] @ _LUMA).astype(np.uint8)
+        return np.asarray(np.rint(decoded[..., :3] @ _LUMA), np.uint8)
     return _within_bits_stored(decoded, header)
 
 
@@ -339,7 +341,7 @@ def _shown(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]
     shown = np.clip(shown, 0.0, 1.0)
     if shown.min() < shown.max():
         return shown
-    return (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+    return np.asarray((values - values.min()) / max(float(np.ptp(values)), 1e-9))
 
 
 def _windowed(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:

@@ -59,7 +59,7 @@ def network_input(pixels: NDArray[Any], *, black: float, white: float, preproces
 
 def resized(pixels: NDArray[Any], *, black: float, white: float, preprocessing: Preprocessing) -> Float32:
     """Crop and resize; returns (1, S, S) float32 with black = -1 and white = +1."""
-    box = crop_box(*pixels.shape, preprocessing.crop)
+    box = crop_box(pixels.shape[0], pixels.shape[1], preprocessing.crop)
     seen = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
     # torchxrayvision pads its border with mid-grey; where each image is standardised, no border may depend on a range.
     is_padded = preprocessing.scaling == "xrv_1024"
@@ -72,14 +72,14 @@ def resized(pixels: NDArray[Any], *, black: float, white: float, preprocessing: 
     image = _times(columns, _times(rows, seen).T).T * gain
     image += np.outer(rows.sum(axis=1), columns.sum(axis=1)) * offset
     low, high = sorted((float(seen.min()) * gain + offset, float(seen.max()) * gain + offset))
-    return np.clip(image, low, high).astype(np.float32)[np.newaxis]
+    return np.asarray(np.clip(image, low, high), np.float32)[np.newaxis]
 
 
 def standardised(image: Float32) -> Float32:
     """Mean 0 and standard deviation 1 over all pixels; a constant image becomes 0 everywhere."""
     centred = image - image.mean(dtype=np.float64)
     deviation = max(float(image.std(dtype=np.float64)), 1e-6)
-    return (centred / deviation).astype(np.float32)
+    return np.asarray(centred / deviation, np.float32)
 
 
 def crop_box(rows: int, columns: int, crop: Crop) -> Box:

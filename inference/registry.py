@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from domain.errors import Misconfigured
-from inference.package import MANIFEST_FILE, Package, load
+from inference.package import MANIFEST_FILE, NAME_PATTERN, Package, load
 
 BUILTIN_DIR = Path(__file__).parent / "packages"
 
@@ -20,8 +20,7 @@ class Registry:
         Raises:
             Misconfigured: a manifest is wrong.
         """
-        found = {path.parent.name for folder in self._folders for path in folder.glob(f"*/{MANIFEST_FILE}")}
-        return [self.get(name) for name in sorted(found)]
+        return [self.get(name) for name in self._names()]
 
     def get(self, name: str) -> Package:
         """One package by name.
@@ -31,10 +30,14 @@ class Registry:
         """
         for folder in reversed(self._folders):
             # Names come from configuration and command lines: only ever a folder right below ours.
-            if (folder / name / MANIFEST_FILE).is_file() and Path(name).name == name:
+            if NAME_PATTERN.fullmatch(name) and (folder / name / MANIFEST_FILE).is_file():
                 package = load(folder / name)
                 if package.name != name:
                     raise Misconfigured(f"{folder / name / MANIFEST_FILE}: name: expected {name!r}, the folder's name")
                 return package
-        known = sorted({path.parent.name for folder in self._folders for path in folder.glob(f"*/{MANIFEST_FILE}")})
-        raise Misconfigured(f"no model package is named {name!r}", hint=f"There are: {', '.join(known)}.")
+        raise Misconfigured(f"no model package is named {name!r}", hint=f"There are: {', '.join(self._names())}.")
+
+    def _names(self) -> list[str]:
+        """Sorted. A folder whose name is no package's is none: installing works in such folders."""
+        names = {path.parent.name for folder in self._folders for path in folder.glob(f"*/{MANIFEST_FILE}")}
+        return sorted(name for name in names if NAME_PATTERN.fullmatch(name))

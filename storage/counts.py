@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from domain.states import DeliveryState
-from storage.database import Database, utc_now
+from storage.database import Database, database_clock, utc_now
 from storage.tables import deliveries, executors, instances, ledger, quarantine, results, studies
 
 BY_CLINIC_AND_DESTINATION = (studies.c.clinic, deliveries.c.destination)
@@ -68,7 +68,7 @@ def read_counts(database: Database, *, period: str, clinics: Collection[str] | N
 def workers_alive(database: Database, *, lease_s: float) -> int:
     """How many workers have shown themselves within the lease, by the database's own clock."""
     with database.read() as connection:
-        now = _database_clock(connection)
+        now = database_clock(connection)
         alive = sa.select(sa.func.count()).select_from(executors).where(executors.c.seen_at > now - lease_s)
         return connection.scalar(alive) or 0
 
@@ -76,10 +76,3 @@ def workers_alive(database: Database, *, lease_s: float) -> int:
 def _number(value: object) -> float:
     """A moment counts as the seconds since then."""
     return (utc_now() - value).total_seconds() if isinstance(value, datetime) else float(str(value))
-
-
-def _database_clock(connection: sa.Connection) -> float:
-    """Seconds since 1970, as the workers read it when they beat."""
-    if connection.dialect.name == "postgresql":
-        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
-    return float(connection.scalar(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0)

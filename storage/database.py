@@ -5,20 +5,28 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.exc import OperationalError
 
 from domain.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def database_clock(connection: sa.Connection) -> float:
+    """Seconds since 1970 by the database's own clock: machines disagree about the time, leases must not."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    return float(connection.scalar(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0)
 
 
 class Database:
@@ -35,7 +43,7 @@ class Database:
             Path(sa.make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = _sqlite_engine(self.url)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True)
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -61,6 +69,8 @@ class Database:
         Raises:
             Misconfigured: the database cannot be reached or is newer than the code.
         """
+        from alembic import command  # 0.1 s that a process which migrates nothing does not pay
+
         try:
             with self.write() as connection:
                 command.upgrade(_alembic(connection), "head")
@@ -88,7 +98,7 @@ def _with_driver(url: str) -> str:
 
 
 def _sqlite_engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -107,7 +117,9 @@ def _sqlite_engine(url: str) -> sa.Engine:
     return engine
 
 
-def _alembic(connection: sa.Connection) -> Config:
+def _alembic(connection: sa.Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(resources.files("storage").joinpath("migrations")))
     config.attributes["connection"] = connection

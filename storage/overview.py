@@ -61,6 +61,7 @@ class FindingLine:
     model_title: str
     model_version: str
     weights_sha256: str
+    is_cleared: bool
     is_demonstration: bool
     sop_instance_uid: str
     label: str
@@ -237,6 +238,7 @@ def _findings(analyses: Sequence[Any]) -> tuple[FindingLine, ...]:
             model_title=analysis.model.title,
             model_version=analysis.model.version,
             weights_sha256=analysis.model.weights_sha256,
+            is_cleared=analysis.model.is_cleared,
             is_demonstration=analysis.model.is_demonstration,
             sop_instance_uid=image.sop_instance_uid,
             label=finding.label,

@@ -182,7 +182,7 @@ def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None
         .where(studies.c.id == study_id)
         .values(state=state, reason=refusal.reason, finished_at=utc_now())
     )
-    add_event(connection, study_id, str(state), refusal.message)
+    add_event(connection, study_id, str(state), " - ".join(part for part in (refusal.message, refusal.hint) if part))
 
 
 def finish_study(connection: sa.Connection, study_id: int) -> None:

@@ -66,9 +66,9 @@ def record(connection: sa.Connection, rooms: Rooms, study_id: int, destination: 
             status=outcome.status,
             detail=outcome.detail,
         )
-    _charge_if_first(connection, study_id, destination, sent)
     waiting = [outcome for outcome in sent.outcomes if outcome.answer is Answer.RETRY]
     add_event(connection, study_id, "delivery", _summary(destination, attempt, sent))
+    _charge_if_first(connection, study_id, destination, sent)
     if waiting and not gave_up:
         try_later(connection, rooms, study_id, destination, attempt)
     studies.finish_study(connection, study_id)

@@ -17,7 +17,7 @@ from domain.errors import Refuse
 from domain.states import Reason, StudyState
 from metering.quota import reserve
 from storage import studies
-from storage.database import Database, utc_now
+from storage.database import Database, database_clock, utc_now
 from storage.jobs import PROCESS_STUDY, priority_of
 from storage.tables import executors
 from storage.tables import studies as study_rows
@@ -92,7 +92,7 @@ class Recovery:
 
 def beat(database: Database, executor_id: str) -> None:
     with database.write() as connection:
-        now = _database_clock(connection)
+        now = database_clock(connection)
         changed = connection.execute(
             sa.update(executors).where(executors.c.executor_id == executor_id).values(seen_at=now)
         )
@@ -103,7 +103,7 @@ def beat(database: Database, executor_id: str) -> None:
 def dead_executors(database: Database, own_id: str, lease_s: float) -> list[str]:
     """Workers whose lease ran out, and those of this machine whose process is gone."""
     with database.read() as connection:
-        now = _database_clock(connection)
+        now = database_clock(connection)
         others = connection.execute(sa.select(executors).where(executors.c.executor_id != own_id)).all()
     return [row.executor_id for row in others if now - row.seen_at > lease_s or is_gone(row.executor_id)]
 
@@ -136,13 +136,6 @@ def wake_held_for_quota(rooms: Rooms) -> int:
             rooms.jobs.put_study(connection, study_id=study_id, attempt=1, priority=priority_of(tier))
             woken += 1
     return woken
-
-
-def _database_clock(connection: sa.Connection) -> float:
-    """Seconds since 1970 by the database's own clock: machines disagree about the time, leases must not."""
-    if connection.dialect.name == "postgresql":
-        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
-    return float(connection.scalar(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0)
 
 
 def _process_table() -> str:

@@ -52,13 +52,16 @@ def admit(rooms: Rooms, study: Study, decision: Decision) -> None:
     for package in decision.packages:
         if package not in plan.packages:
             raise Refuse(
-                f"the {plan.tier} plan does not include {package}",
+                f"the {plan.tier} plan does not include the {_spoken(package)} model",
                 reason=Reason.NOT_IN_PLAN,
-                hint="a larger plan includes it; the study is kept",
+                hint="a larger plan includes it",
             )
         if serving_package(rooms, package) is None:
-            why_not = rooms.registry.get(package).why_not
-            raise Refuse(f"{package} is not configured: {why_not}", reason=Reason.NOT_CONFIGURED, hint=why_not)
+            raise Refuse(
+                f"the {_spoken(package)} model is not configured on this node",
+                reason=Reason.NOT_CONFIGURED,
+                hint=rooms.registry.get(package).why_not,
+            )
 
 
 def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None:
@@ -68,7 +71,7 @@ def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None
         raise Refuse(
             f"the {plan.tier} plan's {plan.studies_per_month} studies of this month are used up",
             reason=Reason.OVER_QUOTA,
-            hint="the study is kept and is analysed by itself when the month turns or the plan grows",
+            hint="it is analysed by itself when the month turns or the plan grows",
         )
 
 
@@ -76,7 +79,7 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
     """Run one package on the images that were routed to it."""
     serving = serving_package(rooms, package)
     if serving is None:
-        raise Refuse(f"{package} was configured a moment ago and is not now", reason=Reason.NOT_CONFIGURED)
+        raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
     images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
     return rooms.analyst.analyse(serving, images, is_demonstration=serving != package)
@@ -109,7 +112,8 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     """Write the note that tells the PACS why there is no analysis, where the clinic wants notes."""
     if refusal.reason not in NOTED or not rooms.clinic(study.clinic).sends_notes:
         return Written(rows=())
-    lines = (_sentence(refusal.message), *((_sentence(refusal.hint),) if refusal.hint else ()), "Nothing was charged.")
+    # The hint is for the administrator, who finds it in the study's history; the radiologist can do nothing with it.
+    lines = (_sentence(refusal.message), "The images are kept. Nothing was charged.")
     note = Note(title=NOTE_TITLES[Reason(refusal.reason)], lines=lines)
     return _keep(rooms, study, [ReportRequest(study=study, node=rooms.node, note=note)], is_note=True)
 
@@ -200,6 +204,10 @@ def _row(written: WrittenResult, profile: str, is_note: bool) -> ResultRow:
         series_instance_uid=written.series_instance_uid,
         transfer_syntax_uid=written.transfer_syntax_uid,
     )
+
+
+def _spoken(package: str) -> str:
+    return package.replace("_", " ")
 
 
 def _sentence(text: str) -> str:

