@@ -47,6 +47,8 @@ def main() -> None:
                 connection.send_bytes(attachment)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
+        except MemoryError:
+            sys.exit("the analysis process needs more memory than it may have")  # the next one starts empty
 
 
 def _allow_cpu_s(time_limit_s: float) -> None:
@@ -81,6 +83,8 @@ class Worker:
             return {"misconfigured": {"message": error.message, "hint": error.hint}}, b""
         except PackageChanged as error:
             return {"changed": str(error)}, b""
+        except MemoryError:
+            raise
         except Exception:  # the edge of the process: the parent raises it as the bug that it is
             return {"bug": traceback.format_exc()}, b""
 

@@ -134,7 +134,7 @@ def with_class_activation(reference: Any) -> "nn.Module":
     """
     import torch
     import torch.nn.functional as F
-    from torch import nn
+    from torch import Tensor, nn
 
     class WithClassActivation(nn.Module):
         points: Tensor

@@ -51,7 +51,11 @@ class OnnxClassifier:
     def _run(self, radiograph: Radiograph) -> tuple[Float32, Float32]:
         """(labels,) scores and (labels, h, w) class activation."""
         batch = network_input(radiograph, self.package.manifest.preprocessing)[np.newaxis]
-        scores, activations = self._session.run(list(OUTPUTS), {INPUT: batch})
+        try:
+            scores, activations = self._session.run(list(OUTPUTS), {INPUT: batch})
+        except Exception as error:
+            _raise_if_out_of_memory(error)
+            raise
         labels = len(self.package.manifest.labels)
         is_right = scores.shape == (1, labels) and activations.ndim == 4 and activations.shape[:2] == (1, labels)
         if not is_right or not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1:
@@ -70,6 +74,7 @@ def _session(package: Package, content: bytes) -> Any:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen exception types and no common one of its own
+        _raise_if_out_of_memory(error)
         raise Misconfigured(f"{package.name}: the network cannot be loaded: {error}"[:400]) from error
     names = [value.name for value in session.get_inputs()], [value.name for value in session.get_outputs()]
     if names[0] != [INPUT] or set(names[1]) != set(OUTPUTS):
@@ -78,6 +83,12 @@ def _session(package: Package, content: bytes) -> Any:
             f"expected input {INPUT} and outputs {' and '.join(OUTPUTS)}"
         )
     return session
+
+
+def _raise_if_out_of_memory(error: Exception) -> None:
+    """onnxruntime tells it by the C++ exception's name only."""
+    if "bad_alloc" in str(error):
+        raise MemoryError(str(error)) from error
 
 
 def _activation_map(label: str, activation: Float32, source_shape: tuple[int, ...], crop: Crop) -> ActivationMap:

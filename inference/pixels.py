@@ -105,6 +105,8 @@ def _read_dicom(path: Path | str) -> Radiograph:
         pixel_aspect = _pixel_aspect(dataset)
     except Refuse:
         raise
+    except MemoryError:
+        raise  # perhaps this process holds too much already: a fresh one may read it
     except (InvalidDicomError, EOFError) as error:
         raise Refuse(f"not a readable DICOM file: {error}", reason=Reason.UNREADABLE_PIXELS) from error
     except Exception as error:  # codecs and parsers fail in every way that there is; none of them is our bug to report

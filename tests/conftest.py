@@ -24,8 +24,10 @@ def require_program() -> Callable[[str], str]:
     """The path of a peer program such as DCMTK's storescu."""
 
     def find(name: str) -> str:
-        # Console scripts of the test requirements lie beside the interpreter, and are not on everybody's PATH.
-        path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+        # pynetdicom installs scripts named like DCMTK's tools beside the interpreter: the system's go first.
+        own = str(Path(sys.executable).parent)
+        system = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder != own]
+        path = shutil.which(name, path=os.pathsep.join([*system, own]))
         if path is None:
             skip_or_fail(f"{name} is not installed")
         return str(path)
@@ -53,13 +55,11 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    """The URL of an empty database on that server."""
+def postgresql_url(postgresql_server: str) -> str:
+    """The URL of an empty database on that server; it goes with the server."""
     engine = sa.create_engine(postgresql_server.replace("postgresql://", "postgresql+psycopg://"))
     name = f"test_{os.urandom(6).hex()}"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    yield str(sa.make_url(postgresql_server).set(database=name).render_as_string(hide_password=False))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+    return str(sa.make_url(postgresql_server).set(database=name).render_as_string(hide_password=False))

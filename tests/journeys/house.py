@@ -13,14 +13,14 @@ from typing import Any
 
 import httpx
 
+from domain.errors import Retry
+from domain.plans import billing_period
 from metering.ledger import LedgerRow, read_ledger
 from scu.echo import echo
 from scu.store import Address, describe, send_files
 from storage.counts import Counts, read_counts
 from storage.database import Database, utc_now
 from storage.overview import StudyFilter, StudyHistory, read_history
-from domain.errors import Retry
-from domain.plans import billing_period
 
 LOOPBACK = "127.0.0.1"
 WAIT_S = 60.0

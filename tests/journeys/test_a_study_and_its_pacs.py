@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pydicom
 
+from reports.html import sr_as_html
 from tests.journeys.house import LOOPBACK, PACS, Node, Orthanc, wait_until
 
 STUDY = "1.3.6.1.4.1.5962.1.2.9.20040826185059.5457"
@@ -15,6 +16,7 @@ LIMB_STUDY = "1.3.6.1.4.1.5962.1.2.11.20040826185059.5457"
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+RESULT_CLASSES = [SECONDARY_CAPTURE, ENHANCED_SR, COMPREHENSIVE_SR]
 
 
 def test_results_reach_the_pacs_and_nothing_is_done_twice(
@@ -27,8 +29,8 @@ def test_results_reach_the_pacs_and_nothing_is_done_twice(
 
     assert history.study_instance_uid == STUDY
     assert [result.kind for result in history.results] == ["overlay", "measurement_sr", "text_sr"]
-    assert found_by_c_find(require_program("findscu"), orthanc) == [COMPREHENSIVE_SR, ENHANCED_SR, SECONDARY_CAPTURE]
-    assert found_by_qido(orthanc) == [COMPREHENSIVE_SR, ENHANCED_SR, SECONDARY_CAPTURE]
+    assert found_by_c_find(require_program("findscu"), orthanc, node.folder) == RESULT_CLASSES
+    assert found_by_qido(orthanc) == RESULT_CLASSES
     for instance in orthanc.instances():
         assert errors_of(require_program("dciodvfy"), orthanc.file(instance), node.folder) == []
     assert [(row.clinic, row.study_instance_uid, row.packages) for row in node.ledger()] == [
@@ -56,9 +58,10 @@ def test_a_study_without_a_model_is_kept_explained_and_free(sqlite_node: Node, o
     assert (history.study_instance_uid, history.reason, history.is_charged) == (LIMB_STUDY, "not_configured", False)
     assert sqlite_node.ledger() == []
     (instance,) = orthanc.instances()
-    note = pydicom.dcmread(BytesIO(orthanc.file(instance)))
+    content = orthanc.file(instance)
+    note = pydicom.dcmread(BytesIO(content))
     assert (note.SOPClassUID, note.StudyInstanceUID) == (ENHANCED_SR, LIMB_STUDY)
-    assert "no model is configured" in str(note).lower()
+    assert "The bone fracture model is not configured on this node." in sr_as_html(content)
 
 
 def test_a_pacs_that_is_away_gets_its_results_later_and_only_then_is_the_study_charged(
@@ -119,43 +122,24 @@ def storescu(program: str, node: Node, path: Path) -> None:
     assert (sent.returncode, sent.stderr) == (0, "")
 
 
-def found_by_c_find(program: str, orthanc: Orthanc) -> list[str]:
-    """SOP Class UIDs of what a C-FIND at image level finds under the study."""
-    series = _find(program, orthanc, "SERIES", ["SeriesInstanceUID"])
+def found_by_c_find(program: str, orthanc: Orthanc, folder: Path) -> list[str]:
+    """SOP Class UIDs of what a C-FIND at image level (PS3.4 C.4.1) finds under the study, asked by DCMTK."""
+    series = _find(program, orthanc, folder / "series", "SERIES", "SeriesInstanceUID")
     return sorted(
         sop_class
         for uid in series
-        for sop_class in _find(program, orthanc, "IMAGE", ["SOPClassUID"], f"SeriesInstanceUID={uid}")
+        for sop_class in _find(program, orthanc, folder / uid, "IMAGE", "SOPClassUID", f"SeriesInstanceUID={uid}")
     )
 
 
-def _find(program: str, orthanc: Orthanc, level: str, wanted: list[str], *more: str) -> list[str]:
-    keys = [f"QueryRetrieveLevel={level}", f"StudyInstanceUID={STUDY}", *more, *wanted]
-    command = [program, "-S", "-aet", "FINDSCU", "-aec", PACS, LOOPBACK, str(orthanc.port), "-v"]
-    for key in keys:
+def _find(program: str, orthanc: Orthanc, folder: Path, level: str, wanted: str, *more: str) -> list[str]:
+    """The wanted attribute of every response; findscu -X writes each into a file."""
+    folder.mkdir()
+    command = [program, "-S", "-X", "-aet", "FINDSCU", "-aec", PACS, LOOPBACK, str(orthanc.port)]
+    for key in (f"QueryRetrieveLevel={level}", f"StudyInstanceUID={STUDY}", *more, wanted):
         command += ["-k", key]
-    output = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    # findscu writes each response as a dump: (0020,000e) UI [2.25…]
-    tag = {"SeriesInstanceUID": "(0020,000e)", "SOPClassUID": "(0008,0016)"}[wanted[0]]
-    responses = (output.stdout + output.stderr).split("Find Response")[1:]
-    lines = [line for response in responses for line in response.splitlines() if tag in line]
-    return [_value(line) for line in lines]
-
-
-def _value(line: str) -> str:
-    """The value in a line of DCMTK's dump; known SOP classes are written as =Name."""
-    text = line.split(" UI ")[1].split("#")[0].strip()
-    if text.startswith("="):
-        return _by_name(text[1:])
-    return text.strip("[]")
-
-
-def _by_name(name: str) -> str:
-    return {
-        "ComprehensiveSRStorage": COMPREHENSIVE_SR,
-        "EnhancedSRStorage": ENHANCED_SR,
-        "SecondaryCaptureImageStorage": SECONDARY_CAPTURE,
-    }[name]
+    subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=True)
+    return [str(pydicom.dcmread(path, force=True)[wanted].value) for path in folder.glob("rsp*.dcm")]
 
 
 def found_by_qido(orthanc: Orthanc) -> list[str]:

@@ -1,0 +1,37 @@
+"""What the tests of the inference room share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from inference.analyst import Analyst
+from tests.factories.packages import build_package
+
+
+@pytest.fixture
+def installed_dir(tmp_path: Path) -> Path:
+    """A folder of installed packages, with a small `chest` for people of 18 and more."""
+    build_package(tmp_path / "models" / "chest", age_min_years=18, accepts_unknown_age=False, views=("AP", "PA"))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def new_analyst(installed_dir: Path) -> Iterator[Callable[..., Analyst]]:
+    """Makes analysts, and closes them."""
+    analysts: list[Analyst] = []
+
+    def make(*, memory_limit_bytes: int = 4 << 30, time_limit_s: float = 60.0) -> Analyst:
+        analysts.append(
+            Analyst(installed_dir=installed_dir, memory_limit_bytes=memory_limit_bytes, time_limit_s=time_limit_s)
+        )
+        return analysts[-1]
+
+    yield make
+    for analyst in analysts:
+        analyst.close()
+
+
+@pytest.fixture
+def analyst(new_analyst: Callable[..., Analyst]) -> Analyst:
+    return new_analyst()

@@ -1,0 +1,300 @@
+"""The door to the room: answers, refusals, and a child process that may die, hang or be attacked."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+
+from domain.errors import Misconfigured, Refuse, Retry
+from inference.analyst import Analyst
+from inference.child import Worker
+from inference.package import load
+from tests.factories.packages import build_package
+from tests.inference.images import ADULT_PA, instance, write_image
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return write_image(tmp_path / "image.dcm")
+
+
+def children(process_id: int) -> list[int]:
+    """Process ids of the direct children, from the kernel."""
+    tasks = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def analysis_process() -> int:
+    """The one child of this process that analyses."""
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(os.getpid())}
+    (found,) = [child for child, command in commands.items() if b"inference.child" in command]
+    return found
+
+
+def is_running(process_id: int) -> bool:
+    status = Path(f"/proc/{process_id}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def within(seconds: float, is_so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return is_so()
+
+
+def test_an_analysis_holds_every_label_with_its_code_and_threshold(analyst: Analyst, image: Path) -> None:
+    analysis = analyst.analyse("chest", [instance(image, sop_instance_uid="2.25.77")])
+    (answered,) = analysis.images
+    assert answered.sop_instance_uid == "2.25.77"
+    assert {(f.label, f.code.value, f.threshold) for f in answered.findings} == {
+        ("Pneumonia", "233604007", 0.5),
+        ("Effusion", "60046008", 0.5),
+    }
+    assert all(0 <= finding.certainty <= 1 for finding in answered.findings)
+    assert analysis.model.package == "chest"
+    assert not analysis.model.is_demonstration
+
+
+def test_the_class_activation_covers_the_part_of_the_image_that_the_network_saw(
+    analyst: Analyst, installed_dir: Path, image: Path
+) -> None:
+    build_package(installed_dir / "chest", crop="centre_square")
+    activation = analyst.analyse("chest", [instance(image)]).images[0].activation
+    assert activation is not None
+    assert (activation.rows, activation.columns) == (8, 8)
+    assert (activation.left, activation.top, activation.width, activation.height) == (0, 4, 56, 56)
+    assert len(activation.values) == 64
+    assert min(activation.values) >= 0
+    assert max(activation.values) == 255
+    assert activation.label == analyst.analyse("chest", [instance(image)]).images[0].findings[0].label
+
+
+def test_the_same_image_gets_the_same_answer_from_another_process(new_analyst: Callable[..., Analyst], image: Path) -> None:
+    assert new_analyst().analyse("chest", [instance(image)]) == new_analyst().analyse("chest", [instance(image)])
+
+
+def test_a_real_chest_is_analysed_and_shown(analyst: Analyst) -> None:
+    path = get_testdata_file("RG1_UNCR.dcm")
+    assert isinstance(path, str)
+    assert analyst.analyse("chest", [instance(Path(path))]).images[0].findings
+    shown = analyst.display(path, longest_side_px=512)
+    assert (shown.rows, shown.columns, shown.source_rows, shown.source_columns) == (512, 482, 1955, 1841)
+    assert len(shown.pixels) == 512 * 482
+
+
+def test_an_image_outside_the_population_is_refused_before_it_is_decoded(analyst: Analyst, tmp_path: Path) -> None:
+    child = replace(ADULT_PA, patient_age_years=4.0)
+    with pytest.raises(Refuse) as caught:
+        analyst.analyse("chest", [instance(tmp_path / "never read.dcm", child)])
+    assert caught.value.reason == "outside_population"
+    assert caught.value.message == (
+        "chest accepts none of the images: age: 4 where 18 or more completed years is accepted"
+    )
+
+
+def test_a_demonstration_skips_the_age_gate_alone_and_says_so(analyst: Analyst, image: Path) -> None:
+    child = replace(ADULT_PA, patient_age_years=4.0)
+    assert analyst.analyse("chest", [instance(image, child)], is_demonstration=True).model.is_demonstration
+    with pytest.raises(Refuse, match="modality: CT where CR or DX is accepted"):
+        analyst.analyse("chest", [instance(image, replace(child, modality="CT"))], is_demonstration=True)
+
+
+def test_only_the_accepted_images_of_a_study_are_analysed(analyst: Analyst, image: Path) -> None:
+    lateral = instance(image, replace(ADULT_PA, view_position="LL"), sop_instance_uid="2.25.8")
+    analysis = analyst.analyse("chest", [lateral, instance(image, sop_instance_uid="2.25.9")])
+    assert [answered.sop_instance_uid for answered in analysis.images] == ["2.25.9"]
+
+
+def test_an_image_that_cannot_be_decoded_is_named_among_the_limits_of_the_others(
+    analyst: Analyst, image: Path, tmp_path: Path
+) -> None:
+    broken = write_image(tmp_path / "broken.dcm", Rows=65)
+    analysis = analyst.analyse("chest", [instance(broken), instance(image, sop_instance_uid="2.25.9")])
+    assert [answered.sop_instance_uid for answered in analysis.images] == ["2.25.9"]
+    assert analysis.model.limits[-1].startswith("An image was not analysed: the pixels cannot be decoded")
+
+
+def test_a_study_of_which_no_image_can_be_decoded_is_refused(analyst: Analyst, tmp_path: Path) -> None:
+    broken = write_image(tmp_path / "broken.dcm", Rows=65)
+    with pytest.raises(Refuse) as caught:
+        analyst.analyse("chest", [instance(broken)])
+    assert caught.value.reason == "unreadable_pixels"
+    with pytest.raises(Refuse, match="cannot be decoded"):
+        analyst.display(str(broken))
+
+
+def test_a_package_without_weights_is_misconfigured(analyst: Analyst, image: Path) -> None:
+    with pytest.raises(Misconfigured, match="spine is not configured") as caught:
+        analyst.analyse("spine", [instance(image)])
+    assert "collimator models add" in caught.value.hint
+
+
+def test_changed_weights_never_answer(analyst: Analyst, installed_dir: Path, image: Path) -> None:
+    weights = installed_dir / "chest" / "model.onnx"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(Misconfigured, match="the manifest says"):
+        analyst.analyse("chest", [instance(image)])
+
+
+def test_a_network_that_answers_the_golden_radiograph_otherwise_never_answers(
+    analyst: Analyst, installed_dir: Path, image: Path
+) -> None:
+    manifest = installed_dir / "chest" / "manifest.toml"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace("scores = [0.", "scores = [0.0"), encoding="utf-8")
+    with pytest.raises(Misconfigured, match="the golden radiograph's scores differ"):
+        analyst.analyse("chest", [instance(image)])
+
+
+def test_a_package_that_is_installed_anew_is_used_at_once(analyst: Analyst, installed_dir: Path, image: Path) -> None:
+    before = analyst.analyse("chest", [instance(image)])
+    build_package(installed_dir / "chest", version="2.0.0", labels=("Nodule",))
+    after = analyst.analyse("chest", [instance(image)])
+    assert (before.model.version, after.model.version) == ("1.0.0", "2.0.0")
+    assert [finding.label for finding in after.images[0].findings] == ["Nodule"]
+
+
+def test_a_package_that_is_installed_anew_amid_a_request_does_not_answer_it(installed_dir: Path, image: Path) -> None:
+    asked_for = load(installed_dir / "chest")
+    build_package(installed_dir / "chest", version="2.0.0")
+    request = {"task": "analyse", "folder": str(asked_for.folder), "device_uid": asked_for.device_uid, "path": str(image)}
+    assert Worker().answer(request) == ({"changed": "the package chest was installed anew a moment ago"}, b"")
+
+
+def test_a_child_that_dies_is_replaced(analyst: Analyst, image: Path) -> None:
+    expected = analyst.analyse("chest", [instance(image)])
+    process_id = analysis_process()
+    os.kill(process_id, signal.SIGKILL)
+    assert within(5, lambda: not is_running(process_id))
+    assert analyst.analyse("chest", [instance(image)]) == expected
+
+
+def test_a_child_that_dies_at_work_asks_for_another_try(analyst: Analyst, image: Path) -> None:
+    expected = analyst.analyse("chest", [instance(image)])
+    process_id = analysis_process()
+    os.kill(process_id, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(analyst.analyse, "chest", [instance(image)])
+        time.sleep(0.3)
+        os.kill(process_id, signal.SIGKILL)
+        with pytest.raises(Retry, match="the analysis process died"):
+            asked.result()
+    assert analyst.analyse("chest", [instance(image)]) == expected
+
+
+def test_a_child_that_hangs_is_ended_at_the_time_limit(new_analyst: Callable[..., Analyst], image: Path) -> None:
+    analyst = new_analyst(time_limit_s=1.5)
+    expected = analyst.analyse("chest", [instance(image)])
+    process_id = analysis_process()
+    os.kill(process_id, signal.SIGSTOP)
+    with pytest.raises(Retry, match=r"took longer than 1\.5 s"):
+        analyst.analyse("chest", [instance(image)])
+    assert not is_running(process_id)
+    assert analyst.analyse("chest", [instance(image)]) == expected
+
+
+def test_an_image_beyond_the_memory_limit_harms_nothing_else(
+    new_analyst: Callable[..., Analyst], image: Path, tmp_path: Path
+) -> None:
+    side = 7900
+    large = np.zeros((side, side), np.uint16)
+    large[:, : side // 2] = 4095
+    huge = write_image(tmp_path / "huge.dcm", Rows=side, Columns=side, PixelData=large.tobytes())
+    analyst = new_analyst(memory_limit_bytes=1 << 30)
+    with pytest.raises(Retry, match="the analysis process died") as caught:
+        analyst.analyse("chest", [instance(huge)])
+    assert caught.value.hint == "It may have needed more memory than allowed."
+    assert analyst.analyse("chest", [instance(image)]).images
+
+
+def test_too_little_memory_to_start_asks_for_another_try(new_analyst: Callable[..., Analyst], image: Path) -> None:
+    with pytest.raises(Retry, match="the analysis process died") as caught:
+        new_analyst(memory_limit_bytes=64 << 20).analyse("chest", [instance(image)])
+    assert "memory" in caught.value.hint
+
+
+def test_threads_take_turns_and_get_their_own_answers(analyst: Analyst, tmp_path: Path) -> None:
+    instances = [
+        instance(
+            write_image(tmp_path / f"{number}.dcm", PixelData=np.roll(pattern, number * 97).tobytes()),
+            sop_instance_uid=f"2.25.{number}",
+        )
+        for number in range(8)
+        for pattern in (np.arange(64 * 56, dtype=np.uint16) % (40 + 7 * number),)
+    ]
+    one_by_one = [analyst.analyse("chest", [one]) for one in instances]
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(lambda one: analyst.analyse("chest", [one]), instances))
+    assert at_once == one_by_one
+    assert len({analysis.images[0].findings for analysis in one_by_one}) == 8
+
+
+def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(analyst: Analyst, image: Path) -> None:
+    analyst.analyse("chest", [instance(image)])
+    process_id = analysis_process()
+    analyst.close()
+    assert not is_running(process_id)
+    assert analyst.analyse("chest", [instance(image)])
+
+
+def test_the_child_knows_no_secret_of_its_parent(
+    analyst: Analyst, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLIMATOR_NODE__DATABASE_URL", "postgresql://secret")
+    analyst.display(str(image))
+    assert b"secret" not in Path(f"/proc/{analysis_process()}/environ").read_bytes()
+
+
+PARENT = """
+    import sys, time
+    from pathlib import Path
+    sys.path.insert(0, {root!r})
+    from inference.analyst import Analyst
+    from tests.inference.images import instance
+
+    analyst = Analyst(installed_dir=Path({models!r}), memory_limit_bytes=4 << 30, time_limit_s=60.0)
+    analyst.display({image!r})
+    analyst.analyse("chest", [instance(Path({image!r}))])
+    {then}
+"""
+
+
+def parent(installed_dir: Path, image: Path, then: str) -> list[str]:
+    program = PARENT.format(root=str(ROOT), models=str(installed_dir), image=str(image), then=then)
+    return [sys.executable, "-c", textwrap.dedent(program)]
+
+
+def test_the_child_ends_when_its_parent_is_killed(installed_dir: Path, image: Path) -> None:
+    command = parent(installed_dir, image, "print('ready', flush=True); time.sleep(60)")
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (child,) = children(process.pid)
+        process.kill()
+    assert within(10, lambda: not is_running(child))
+
+
+def test_the_callers_process_imports_neither_codecs_nor_a_runtime(installed_dir: Path, image: Path) -> None:
+    then = "print({name.split('.')[0] for name in sys.modules} & {'imagecodecs', 'onnxruntime', 'onnx', 'torch'})"
+    ended = subprocess.run(parent(installed_dir, image, then), check=True, capture_output=True, text=True)
+    assert ended.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("module", ["cli.worker", "cli.models", "inference.child", "inference.install"])
+def test_serving_needs_no_torch(module: str) -> None:
+    program = f"import sys, {module}; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert ended.stdout == "False False\n"

@@ -1,0 +1,186 @@
+"""Converting published weights: the ONNX network answers as torchxrayvision does, and what differs is refused.
+
+The weights here are random: the real ones are downloaded, and a test must not need the network.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from pydicom.data import get_testdata_file
+
+from domain.errors import Refuse
+from inference import pixels
+from inference.bare_environment import bare_environment
+from inference.convert import (
+    CONVERTERS,
+    densenet_all,
+    export_onnx,
+    golden_input,
+    import_torchxrayvision,
+    parity,
+    with_class_activation,
+)
+from inference.install import check, install_source
+from inference.onnx_classifier import OnnxClassifier
+from inference.onnx_graph import check_graph
+from inference.package import load
+from inference.preprocess import Preprocessing
+from inference.registry import BUILTIN_DIR, Registry
+
+XRV = Preprocessing(input_size=224, crop="centre_square", scaling="xrv_1024")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pickle like the published one: a whole torchxrayvision network, with random weights."""
+    xrv = import_torchxrayvision()
+    torch.manual_seed(0)
+    network = xrv.models.DenseNet(num_classes=18)
+    network.op_threshs = torch.tensor(xrv.models.model_urls["all"]["op_threshs"])
+    network.train()
+    with torch.no_grad():
+        for _ in range(8):  # batch normalisation that has seen nothing would let every image score the same
+            network.features(torch.from_numpy(golden_input()) + 400 * torch.randn(4, 1, 224, 224))
+        network.classifier.weight.mul_(20)
+    path = tmp_path_factory.mktemp("published") / "model.pt"
+    torch.save(network.eval(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed_dir(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the shipped `chest` was installed with those weights, as `pull` does after the download."""
+    folder = tmp_path_factory.mktemp("models")
+    install_source(load(BUILTIN_DIR / "chest"), source, folder)
+    return folder
+
+
+def torchxrayvisions_scores(source: Path, image: Path) -> "np.typing.NDArray[np.float32]":
+    """Everything by torchxrayvision and scikit-image but the decoding: normalise, crop, resize, forward."""
+    xrv = import_torchxrayvision()
+    radiograph = pixels.read(image)
+    shown = radiograph.white - radiograph.stored if radiograph.black else radiograph.stored
+    normalised = xrv.datasets.normalize(shown.astype(np.float32), max(radiograph.black, radiograph.white))[np.newaxis]
+    prepared = xrv.datasets.XRayResizer(224, engine="skimage")(xrv.datasets.XRayCenterCrop()(normalised))
+    network = torch.load(source, weights_only=False)
+    with torch.inference_mode():
+        return np.asarray(network(torch.from_numpy(prepared.astype(np.float32))[None])[0])
+
+
+def test_a_converted_network_scores_a_real_chest_as_torchxrayvision_does(source: Path, installed_dir: Path) -> None:
+    path = get_testdata_file("RG1_UNCR.dcm")
+    assert isinstance(path, str)
+    ours = OnnxClassifier(load(installed_dir / "chest")).scores(pixels.read(path))
+    theirs = torchxrayvisions_scores(source, Path(path))
+    assert np.ptp(theirs) > 0.05
+    assert np.abs(np.array(ours) - theirs).max() <= 1e-4
+
+
+def test_the_labels_of_the_shipped_manifest_are_torchxrayvisions_in_its_order() -> None:
+    labels = [label.label for label in load(BUILTIN_DIR / "chest").manifest.labels]
+    assert labels == import_torchxrayvision().models.model_urls["all"]["labels"]
+
+
+def test_class_activation_is_the_linear_head_before_the_average(source: Path, installed_dir: Path) -> None:
+    session = onnxruntime.InferenceSession((installed_dir / "chest" / "model.onnx").read_bytes())
+    activation = session.run(["class_activation"], {"image": golden_input()})[0]
+    network = torch.load(source, weights_only=False)
+    with torch.inference_mode():
+        network.op_threshs = None
+        network.apply_sigmoid = False
+        logits = np.asarray(network(torch.from_numpy(golden_input())))
+    bias = network.classifier.bias.detach().numpy()
+    assert activation.shape == (1, 18, 7, 7)
+    np.testing.assert_allclose(activation.mean((2, 3)) + bias, logits, atol=1e-3)
+
+
+def test_a_converted_package_is_configured_and_passes_its_own_checks(source: Path, installed_dir: Path) -> None:
+    package = Registry(installed_dir).get("chest")
+    assert package.is_configured
+    assert len(package.manifest.golden.scores) == 18
+    assert package.manifest.weights.source_sha256.startswith("56524913dd16")
+    content = package.weights_path.read_bytes()
+    assert package.manifest.weights.sha256 == hashlib.sha256(content).hexdigest()
+    assert package.manifest.weights.size_bytes == len(content)
+    check(package)
+    assert os.listdir(installed_dir) == ["chest"]
+
+
+def test_parity_notices_a_network_that_answers_a_little_otherwise(source: Path, installed_dir: Path) -> None:
+    network: Any = torch.load(source, weights_only=False)
+    content = (installed_dir / "chest" / "model.onnx").read_bytes()
+    assert parity(network, content) <= 1e-4
+    with torch.no_grad():
+        network.classifier.bias[3] += 0.01
+    assert parity(network, content) > 1e-4
+
+
+def test_a_pickle_with_another_network_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(3, 3), tmp_path / "model.pt")
+    with pytest.raises(Refuse, match="not the weights of a DenseNet-121"):
+        install_source(load(BUILTIN_DIR / "chest"), tmp_path / "model.pt", tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_file_that_is_no_pickle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"<html>Not found</html>")
+    with pytest.raises(Refuse, match="the conversion failed: "):
+        install_source(load(BUILTIN_DIR / "chest"), tmp_path / "model.pt", tmp_path / "models")
+
+
+def test_without_torch_the_converter_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here', name='torch')\n", encoding="utf-8")
+    environment = bare_environment()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    command = [sys.executable, "-P", "-m", "inference.convert", "torchxrayvision_densenet", "x", str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stdout == (
+        '{"message": "converting needs a package that is not installed: torch", '
+        '"hint": "pip install -c constraints.txt \'.[convert]\'"}'
+    )
+
+
+def test_unpickling_happens_in_a_process_that_has_no_secret_and_an_empty_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLLIMATOR_STRIPE__KEY", "secret")
+    torch.save(Spy(tmp_path / "seen"), tmp_path / "model.pt")
+    with pytest.raises(Refuse):
+        install_source(load(BUILTIN_DIR / "chest"), tmp_path / "model.pt", tmp_path / "models")
+    seen = (tmp_path / "seen").read_text(encoding="utf-8")
+    assert "secret" not in seen
+    assert f"HOME={os.environ.get('HOME')}\n" not in seen
+    assert f"PROCESS={os.getpid()}\n" not in seen
+
+
+class Spy:
+    """What a hostile pickle could do: run a program when it is loaded."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"(env; echo PROCESS=$PPID) > '{self._target}'",)
+
+
+def test_an_exported_network_is_one_graph_of_standard_operators(source: Path) -> None:
+    network = densenet_all(torch.load(source, weights_only=False).state_dict())
+    check_graph(export_onnx(with_class_activation(network), 224))
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    with pytest.raises(Refuse, match="not the weights of a DenseNet-121"):
+        densenet_all({"classifier.weight": torch.zeros(3, 1024)})
+
+
+def test_the_converter_is_known_by_the_shipped_manifest() -> None:
+    assert load(BUILTIN_DIR / "chest").manifest.weights.converter in CONVERTERS

@@ -1,0 +1,212 @@
+"""Pixels come out as other decoders give them, or not at all, with a reason."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+)
+
+from domain.errors import Refuse
+from inference import pixels
+from tests.factories.sources import radiograph
+from tests.inference.images import frame_0, write, write_image
+
+DECODED_BY_DCMTK = {
+    "CR-ModalitySequenceLUT.dcm": "dcmdjpeg",
+    "JPLL_RG3_JPLL": "dcmdjpeg",
+    "xrv_chest.dcm": "dcmdjpeg",
+    "JLSL_RG3_JLSL": "dcmdjpls",
+    "JLSN_RG1_JLSN": "dcmdjpls",
+    "RLE_RG3_RLE": "dcmdrle",
+    "D_CLUNIE_CT1_RLE_FRAGS.dcm": "dcmdrle",
+}
+LARGEST_DIFFERENCE_FROM_THE_ORIGINAL = {
+    "JPLL_RG3_JPLL": 0,
+    "JLSL_RG3_JLSL": 0,
+    "RLE_RG3_RLE": 0,
+    "J2KR_RG3_J2KR": 0,
+    "J2KI_RG3_J2KI": 9,
+    "JPLY_RG3_JPLY": 48,
+    "JLSN_RG1_JLSN": 4,
+    "J2KI_RG1_J2KI": 403,  # of 32767
+}
+
+
+def refusal(path: Path) -> Refuse:
+    with pytest.raises(Refuse) as caught:
+        pixels.read(path)
+    return caught.value
+
+
+@pytest.mark.parametrize(("file", "program"), DECODED_BY_DCMTK.items())
+def test_pixels_equal_those_of_dcmtk(
+    shared_data: Path, require_program: Callable[[str], str], tmp_path: Path, file: str, program: str
+) -> None:
+    source = shared_data / "dicom" / file
+    subprocess.run([require_program(program), source, tmp_path / "decoded.dcm"], check=True)
+    np.testing.assert_array_equal(pixels.read(source).stored, frame_0(tmp_path / "decoded.dcm"))
+
+
+def test_12_bit_jpeg_extended_equals_dcmtk_but_for_values_beyond_bits_stored(
+    shared_data: Path, require_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    source = shared_data / "dicom" / "JPLY_RG3_JPLY"
+    subprocess.run([require_program("dcmdjpeg"), source, tmp_path / "decoded.dcm"], check=True)
+    by_dcmtk = frame_0(tmp_path / "decoded.dcm")
+    assert by_dcmtk.max() == 1024  # of 10 bits: the codec's overshoot, white, must not wrap round to black
+    np.testing.assert_array_equal(pixels.read(source).stored, np.minimum(by_dcmtk, 1023))
+
+
+@pytest.mark.parametrize(("file", "difference"), LARGEST_DIFFERENCE_FROM_THE_ORIGINAL.items())
+def test_a_compressed_file_holds_the_pixels_of_the_original(shared_data: Path, file: str, difference: int) -> None:
+    original = get_testdata_file(f"{file.split('_')[1]}_UNCR.dcm")
+    assert isinstance(original, str)
+    decoded = pixels.read(shared_data / "dicom" / file).stored.astype(np.int64)
+    assert np.abs(decoded - frame_0(original)).max() == difference
+
+
+@pytest.mark.parametrize(
+    ("file", "reason", "message"),
+    [
+        ("GH178.dcm", "no_image", "there is no Pixel Data (7FE0,0010)"),
+        ("GH1261.dcm", "unreadable_pixels", "every pixel has the same value"),
+    ],
+)
+def test_a_file_without_a_usable_image_is_refused_with_a_reason(
+    shared_data: Path, file: str, reason: str, message: str
+) -> None:
+    refused = refusal(shared_data / "dicom" / file)
+    assert (refused.reason, refused.message) == (reason, message)
+
+
+def test_every_shared_file_is_covered_by_these_tests(shared_data: Path) -> None:
+    refused = {"GH178.dcm", "GH1261.dcm"}
+    files = {path.name for path in (shared_data / "dicom").iterdir()}
+    assert files == {*DECODED_BY_DCMTK, *LARGEST_DIFFERENCE_FROM_THE_ORIGINAL, *refused}
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_uncompressed_pixels_are_read_in_every_encoding(tmp_path: Path, transfer_syntax_uid: str) -> None:
+    dataset = radiograph(1)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    read = pixels.read(write(dataset, tmp_path / "image.dcm"))
+    np.testing.assert_array_equal(read.stored, np.arange(64 * 56).reshape(64, 56))
+
+
+def test_big_endian_pixels_are_read(tmp_path: Path) -> None:
+    dataset = radiograph(1)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    dataset.PixelData = np.arange(64 * 56, dtype=">u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    read = pixels.read(write(dataset, tmp_path / "image.dcm"))
+    np.testing.assert_array_equal(read.stored, np.arange(64 * 56).reshape(64, 56))
+
+
+def test_signed_pixels_keep_their_sign(tmp_path: Path) -> None:
+    values = np.arange(-2000, -2000 + 64 * 56, dtype=np.int16)
+    path = write_image(tmp_path / "image.dcm", PixelRepresentation=1, PixelData=(values & 0xFFF).tobytes())
+    read = pixels.read(path)
+    np.testing.assert_array_equal(read.stored.ravel(), values)
+    assert (read.black, read.white) == (-2048, 2047)
+
+
+def test_an_overlay_in_the_unused_bits_is_masked_away(tmp_path: Path) -> None:
+    values = np.arange(64 * 56, dtype=np.uint16) | np.uint16(0x8000)
+    read = pixels.read(write_image(tmp_path / "image.dcm", PixelData=values.tobytes()))
+    np.testing.assert_array_equal(read.stored.ravel(), np.arange(64 * 56))
+
+
+def test_an_rgb_image_becomes_its_luma(tmp_path: Path) -> None:
+    colours = np.zeros((64, 56, 3), np.uint8)
+    colours[:, :28] = (255, 0, 0)
+    path = write_image(
+        tmp_path / "image.dcm",
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=0,
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+        PixelData=colours.tobytes(),
+    )
+    assert set(np.unique(pixels.read(path).stored)) == {0, 76}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_a_picture_that_is_no_dicom_file_is_read(tmp_path: Path, mode: str) -> None:
+    greys = np.arange(64 * 56).reshape(64, 56) // 16
+    picture = Image.fromarray((greys * 256).astype(np.uint16)) if mode == "I;16" else Image.fromarray(greys.astype("u1"))
+    (picture if mode == "I;16" else picture.convert(mode)).save(tmp_path / "image.png")
+    read = pixels.read(tmp_path / "image.png")
+    np.testing.assert_array_equal(read.greys >> 8, greys)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"PixelData": None}, "there is no Pixel Data"),
+        ({"Rows": None}, "missing: Rows"),
+        ({"PhotometricInterpretation": None, "BitsStored": None}, "missing: PhotometricInterpretation, BitsStored"),
+        ({"Rows": 60000, "Columns": 60000}, "60000 rows and 60000 columns"),
+        ({"Rows": 8}, "8 rows and 56 columns"),
+        ({"Rows": 65}, "cannot be decoded"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "'PALETTE COLOR' is not read"),
+        ({"BitsAllocated": 32}, "1 samples of 32 bits are not read"),
+        ({"BitsStored": 17}, "Bits Stored 17"),
+        ({"PixelData": bytes(64 * 56 * 2)}, "every pixel has the same value"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_refused(tmp_path: Path, values: dict[str, object], message: str) -> None:
+    refused = refusal(write_image(tmp_path / "image.dcm", **values))
+    assert message in refused.message
+    assert refused.reason in ("no_image", "unreadable_pixels")
+
+
+def test_an_unknown_transfer_syntax_is_refused_by_name(tmp_path: Path) -> None:
+    dataset = radiograph(1)
+    dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
+    dataset.PixelData = encapsulate([b"\xff\x4f"])
+    dataset["PixelData"].VR = "OB"
+    assert "High-Throughput JPEG 2000" in refusal(write(dataset, tmp_path / "image.dcm")).message
+
+
+def test_a_codestream_of_another_size_than_the_header_says_is_refused(shared_data: Path, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(shared_data / "dicom" / "JPLL_RG3_JPLL")
+    dataset.Rows = 1000
+    assert "(1760, 1760)" in refusal(write(dataset, tmp_path / "image.dcm")).message
+
+
+@pytest.mark.parametrize("kept", [1000, 200_000])
+def test_a_codestream_that_is_cut_off_is_refused_or_read_in_full_size(tmp_path: Path, kept: int) -> None:
+    path = get_testdata_file("JPEG-LL.dcm")
+    assert isinstance(path, str)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    dataset.PixelData = encapsulate([dataset.PixelData[20 : 20 + kept] + b"\xff\xd9"])
+    dataset["PixelData"].VR = "OB"
+    try:
+        assert pixels.read(write(dataset, tmp_path / "image.dcm")).stored.shape == (1024, 256)
+    except Refuse as refused:
+        assert refused.reason == "unreadable_pixels"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 500])
+def test_bytes_that_are_no_image_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "image.dcm").write_bytes(content)
+    assert refusal(tmp_path / "image.dcm").reason in ("no_image", "unreadable_pixels")
+
+
+def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere.dcm").message == "the file cannot be read: No such file or directory"

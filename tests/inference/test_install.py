@@ -1,0 +1,211 @@
+"""Bringing packages here: what is not what it should be never gets as far as being loaded."""
+
+import hashlib
+import http.server
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from domain.errors import Misconfigured, Refuse, Retry
+from inference.install import add, check, download, pull
+from inference.onnx_graph import check_graph
+from inference.package import load
+from inference.registry import Registry
+from tests.factories.packages import build_package, filter_network
+
+CONTENT = b"weights" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Weights(http.server.BaseHTTPRequestHandler):
+    """A server of weights with a way to fail at each path."""
+
+    def do_GET(self) -> None:
+        if self.path == "/cut":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[:100])
+            return
+        bodies = {"/weights": CONTENT, "/changed": CONTENT[:-1] + b"!", "/endless": CONTENT * 3000}
+        if self.path not in bodies:
+            self.send_error(503 if self.path == "/busy" else 404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        # A client that has seen enough closes the connection.
+        with suppress(OSError):
+            self.wfile.write(bodies[self.path])
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: pytest shows what matters."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Weights) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_a_download_with_the_right_size_and_sha256_is_kept(server: str, tmp_path: Path) -> None:
+    download(f"{server}/weights", tmp_path / "file", size_bytes=len(CONTENT), sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("/changed", Refuse, "gave 7000 bytes, SHA-256 "),
+        ("/endless", Refuse, "gave more than 7000 bytes, SHA-256 "),
+        ("/nowhere", Refuse, "is not given to us: HTTP 404 Not Found"),
+        ("/busy", Retry, "cannot be downloaded now: HTTP 503 Service Unavailable"),
+        ("/cut", Retry, "IncompleteRead"),
+    ],
+)
+def test_any_other_download_fails_with_one_clear_line(
+    server: str, tmp_path: Path, path: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        download(f"{server}{path}", tmp_path / "file", size_bytes=len(CONTENT), sha256=SHA256)
+
+
+def test_a_server_that_is_not_there_asks_for_another_try(tmp_path: Path) -> None:
+    with pytest.raises(Retry, match="cannot be downloaded: .*Connection refused"):
+        download("http://127.0.0.1:9/weights", tmp_path / "file", size_bytes=1, sha256=SHA256)
+
+
+def test_a_failed_pull_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(Retry, match="cannot be downloaded"):
+        pull("chest", tmp_path / "models")
+    assert os.listdir(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("spine", "spine has no published weights to pull"), ("brain", "no model package is named 'brain'")],
+)
+def test_only_a_package_with_published_weights_can_be_pulled(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(Misconfigured, match=message):
+        pull(name, tmp_path)
+
+
+def test_without_torch_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.install.CONVERTERS_NEED", ("torch", "no_such_module"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(Misconfigured, match="not installed: no_such_module") as caught:
+        pull("chest", tmp_path)
+    assert caught.value.hint == "pip install -c constraints.txt '.[convert]'"
+
+
+def test_an_added_package_is_a_copy(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine", name="knee")
+    (source / "model_card.md").write_text("# Knee", encoding="utf-8")
+    (source / "training notes.txt").write_text("private", encoding="utf-8")
+    package = add(source, tmp_path / "models")
+    assert package.folder == tmp_path / "models" / "knee"
+    assert sorted(os.listdir(package.folder)) == ["manifest.toml", "model.onnx", "model_card.md"]
+    assert os.listdir(tmp_path / "models") == ["knee"]
+    assert Registry(tmp_path / "models").get("knee").is_configured
+
+
+def test_adding_again_replaces_the_package(tmp_path: Path) -> None:
+    add(build_package(tmp_path / "first"), tmp_path / "models")
+    add(build_package(tmp_path / "second", version="2.0.0"), tmp_path / "models")
+    assert Registry(tmp_path / "models").get("chest").manifest.version == "2.0.0"
+    assert os.listdir(tmp_path / "models") == ["chest"]
+
+
+def test_a_package_that_is_refused_leaves_the_installed_one(tmp_path: Path) -> None:
+    add(build_package(tmp_path / "first"), tmp_path / "models")
+    with pytest.raises(Misconfigured):
+        add(build_package(tmp_path / "second", version="2.0.0", network=filter_network(2)), tmp_path / "models")
+    assert Registry(tmp_path / "models").get("chest").manifest.version == "1.0.0"
+    assert os.listdir(tmp_path / "models") == ["chest"]
+
+
+def test_other_bytes_than_the_manifests_are_refused(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    (source / "model.onnx").write_bytes((source / "model.onnx").read_bytes() + b" ")
+    with pytest.raises(Misconfigured, match="the manifest says"):
+        add(source, tmp_path / "models")
+
+
+def test_other_golden_scores_than_the_manifests_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="the golden radiograph's scores differ by"):
+        add(build_package(tmp_path / "mine", network=filter_network(2)), tmp_path / "models")
+
+
+def test_a_package_without_weights_cannot_be_added(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    (source / "model.onnx").unlink()
+    with pytest.raises(Misconfigured, match="the package has no weights"):
+        add(source, tmp_path / "models")
+
+
+def external(network: ModelProto) -> ModelProto:
+    """The network with its filters in a file of the maker's choice."""
+    tensor = network.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../../../etc/passwd"
+    return network
+
+
+def hidden_in_a_branch(network: ModelProto) -> ModelProto:
+    """The network with an operator of another domain inside a subgraph of an If."""
+    result = helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)
+    node = helper.make_node("Steal", [], ["inner"], domain="com.example")
+    condition = helper.make_node("If", ["yes"], ["outer"])
+    branch = helper.make_graph([node], "branch", [], [result])
+    condition.attribute.extend([helper.make_attribute(name, branch) for name in ("then_branch", "else_branch")])
+    network.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    network.graph.node.append(condition)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (external(filter_network(2)), "external_data"),
+        (filter_network(2, domain="com.microsoft"), "custom_operator"),
+        (filter_network(2, domain="com.example"), "custom_operator"),
+        (hidden_in_a_branch(filter_network(2)), "custom_operator"),
+    ],
+)
+def test_a_network_that_reaches_outside_itself_is_refused(tmp_path: Path, network: ModelProto, reason: str) -> None:
+    with pytest.raises(Refuse) as caught:
+        check_graph(network.SerializeToString())
+    assert caught.value.reason == reason
+
+
+def test_a_network_that_reaches_outside_itself_cannot_be_added(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    content = external(filter_network(2)).SerializeToString()
+    manifest = (source / "manifest.toml").read_text(encoding="utf-8")
+    weights = load(source).manifest.weights
+    manifest = manifest.replace(weights.sha256, hashlib.sha256(content).hexdigest())
+    manifest = manifest.replace(f"size_bytes = {weights.size_bytes}", f"size_bytes = {len(content)}")
+    (source / "manifest.toml").write_text(manifest, encoding="utf-8")
+    (source / "model.onnx").write_bytes(content)
+    with pytest.raises(Refuse, match="the weights of 'weights' lie outside the ONNX file"):
+        add(source, tmp_path / "models")
+
+
+@pytest.mark.parametrize("content", [b"", b"not protobuf at all", b"\x08\x07"])
+def test_bytes_that_are_no_network_are_refused(content: bytes) -> None:
+    with pytest.raises(Refuse, match="not an ONNX file"):
+        check_graph(content)
+
+
+def test_a_good_package_passes_its_check(tmp_path: Path) -> None:
+    check(load(build_package(tmp_path / "chest")))

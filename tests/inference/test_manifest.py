@@ -1,0 +1,59 @@
+"""A wrong manifest is answered with the file, the key and what was expected."""
+
+from pathlib import Path
+
+import pytest
+
+from domain.errors import Misconfigured
+from inference.package import load
+from tests.factories.packages import build_package
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ('name = "chest"', 'name = "../x"', "name: expected small letters, digits and _"),
+        ('name = "chest"', "", "name: missing"),
+        ('title = "Test network"', 'titel = "x"', "title: missing"),
+        ("is_cleared = false", 'is_cleared = "no"', "is_cleared: expected true or false, found 'no'"),
+        ("is_cleared = false", "is_cleared = false\nsurprise = 1", "surprise: unknown key"),
+        ("accepts_unknown_age = true", "age_min_years = 9\nage_max_years = 3", "accepts_unknown_age: missing"),
+        ("accepts_unknown_age = true", "age_min_years = -1", "accepts.age_min_years: expected a whole number from 0"),
+        ('crop = "none"', 'crop = "some"', 'preprocessing.crop: expected "centre_square" or "none", found \'some\''),
+        ('file = "model.onnx"', 'file = "../model.onnx"', "weights.file: expected a file name that ends in .onnx"),
+        ('file = "model.onnx"', 'file = "model.pt"', "weights.file: expected a file name that ends in .onnx"),
+        ('source_url = ""', 'source_url = "http://x"', "weights.source_sha256: expected SHA-256 and size"),
+        ("tolerance = 0.0001", "tolerance = 1", "golden.tolerance: expected a number from 1e-07 to 0.05"),
+        ('label = "Effusion"', 'label = "pneumonia"', "labels: expected every label once"),
+        ("threshold = 0.5", "threshold = 1.5", "labels[0].threshold: expected a number from 0 to 1"),
+        ('value = "233604007"', 'value = "12345678901234567"', "labels[0].code.value: expected at most 16 characters"),
+        ("[golden]", "[golden", "not valid TOML"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path: Path, line: str, instead: str, message: str) -> None:
+    path = build_package(tmp_path / "chest") / "manifest.toml"
+    text = path.read_text(encoding="utf-8")
+    assert line in text
+    path.write_text(text.replace(line, instead, 1), encoding="utf-8")
+    with pytest.raises(Misconfigured) as caught:
+        load(tmp_path / "chest")
+    assert str(path) in caught.value.message
+    assert message in caught.value.message
+
+
+def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"cannot be read \(No such file or directory\)"):
+        load(tmp_path)
+
+
+def test_the_device_uid_changes_with_the_manifest(tmp_path: Path) -> None:
+    first = load(build_package(tmp_path / "a" / "chest"))
+    second = load(build_package(tmp_path / "b" / "chest", version="1.0.1"))
+    assert first.device_uid != second.device_uid
+    assert first.device_uid == load(build_package(tmp_path / "c" / "chest")).device_uid
+
+
+def test_a_demonstration_says_so_among_the_models_limits(tmp_path: Path) -> None:
+    package = load(build_package(tmp_path / "chest"))
+    assert not package.identity(is_demonstration=False).is_demonstration
+    assert package.identity(is_demonstration=True).limits[-1].startswith("DEMONSTRATION")

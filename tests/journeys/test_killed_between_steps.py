@@ -1,0 +1,62 @@
+"""A worker that is killed between any two steps: one set of results and one ledger row all the same."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pydicom
+
+from tests.journeys.house import Node, Orthanc, wait_until
+
+KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
+
+# The steps of process_study and of deliver in their order; the worker is killed after each of them.
+STEPS = ("route", "reserve", "analyse chest", "save analyses", "write", "hand over", "send", "record")
+
+
+def test_a_worker_killed_after_any_step_leaves_one_set_of_results_and_one_charge(
+    node: Node, orthanc: Orthanc, chest: Path, tmp_path: Path
+) -> None:
+    orthanc.start(node_port=node.receiver_port)
+    node.start("receiver")
+    for number, step in enumerate(STEPS, start=1):
+        study_instance_uid = f"2.25.{number}000"
+        killed = node.start_command(
+            [sys.executable, str(KILLED_WORKER), str(node.config)], "killed_worker", KILLED_AFTER=step
+        )
+        node.send(another_study(chest, tmp_path, study_instance_uid))
+        assert killed.process.wait(60) == -signal.SIGKILL, f"the worker was not killed after {step!r}"
+
+        worker = node.start("worker")
+        history = node.wait_for("done", study_instance_uid)
+        worker.stop()
+        assert [result.kind for result in history.results] == ["overlay", "measurement_sr", "text_sr"], step
+        assert [event.event for event in history.events].count("charged") == 1, step
+        assert len([row for row in node.ledger() if row.study_instance_uid == study_instance_uid]) == 1, step
+        assert len(orthanc.instances()) == 3 * number, step
+    assert node.counts().deliveries[0].value == 3 * len(STEPS)
+
+
+def test_a_worker_whose_process_is_gone_is_replaced_at_once_without_waiting_for_its_lease(
+    sqlite_node: Node, orthanc: Orthanc, chest: Path
+) -> None:
+    orthanc.start(node_port=sqlite_node.receiver_port)
+    sqlite_node.start("receiver")
+    killed = sqlite_node.start_command(
+        [sys.executable, str(KILLED_WORKER), str(sqlite_node.config)], "killed_worker", KILLED_AFTER="route"
+    )
+    sqlite_node.send(chest)
+    assert killed.process.wait(60) == -signal.SIGKILL
+    sqlite_node.start("worker")
+    wait_until(lambda: sqlite_node.histories()[0].state == "done", "the study is done", within_s=15.0)
+
+
+def another_study(chest: Path, folder: Path, study_instance_uid: str) -> Path:
+    """The same radiograph as a study of its own."""
+    dataset = pydicom.dcmread(chest)
+    dataset.StudyInstanceUID = study_instance_uid
+    dataset.SeriesInstanceUID = f"{study_instance_uid}.1"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{study_instance_uid}.1.1"
+    path = folder / f"{study_instance_uid}.dcm"
+    dataset.save_as(path)
+    return path

@@ -1,0 +1,54 @@
+"""SIGTERM at a bad moment: nothing that was acknowledged is lost, and no object is cut in the middle."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.journeys.house import LOOPBACK, Node, Orthanc, Process, wait_until
+from tests.journeys.throttle import SlowLine
+
+
+def test_an_object_under_way_is_stored_and_answered_before_the_node_stops(
+    sqlite_node: Node, orthanc: Orthanc, chest: Path, require_program: Callable[[str], str]
+) -> None:
+    node = sqlite_node
+    serving = node.start("serve")
+    line = SlowLine(node.receiver_port, bytes_per_s=2_000_000)
+    sender = Process(
+        [require_program("storescu"), "-aet", "MODALITY1", "-aec", "COLLIMATOR", LOOPBACK, str(line.port), str(chest)],
+        node.folder / "storescu.log",
+    )
+    wait_until(lambda: line.passed > 1_000_000, "a part of the object has passed")
+    assert serving.stop() == 0
+    assert (sender.process.wait(30), sender.log.read_text()) == (0, "")
+    assert len(list((node.data_dir / "spool").rglob("*.dcm"))) == 1
+    assert list((node.data_dir / "spool" / "incoming").iterdir()) == []
+
+    orthanc.start(node_port=node.receiver_port)
+    node.start("serve")
+    node.wait_for("done")
+    assert len(node.ledger()) == 1
+
+
+def test_a_supervisor_that_is_killed_leaves_no_role_behind(sqlite_node: Node) -> None:
+    node = sqlite_node
+    serving = node.start("serve")
+    serving.process.kill()
+    serving.process.wait()
+    wait_until(lambda: not node.answers_echo(), "the receiver is gone", within_s=30.0)
+    running = subprocess.run(["pgrep", "-f", str(node.config)], capture_output=True, text=True)
+    wait_until(
+        lambda: not subprocess.run(["pgrep", "-f", str(node.config)], capture_output=True).stdout,
+        f"every role is gone; running: {running.stdout}",
+    )
+
+
+def test_a_role_that_dies_is_started_again(sqlite_node: Node) -> None:
+    node = sqlite_node
+    node.start("serve")
+    (receiver,) = subprocess.run(
+        ["pgrep", "-f", f"cli receiver --config {node.config}"], capture_output=True, text=True
+    ).stdout.split()
+    subprocess.run(["kill", "-KILL", receiver], check=True)
+    wait_until(lambda: not node.answers_echo(), "the receiver is gone")
+    wait_until(node.answers_echo, "the receiver is back")
