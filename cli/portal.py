@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+import threading
 
 import structlog
 import uvicorn
@@ -27,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = settings_for(args.config)
-    # uvicorn ends well on SIGTERM, and then raises the signal once more for the handler that was there before.
-    stop_signal()
+    stop = stop_signal()
     database = open_database(settings)
     data_dir = settings.node.data_dir
     app = build_app(
@@ -50,12 +50,19 @@ def run(args: argparse.Namespace) -> int:
             timeout_graceful_shutdown=REQUESTS_FINISH_WITHIN_S,
         )
     )
+    # uvicorn sees only the signals that come while it runs; one that came before must end it as well.
+    threading.Thread(target=_end_when, args=(stop, server), daemon=True).start()
     with _listen(settings.portal) as listening:
         log.info("portal_ready", port=settings.portal.port)
         _warn_without_keys(database)
         server.run(sockets=[listening])
     database.close()
     return 0
+
+
+def _end_when(stop: threading.Event, server: uvicorn.Server) -> None:
+    stop.wait()
+    server.should_exit = True
 
 
 def _listen(portal: PortalSettings) -> socket.socket:

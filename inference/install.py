@@ -95,7 +95,8 @@ def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
     """
     request = urllib.request.Request(url, headers={"User-Agent": "collimator"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S) as answer:  # noqa: S310
+        # An opener of its own: the global one remembers the proxies of its first use.
+        with urllib.request.build_opener().open(request, timeout=NETWORK_TIMEOUT_S) as answer:
             found_size, found_sha256 = _save(answer, target, limit_bytes=size_bytes)
     except urllib.error.HTTPError as error:
         if error.code in (408, 429) or error.code >= 500:
@@ -196,6 +197,8 @@ def _save(answer: http.client.HTTPResponse, target: Path, *, limit_bytes: int) -
                 raise TimeoutError(f"it took longer than {DOWNLOAD_LIMIT_S:g} s")
             digest.update(block)
             size += file.write(block)
+    if size < limit_bytes and answer.length:
+        raise ConnectionError(f"it ended after {size} bytes, {answer.length} early")
     return size, digest.hexdigest()
 
 

@@ -34,6 +34,7 @@ Greys = NDArray[np.uint16]
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
 MAX_GREY = 65535
+JPEG_END_OF_IMAGE = b"\xff\xd9"  # EOI (ISO/IEC 10918-1 B.1.1.3); padding may follow it
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
 
 
@@ -283,6 +284,9 @@ def _arranged(values: Pixels, header: _Header, *, is_planar: bool) -> Pixels:
 
 
 def _jpeg(encoded: bytes, header: _Header) -> Pixels:
+    # libjpeg fills what is missing of a stream with grey and only warns: half a chest must not be analysed.
+    if JPEG_END_OF_IMAGE not in encoded[-16:]:
+        raise Refuse("the JPEG stream ends too early", reason=Reason.UNREADABLE_PIXELS)
     if header.samples_per_pixel == 1:
         return np.asarray(imagecodecs.jpeg8_decode(encoded))
     colour_space = "RGB" if header.photometric_interpretation == "RGB" else "YCBCR"

@@ -7,8 +7,7 @@ import pytest
 from domain.plans import PLANS
 from inference.convert import CONVERTERS
 from inference.install import check
-from inference.onnx_classifier import verified_bytes
-from inference.package import Package, load
+from inference.package import Package, load, verified_bytes
 from inference.registry import BUILTIN_DIR
 from reports.codes import KNOWN_FINDINGS, has_valid_check_digit
 

@@ -82,7 +82,9 @@ def test_the_class_activation_covers_the_part_of_the_image_that_the_network_saw(
     assert activation.label == analyst.analyse("chest", [instance(image)]).images[0].findings[0].label
 
 
-def test_the_same_image_gets_the_same_answer_from_another_process(new_analyst: Callable[..., Analyst], image: Path) -> None:
+def test_the_same_image_gets_the_same_answer_from_another_process(
+    new_analyst: Callable[..., Analyst], image: Path
+) -> None:
     assert new_analyst().analyse("chest", [instance(image)]) == new_analyst().analyse("chest", [instance(image)])
 
 
@@ -170,7 +172,12 @@ def test_a_package_that_is_installed_anew_is_used_at_once(analyst: Analyst, inst
 def test_a_package_that_is_installed_anew_amid_a_request_does_not_answer_it(installed_dir: Path, image: Path) -> None:
     asked_for = load(installed_dir / "chest")
     build_package(installed_dir / "chest", version="2.0.0")
-    request = {"task": "analyse", "folder": str(asked_for.folder), "device_uid": asked_for.device_uid, "path": str(image)}
+    request = {
+        "task": "analyse",
+        "folder": str(asked_for.folder),
+        "device_uid": asked_for.device_uid,
+        "path": str(image),
+    }
     assert Worker().answer(request) == ({"changed": "the package chest was installed anew a moment ago"}, b"")
 
 

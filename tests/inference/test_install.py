@@ -67,7 +67,7 @@ def test_a_download_with_the_right_size_and_sha256_is_kept(server: str, tmp_path
         ("/endless", Refuse, "gave more than 7000 bytes, SHA-256 "),
         ("/nowhere", Refuse, "is not given to us: HTTP 404 Not Found"),
         ("/busy", Retry, "cannot be downloaded now: HTTP 503 Service Unavailable"),
-        ("/cut", Retry, "IncompleteRead"),
+        ("/cut", Retry, "it ended after 100 bytes, 6900 early"),
     ],
 )
 def test_any_other_download_fails_with_one_clear_line(
@@ -78,7 +78,7 @@ def test_any_other_download_fails_with_one_clear_line(
 
 
 def test_a_server_that_is_not_there_asks_for_another_try(tmp_path: Path) -> None:
-    with pytest.raises(Retry, match="cannot be downloaded: .*Connection refused"):
+    with pytest.raises(Retry, match=r"cannot be downloaded: .*Connection refused"):
         download("http://127.0.0.1:9/weights", tmp_path / "file", size_bytes=1, sha256=SHA256)
 
 

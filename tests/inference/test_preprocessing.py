@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skimage.transform import resize
+from skimage import transform
 
 from inference import pixels
 from inference.convert import import_torchxrayvision
@@ -33,7 +33,8 @@ def test_the_input_of_an_xrv_network_equals_torchxrayvisions_own(rows: int, colu
 @pytest.mark.parametrize(("rows", "columns"), [(144, 144), (500, 700), (90, 150)])
 def test_resizing_without_a_border_equals_skimage_inside(rows: int, columns: int) -> None:
     image = noise(rows, columns).astype(np.float64) / 4095 * 2 - 1
-    expected = resize(image, (144, 144), order=1, mode="constant", anti_aliasing=rows > 144 or columns > 144)
+    options = {"order": 1, "mode": "constant", "anti_aliasing": rows > 144 or columns > 144}
+    expected = transform.resize(image, (144, 144), **options)  # type: ignore[no-untyped-call]
     ours = resized(noise(rows, columns), black=0, white=4095, preprocessing=WHOLE)[0]
     edge = 16
     assert np.abs(ours - expected)[edge:-edge, edge:-edge].max() < 1e-5

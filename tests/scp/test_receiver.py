@@ -1,0 +1,239 @@
+"""What the receiver takes, what it stores, and whom it lets in; on a real port."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID
+from pynetdicom import AE, build_context
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContextTuple
+from pynetdicom.sop_class import (
+    ComputedRadiographyImageStorage,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalIntraOralXRayImageStorageForProcessing,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForProcessing,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
+
+from domain.clinics import Caller, Clinic
+from domain.errors import Refuse
+from domain.plans import Tier
+from scp.callers import Callers
+from scp.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from scp.server import Receiver
+from scp.status import status_of
+from scp.store import StoreHandler, check_request
+from scu.store import Address, Answer, describe, send_files
+from storage.headers import read_stored_instance
+from storage.instances import Spool
+from tests.factories.sources import radiograph
+
+LOOPBACK = "127.0.0.1"
+CLINIC = Clinic(
+    name="st-mary",
+    tier=Tier.BASIC,
+    sends_notes=False,
+    callers=(Caller(ae_title="MODALITY1", host=LOOPBACK), Caller(ae_title="ELSEWHERE", host="192.0.2.0/24")),
+    destinations=(),
+)
+
+
+class Listening:
+    """A receiver, what it stored, and which associations were released."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder)
+        self.stored: list[str] = []
+        self.released: list[str] = []
+        self.receiver = Receiver(
+            ae_title="COLLIMATOR",
+            host=LOOPBACK,
+            port=0,
+            callers=Callers([CLINIC]),
+            store=StoreHandler(self.spool, called_ae_title="COLLIMATOR", on_stored=self.stored.append),
+            on_released=self.released.append,
+        )
+        self.address = Address(ae_title="COLLIMATOR", host=LOOPBACK, port=self.receiver.start())
+
+    def content(self) -> bytes:
+        (key,) = self.stored
+        return self.spool.path(key).read_bytes()
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Listening]:
+    listening = Listening(tmp_path / "node")
+    yield listening
+    listening.receiver.stop(grace_s=0.0)
+
+
+@pytest.mark.parametrize("syntax", TRANSFER_SYNTAXES, ids=lambda syntax: syntax.name)
+def test_each_transfer_syntax_is_taken_as_it_comes_and_stored_bit_for_bit(
+    listening: Listening, tmp_path: Path, syntax: UID
+) -> None:
+    path = a_file_in(syntax, tmp_path)
+    outcomes = send_files([describe(path)], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0)
+    assert [outcome.status for outcome in outcomes] == [0x0000]
+    stored = listening.content()
+    assert pydicom.dcmread(BytesIO(stored), stop_before_pixels=True).file_meta.TransferSyntaxUID == syntax
+    assert data_set_of(stored) == data_set_of(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+        DigitalMammographyXRayImageStorageForPresentation,
+        DigitalMammographyXRayImageStorageForProcessing,
+        DigitalIntraOralXRayImageStorageForPresentation,
+        DigitalIntraOralXRayImageStorageForProcessing,
+        SecondaryCaptureImageStorage,
+    ],
+    ids=lambda uid: UID(uid).name,
+)
+def test_every_radiograph_of_a_hospital_is_taken(listening: Listening, tmp_path: Path, sop_class: UID) -> None:
+    dataset = radiograph(1)
+    dataset.SOPClassUID = sop_class
+    dataset.save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    (outcome,) = send_files(
+        [describe(tmp_path / "one.dcm")], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0
+    )
+    assert outcome.status == 0x0000
+
+
+def test_all_storage_sop_classes_are_accepted_a_hundred_at_a_time(listening: Listening) -> None:
+    accepted: set[str] = set()
+    for start in range(0, len(STORAGE_SOP_CLASSES), 100):
+        ae = AE("MODALITY1")
+        ae.requested_contexts = [build_context(uid) for uid in STORAGE_SOP_CLASSES[start : start + 100]]
+        association = ae.associate(LOOPBACK, listening.address.port, ae_title="COLLIMATOR")
+        accepted |= {str(context.abstract_syntax) for context in association.accepted_contexts}
+        association.release()
+    assert accepted == set(STORAGE_SOP_CLASSES)
+
+
+def test_a_stored_file_tells_where_it_came_from(listening: Listening, tmp_path: Path) -> None:
+    radiograph(1).save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    send_files([describe(tmp_path / "one.dcm")], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0)
+    (key,) = listening.stored
+    stored = read_stored_instance(listening.spool.path(key), key)
+    assert stored.provenance.clinic == "st-mary"
+    assert stored.provenance.calling_ae_title == "MODALITY1"
+    assert stored.provenance.called_ae_title == "COLLIMATOR"
+    assert stored.provenance.peer_address == LOOPBACK
+    assert [stored.provenance.association] == listening.released
+    assert stored.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "reason"),
+    [
+        ("NOBODY", "COLLIMATOR", 0x03),  # Calling AE Title not recognized
+        ("ELSEWHERE", "COLLIMATOR", 0x03),  # known, but not from this address
+        ("MODALITY1", "SOMEBODY", 0x07),  # Called AE Title not recognized
+    ],
+)
+def test_a_stranger_is_rejected_for_good_with_the_reason(
+    listening: Listening, calling: str, called: str, reason: int
+) -> None:
+    ae = AE(calling)
+    ae.add_requested_context("1.2.840.10008.1.1")
+    association = ae.associate(LOOPBACK, listening.address.port, ae_title=called)
+    assert association.is_rejected
+    rejection = association.acceptor.primitive
+    assert rejection is not None
+    assert (rejection.result, rejection.result_source, rejection.diagnostic) == (0x01, 0x01, reason)
+
+
+@pytest.mark.parametrize(
+    ("sop_instance_uid", "sop_class_uid", "data_set", "status"),
+    [
+        ("../../etc/passwd", ComputedRadiographyImageStorage, b"x" * 64, 0x0117),
+        ("2.25.1", SecondaryCaptureImageStorage, b"x" * 64, 0xA900),
+        ("2.25.1", ComputedRadiographyImageStorage, b"x" * 64, 0x0000),
+    ],
+    ids=["path for a UID", "class of another context", "garbage, kept for a look"],
+)
+def test_a_request_is_answered_with_the_status_that_says_what_is_wrong(
+    listening: Listening, sop_instance_uid: str, sop_class_uid: str, data_set: bytes, status: int
+) -> None:
+    ae = AE("MODALITY1")
+    ae.requested_contexts = [build_context(ComputedRadiographyImageStorage)]
+    association = ae.associate(LOOPBACK, listening.address.port, ae_title="COLLIMATOR")
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID = UID(sop_class_uid)
+    # The primitive itself refuses what is not a UID; a hostile peer does not ask it.
+    request._affected_sop_instance_uid = UID(sop_instance_uid)  # type: ignore[attr-defined]
+    request.DataSet = BytesIO(data_set)
+    association.dimse.send_msg(request, int(association.accepted_contexts[0].context_id or 0))
+    _, response = association.dimse.get_msg(block=True)
+    association.release()
+    assert response is not None
+    assert response.Status == status  # type: ignore[union-attr]
+    assert len(listening.stored) == (1 if status == 0x0000 else 0)
+    assert list(listening.spool.incoming.iterdir()) == []
+
+
+def test_a_request_without_a_data_set_cannot_be_understood() -> None:
+    request = C_STORE()
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = ComputedRadiographyImageStorage, UID("2.25.1")
+    context = PresentationContextTuple(1, ComputedRadiographyImageStorage, UID("1.2.840.10008.1.2"))
+    with pytest.raises(Refuse) as refused:
+        check_request(request, context)
+    assert status_of(refused.value) == 0xC000
+
+
+def test_a_spool_that_cannot_take_more_is_told_as_out_of_resources(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    radiograph(1).save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    monkeypatch.setattr("storage.instances.os.fdatasync", full)
+    (outcome,) = send_files(
+        [describe(tmp_path / "one.dcm")], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0
+    )
+    assert (outcome.status, outcome.answer) == (0xA700, Answer.RETRY)
+    assert list(listening.spool.incoming.iterdir()) == []
+    assert listening.stored == []
+
+
+def test_dcmtk_verifies_and_stores(listening: Listening, tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    radiograph(1).save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    to = ["-aet", "MODALITY1", "-aec", "COLLIMATOR", LOOPBACK, str(listening.address.port)]
+    assert subprocess.run([require_program("echoscu"), *to], timeout=30).returncode == 0
+    assert subprocess.run([require_program("storescu"), *to, str(tmp_path / "one.dcm")], timeout=30).returncode == 0
+    assert len(listening.stored) == 1
+
+
+def a_file_in(syntax: UID, folder: Path) -> Path:
+    """A radiograph in this transfer syntax. What is inside the compressed fragment does not matter to a receiver."""
+    dataset: Dataset = radiograph(1)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_compressed and not syntax.is_deflated:
+        dataset.PixelData = encapsulate([b"\xff\xd8 not really an image \xff\xd9"])
+        dataset["PixelData"].VR = "OB"
+    path = folder / "one.dcm"
+    if syntax.is_little_endian:
+        dataset.save_as(path, enforce_file_format=True)
+    else:
+        dataset.save_as(path, implicit_vr=False, little_endian=False, enforce_file_format=True)
+    return path
+
+
+def data_set_of(file: bytes) -> bytes:
+    """What follows the File Meta Information."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
