@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from pathlib import Path
 
 from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
@@ -25,9 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="a list of objects")
     revoke = verbs.add_parser("revoke", help="end a key")
     revoke.add_argument("name", metavar="NAME")
-    for verb in (create, listing, revoke):
-        # --config is wanted behind the last word, too; left out, the value from before it stands.
-        verb.add_argument("--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,18 +9,24 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from cli.parts import build_rooms, open_database, settings_for, stop_signal
+from cli.parts import SOFTWARE_VERSION, models_dir, open_database, settings_for, stop_signal
 from config.settings import Settings
 from domain.errors import Retry
+from domain.identity import MANUFACTURER, MODEL_NAME
+from inference.analyst import Analyst
+from inference.registry import Registry
+from reports.request import NodeIdentity
+from storage.database import Database
+from storage.instances import ResultFolder, Spool
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, PROCESS_STUDY
+from storage.jobs import DELIVER, PROCESS_STUDY, JobQueue
 from storage.studies import read_study
 from workflow.deliver import deliver, try_later
 from workflow.engine import Engine
 from workflow.intake import Intake
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
-from workflow.rooms import Rooms
+from workflow.rooms import DeliveryRules, Rooms
 from workflow.steps import try_again
 
 log = structlog.get_logger()
@@ -62,6 +68,34 @@ def work(
     rooms.analyst.close()
     database.close()
     return 0
+
+
+def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, str] | None = None) -> Rooms:
+    """Everything that a worker's jobs use."""
+    installed_dir = models_dir(settings)
+    return Rooms(
+        database=database,
+        spool=Spool(settings.node.data_dir),
+        results=ResultFolder(settings.node.data_dir),
+        jobs=JobQueue(database),
+        registry=Registry(installed_dir),
+        analyst=Analyst(
+            installed_dir=installed_dir,
+            memory_limit_bytes=settings.inference.memory_limit_mb << 20,
+            time_limit_s=settings.inference.time_limit_s,
+        ),
+        rulebook=settings.rulebook,
+        clinics=settings.clinic_directory,
+        node=NodeIdentity(
+            manufacturer=MANUFACTURER,
+            model_name=MODEL_NAME,
+            serial_number=settings.node.serial_number,
+            software_version=SOFTWARE_VERSION,
+        ),
+        ae_title=settings.node.ae_title,
+        delivery=DeliveryRules(**settings.delivery.model_dump()),
+        stand_ins=stand_ins or {},
+    )
 
 
 def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Callable[[str], None]) -> Engine:

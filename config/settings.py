@@ -4,27 +4,42 @@ file  <-  COLLIMATOR_<SECTION>__<KEY> from the environment  <-  secrets from fil
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from domain.clinics import Caller, Clinic, Destination
 from domain.completion import CompletionRules
 from domain.errors import Misconfigured
 from domain.plans import Tier
-from domain.routing import Rule, RuleBook
+from domain.routing import Rule, RuleBook, plain_term, plain_words
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
 
-# AE Value Representation, PS3.5 6.2: at most 16 characters, no backslash, no control characters, not all blanks.
-AETitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
-]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+def _ae_title(text: str) -> str:
+    """AE Value Representation, PS3.5 6.2: at most 16 characters, no backslash, no control characters, not all blanks."""
+    text = text.strip(" ")
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", text):
+        raise ValueError("an AE title is 1 to 16 ASCII characters, without a backslash")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError(
+            "a name is 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit"
+        )
+    return text
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=31 * 86400)]
 
@@ -152,7 +167,7 @@ class Settings(_Section):
         if self.node.database_url_file is not None:
             try:
                 return self.node.database_url_file.read_text(encoding="utf-8").strip()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise Misconfigured(f"node.database_url_file cannot be read: {error}") from error
         return self.node.database_url or f"sqlite:///{(self.node.data_dir / 'collimator.db').absolute()}"
 
@@ -171,9 +186,9 @@ class Settings(_Section):
         rules = self.routing.rules or tuple(RuleSettings(**rule) for rule in shipped["rules"])
         return RuleBook(
             rules=tuple(Rule(**rule.model_dump()) for rule in rules),
-            terms={**shipped["terms"], **self.routing.terms},
+            terms={**shipped["terms"], **{plain_term(term): part for term, part in self.routing.terms.items()}},
             codes={**shipped["codes"], **self.routing.codes},
-            words={**shipped["words"], **self.routing.words},
+            words={**shipped["words"], **{plain_words(word): part for word, part in self.routing.words.items()}},
             modalities={**shipped["modalities"], **self.routing.modalities},
         )
 

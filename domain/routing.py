@@ -139,7 +139,7 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
     if facts.modality in rulebook.modalities:
         signals.append(_signal("Modality (0008,0060)", facts.modality, rulebook.modalities[facts.modality]))
     if facts.body_part_examined:
-        part = rulebook.terms.get(_plain(facts.body_part_examined).replace(" ", ""))
+        part = rulebook.terms.get(plain_term(facts.body_part_examined))
         signals.append(_signal("Body Part Examined (0018,0015)", facts.body_part_examined, part))
     for code in facts.anatomic_regions:
         signals.append(_signal("Anatomic Region Sequence (0008,2218)", code.meaning, rulebook.codes.get(code.value)))
@@ -152,7 +152,7 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
     for attribute, text in texts:
         if text:
             parts = tuple(
-                dict.fromkeys(rulebook.words[word] for word in _plain(text).split() if word in rulebook.words)
+                dict.fromkeys(rulebook.words[word] for word in plain_words(text).split() if word in rulebook.words)
             )
             signals.append(Signal(attribute=attribute, seen=text, body_parts=parts, is_coded=False))
     return signals
@@ -234,11 +234,16 @@ def explain(decision: Decision) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:
-    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else (), is_coded=True)
+def plain_term(text: str) -> str:
+    """A Body Part Examined value as `RuleBook.terms` has it: upper case, without blanks."""
+    return plain_words(text).replace(" ", "")
 
 
-def _plain(text: str) -> str:
-    """Upper case, without accents, words parted by single blanks."""
+def plain_words(text: str) -> str:
+    """Text as `RuleBook.words` are looked up in it: upper case, without accents, words parted by single blanks."""
     letters = unicodedata.normalize("NFKD", text.upper())
     return " ".join(re.findall(r"[^\W_]+", "".join(c for c in letters if not unicodedata.combining(c))))
+
+
+def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:
+    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else (), is_coded=True)

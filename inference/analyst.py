@@ -148,7 +148,8 @@ class _Child:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        # Nothing is to be read between requests but the end of the connection.
+        return self._process.poll() is None and not self._connection.poll(0)
 
     def ask(self, request: dict[str, Any], *, time_limit_s: float) -> dict[str, Any]:
         self._connection.send_bytes(json.dumps(request).encode())

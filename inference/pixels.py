@@ -289,8 +289,9 @@ def _jpeg(encoded: bytes, header: _Header) -> Pixels:
         raise Refuse("the JPEG stream ends too early", reason=Reason.UNREADABLE_PIXELS)
     if header.samples_per_pixel == 1:
         return np.asarray(imagecodecs.jpeg8_decode(encoded))
-    colour_space = "RGB" if header.photometric_interpretation == "RGB" else "YCBCR"
-    return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace=colour_space, outcolorspace="GRAYSCALE"))
+    if header.photometric_interpretation == "RGB":  # what the header says; a JFIF marker may say otherwise
+        return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace="RGB", outcolorspace="RGB"))
+    return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace="YCBCR", outcolorspace="GRAYSCALE"))
 
 
 def _jpeg_ls(encoded: bytes, header: _Header) -> Pixels:

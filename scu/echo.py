@@ -3,7 +3,7 @@
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from domain.errors import Retry
-from scu.store import Address, application_entity, why_not
+from scu.store import Address, application_entity, associate, why_not
 
 
 def echo(to: Address, *, calling_ae_title: str, timeout_s: float) -> None:
@@ -14,7 +14,7 @@ def echo(to: Address, *, calling_ae_title: str, timeout_s: float) -> None:
     """
     ae = application_entity(calling_ae_title, timeout_s)
     ae.add_requested_context(Verification)
-    association = ae.associate(to.host, to.port, ae_title=to.ae_title)
+    association = associate(ae, to)
     if not association.is_established:
         raise Retry(why_not(association, to))
     try:

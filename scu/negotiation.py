@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pynetdicom import build_context
 
 from domain.errors import Retry
-from scu.store import Address, application_entity, why_not
+from scu.store import Address, application_entity, associate, why_not
 
 
 def refused_contexts(
@@ -18,7 +18,7 @@ def refused_contexts(
     """
     ae = application_entity(calling_ae_title, timeout_s)
     ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in wanted]
-    association = ae.associate(to.host, to.port, ae_title=to.ae_title)
+    association = associate(ae, to)
     if association.is_established:
         accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
         association.release()

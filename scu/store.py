@@ -9,7 +9,7 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
 
-from domain.errors import Refuse, Retry
+from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
@@ -82,6 +82,8 @@ def send_files(
     Raises:
         Retry: no association came about: the peer is away, or refused it.
     """
+    if not files:
+        return []
     ae = application_entity(calling_ae_title, timeout_s)
     contexts = list(dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files))
     if len(contexts) > MAXIMUM_CONTEXTS:
@@ -92,7 +94,7 @@ def send_files(
         )
     # One context for each pair: offered together, the peer could choose a transfer syntax that the file is not in.
     ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
-    association = ae.associate(to.host, to.port, ae_title=to.ae_title)
+    association = associate(ae, to)
     if not association.is_established:
         raise Retry(why_not(association, to), hint="check that the destination is running and knows this AE title")
     outcomes = []
@@ -143,14 +145,34 @@ def answer_of(status: int) -> Answer:
 
 
 def application_entity(calling_ae_title: str, timeout_s: float) -> AE:
+    """The calling side.
+
+    Raises:
+        Misconfigured: `calling_ae_title` is not an AE title.
+    """
     # Files go out as they lie on disk, in pieces, instead of being parsed and encoded again.
     _config.STORE_SEND_CHUNKED_DATASET = True
-    ae = AE(calling_ae_title)
+    try:
+        ae = AE(calling_ae_title)
+    except ValueError as error:
+        raise _not_an_ae_title(calling_ae_title) from error
     ae.connection_timeout = timeout_s
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     return ae
+
+
+def associate(ae: AE, to: Address) -> Association:
+    """Propose the association; it may not be established.
+
+    Raises:
+        Misconfigured: the peer's AE title is not one.
+    """
+    try:
+        return ae.associate(to.host, to.port, ae_title=to.ae_title)
+    except ValueError as error:
+        raise _not_an_ae_title(to.ae_title) from error
 
 
 def why_not(association: Association, to: Address) -> str:
@@ -161,3 +183,7 @@ def why_not(association: Association, to: Address) -> str:
     if association.is_aborted:
         return f"{where} aborted the association, or there is nobody"
     return f"{where} cannot be reached"
+
+
+def _not_an_ae_title(text: str) -> Misconfigured:
+    return Misconfigured(f"{text!r} is not an AE title", hint="1 to 16 ASCII characters, without a backslash")

@@ -43,7 +43,7 @@ class Database:
             Path(sa.make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
             self.engine = _sqlite_engine(self.url)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, hide_parameters=True)
+            self.engine = _postgresql_engine(self.url)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -95,6 +95,15 @@ def _with_driver(url: str) -> str:
             hint="use postgresql://user@host/name, or leave it empty for SQLite in node.data_dir",
         )
     return url
+
+
+def _postgresql_engine(url: str) -> sa.Engine:
+    try:
+        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    except (ValueError, sa.exc.ArgumentError) as error:  # the URL may hold a password: it stays out of the message
+        raise Misconfigured(
+            "node.database_url is not a database URL", hint="write postgresql://user@host:5432/name"
+        ) from error
 
 
 def _sqlite_engine(url: str) -> sa.Engine:

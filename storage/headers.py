@@ -14,7 +14,6 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from domain.findings import Code
@@ -86,7 +85,9 @@ def read_stored_instance(path: Path, spool_key: str) -> StoredInstance:
     try:
         meta = pydicom.filereader.read_file_meta_info(path)
         provenance = _read_provenance(meta)
-    except (InvalidDicomError, AttributeError, KeyError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a strange file in the spool makes the parser raise anything
         raise ValueError(f"{path} has no provenance of this node: {error}") from error
     problem = ""
     dataset, has_pixels = Dataset(), False
@@ -158,7 +159,7 @@ def patient_age_years(dataset: Dataset) -> float | None:
     text = _text(dataset, "PatientAge").upper()
     if match := AGE_PATTERN.fullmatch(text):
         return int(match[1]) * YEARS[match[2]]
-    if text.isdigit() and len(text) <= 3:
+    if text.isdecimal() and len(text) <= 3:
         return float(text)
     try:
         born = datetime.strptime(_text(dataset, "PatientBirthDate"), "%Y%m%d")

@@ -35,6 +35,8 @@ QUEUE_LIMIT = 10_000
 BATCH_LIMIT = 200
 SWEEP_BATCH = 500
 RETRY_S = 2.0
+# It is the instance that is at fault, not the database.
+REFUSED_BY_DATABASE = (DataError, IntegrityError, UnicodeError)
 
 
 class Indexer:
@@ -160,8 +162,16 @@ class Indexer:
         """One instance that the database does not take must not hold up the others of its batch."""
         try:
             return record_instances(self._database, stored)
-        except (DataError, IntegrityError) as error:
+        except REFUSED_BY_DATABASE as error:
             if len(stored) == 1:
-                problem = f"the database does not take it: {type(error.orig).__name__}"
-                return record_instances(self._database, [replace(stored[0], problem=problem)])
+                return self._record_refused(stored[0], type(error).__name__)
             return [recorded for one in stored for recorded in self._record_each_if_need_be([one])]
+
+    def _record_refused(self, instance: StoredInstance, error: str) -> list[Recorded]:
+        problem = f"the database does not take it: {error}"
+        try:
+            return record_instances(self._database, [replace(instance, problem=problem)])
+        except REFUSED_BY_DATABASE:
+            # Its clinic was taken out of the configuration before it had a row. The file stays for a later sweep.
+            log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=instance.provenance.clinic)
+            return []

@@ -9,11 +9,13 @@ File names are the node's own random keys, never anything that a peer sent.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+INCOMING_NAME = re.compile(r"(?P<process_id>\d{1,9})-[0-9a-f]{32}")
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
@@ -77,7 +79,11 @@ class Spool:
 
     def remove_leftovers(self) -> int:
         """Remove what receivers that are no longer alive had begun to write, and return how many files that were."""
-        leftovers = [path for path in self.incoming.iterdir() if not _is_alive(int(path.name.partition("-")[0]))]
+        leftovers = [
+            path
+            for path in self.incoming.iterdir()
+            if (begun := INCOMING_NAME.fullmatch(path.name)) and not _is_alive(int(begun["process_id"]))
+        ]
         for path in leftovers:
             path.unlink(missing_ok=True)
         return len(leftovers)

@@ -151,6 +151,8 @@ def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
         )
         .order_by(studies.c.generation.desc())
         .limit(1)
+        # A worker may be closing it: whoever has the row first decides whether this image is still part of it.
+        .with_for_update()
     ).first()
     if newest is not None and newest.state == StudyState.RECEIVING:
         connection.execute(

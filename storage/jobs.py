@@ -3,6 +3,8 @@
 A job is put in the same transaction as the rows it is about: either both are there or neither is.
 """
 
+import secrets
+
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, SQLAlchemyDatasource
 
@@ -70,11 +72,15 @@ class JobQueue:
     def put_delivery(
         self, connection: sa.Connection, *, study_id: int, destination: str, attempt: int, delay_s: float = 0.0
     ) -> None:
-        """One attempt to bring a study's results to one destination."""
+        """One attempt to bring a study's results to one destination.
+
+        Every job has a name of its own: a study's note and, once its quota is there, its results both begin at
+        attempt 1, and the engine drops a job whose name was used before.
+        """
         options = EnqueueOptions(
             workflow_name=DELIVER,
             queue_name=DELIVERY_QUEUE,
-            workflow_id=f"deliver:{study_id}:{destination}:{attempt}",
+            workflow_id=f"deliver:{study_id}:{destination}:{attempt}:{secrets.token_hex(4)}",
             app_version=APPLICATION_VERSION,
             priority=ORDINARY_PRIORITY,
         )

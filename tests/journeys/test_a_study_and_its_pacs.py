@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pydicom
+from pydicom.uid import UID
 
 from reports.html import sr_as_html
 from tests.journeys.house import LOOPBACK, PACS, Node, Orthanc, wait_until
@@ -88,7 +89,7 @@ def test_an_image_that_comes_late_gives_a_revised_result_and_no_second_charge(
     sqlite_node.wait_for("done")
 
     late = pydicom.dcmread(chest)
-    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "2.25.1234567890"
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1234567890")
     late.save_as(tmp_path / "late.dcm")
     sqlite_node.send(tmp_path / "late.dcm")
     wait_until(lambda: len(sqlite_node.histories(STUDY)) == 2, "the next generation is open")

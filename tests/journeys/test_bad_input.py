@@ -6,22 +6,23 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, build_context
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.sop_class import ComputedRadiographyImageStorage
+from pydicom.uid import UID
 
 from cli.__main__ import main
 from storage.overview import list_quarantine
+from tests.factories.raw_store import store_raw
 from tests.factories.sources import CASES, radiograph, stored_study
-from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, wait_until
+from tests.journeys.house import Node, Orthanc, wait_until
 from tests.journeys.test_a_study_and_its_pacs import errors_of
+
+CR = "1.2.840.10008.5.1.4.1.1.1"
 
 
 def test_a_damaged_object_is_kept_and_reported_and_the_node_goes_on(sqlite_node: Node) -> None:
     node = sqlite_node
     node.start("serve")
-    assert send_raw(node, b"this is not a data set at all" * 40) == 0x0000
+    garbage = b"this is not a data set at all" * 40
+    assert store_raw(node.receiver_port, sop_instance_uid="2.25.99", sop_class_uid=CR, data_set=garbage) == 0x0000
     quarantined = wait_until(
         lambda: list_quarantine(node.database, clinics=None, reason=None, limit=10)[0], "it is in quarantine"
     )
@@ -50,7 +51,7 @@ def test_an_image_that_cannot_be_decoded_fails_its_study_and_no_other(
     broken = pydicom.dcmread(chest)
     broken.PixelData = broken.PixelData[:1000]
     broken.StudyInstanceUID = "2.25.4711"
-    broken.SOPInstanceUID = broken.file_meta.MediaStorageSOPInstanceUID = "2.25.4711.1"
+    broken.SOPInstanceUID = broken.file_meta.MediaStorageSOPInstanceUID = UID("2.25.4711.1")
     broken.save_as(tmp_path / "broken.dcm")
     node.send(tmp_path / "broken.dcm", chest)
     assert node.wait_for("failed", "2.25.4711").reason == "unreadable_pixels"
@@ -100,20 +101,3 @@ def test_a_wrong_configuration_names_its_key_and_ends_with_2(
     complaint = capsys.readouterr().err
     assert said in complaint
     assert complaint.count("\n") == 1
-
-
-def send_raw(node: Node, data_set: bytes) -> int:
-    """Send bytes as a CR's data set, and return the Status."""
-    ae = AE(MODALITY)
-    ae.requested_contexts = [build_context(ComputedRadiographyImageStorage, ExplicitVRLittleEndian)]
-    association = ae.associate(LOOPBACK, node.receiver_port, ae_title="COLLIMATOR")
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = ComputedRadiographyImageStorage
-    request.AffectedSOPInstanceUID = "2.25.99"
-    request.Priority = 2
-    request.DataSet = BytesIO(data_set)
-    association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
-    _, response = association.dimse.get_msg(block=True)
-    association.release()
-    return int(response.Status)

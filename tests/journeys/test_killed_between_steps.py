@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pydicom
+from pydicom.uid import UID
 
 from tests.journeys.house import Node, Orthanc, wait_until
 
@@ -56,7 +57,7 @@ def another_study(chest: Path, folder: Path, study_instance_uid: str) -> Path:
     dataset = pydicom.dcmread(chest)
     dataset.StudyInstanceUID = study_instance_uid
     dataset.SeriesInstanceUID = f"{study_instance_uid}.1"
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{study_instance_uid}.1.1"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"{study_instance_uid}.1.1")
     path = folder / f"{study_instance_uid}.dcm"
     dataset.save_as(path)
     return path

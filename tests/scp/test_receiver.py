@@ -9,11 +9,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID
-from pynetdicom import AE, build_context
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.presentation import PresentationContextTuple
-from pynetdicom.sop_class import (
+from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     DigitalIntraOralXRayImageStorageForPresentation,
     DigitalIntraOralXRayImageStorageForProcessing,
@@ -23,6 +20,9 @@ from pynetdicom.sop_class import (
     DigitalXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
+from pynetdicom import AE, build_context
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContextTuple
 
 from domain.clinics import Caller, Clinic
 from domain.errors import Refuse
@@ -35,6 +35,7 @@ from scp.store import StoreHandler, check_request
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
 from storage.instances import Spool
+from tests.factories.raw_store import store_raw
 from tests.factories.sources import radiograph
 
 LOOPBACK = "127.0.0.1"
@@ -168,20 +169,10 @@ def test_a_stranger_is_rejected_for_good_with_the_reason(
 def test_a_request_is_answered_with_the_status_that_says_what_is_wrong(
     listening: Listening, sop_instance_uid: str, sop_class_uid: str, data_set: bytes, status: int
 ) -> None:
-    ae = AE("MODALITY1")
-    ae.requested_contexts = [build_context(ComputedRadiographyImageStorage)]
-    association = ae.associate(LOOPBACK, listening.address.port, ae_title="COLLIMATOR")
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID = UID(sop_class_uid)
-    # The primitive itself refuses what is not a UID; a hostile peer does not ask it.
-    request._affected_sop_instance_uid = UID(sop_instance_uid)  # type: ignore[attr-defined]
-    request.DataSet = BytesIO(data_set)
-    association.dimse.send_msg(request, int(association.accepted_contexts[0].context_id or 0))
-    _, response = association.dimse.get_msg(block=True)
-    association.release()
-    assert response is not None
-    assert response.Status == status  # type: ignore[union-attr]
+    answer = store_raw(
+        listening.address.port, sop_instance_uid=sop_instance_uid, sop_class_uid=sop_class_uid, data_set=data_set
+    )
+    assert answer == status
     assert len(listening.stored) == (1 if status == 0x0000 else 0)
     assert list(listening.spool.incoming.iterdir()) == []
 

@@ -1,0 +1,229 @@
+"""A wrong configuration names its key and what was expected; a right one is what the file, then the environment, say."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.__main__ import main
+from config.settings import Settings, check, load
+from domain.clinics import Caller, Clinic, Destination
+from domain.errors import Misconfigured
+from domain.plans import Tier
+
+CLINIC = '[[clinics]]\nname = "st-mary"\ntier = "basic"\n'
+
+WRONG = [
+    ("[receiver]\nport = 99999", ["receiver.port", "less than or equal to 65535", "99999"]),
+    ('[receiver]\nport = "dicom"', ["receiver.port", "valid integer", "'dicom'"]),
+    ("[receiver]\nprot = 104", ["receiver.prot", "there is no such key"]),
+    ("[reciever]\nport = 104", ["reciever", "there is no such key"]),
+    ("[completion]\nquiet_s = -1", ["completion.quiet_s", "greater than or equal to 0", "-1"]),
+    ("[worker]\nconcurrency = 0", ["worker.concurrency", "greater than or equal to 1"]),
+    ('[receiver]\nunknown_callers = "accept"', ["receiver.unknown_callers", "'reject'", "'accept'"]),
+    ("[receiver]\ntls_port = 2762", ["receiver.tls_port", "2762"]),
+    ('[node]\nae_title = "A\\\\B"', ["node.ae_title", "1 to 16 ASCII characters, without a backslash", "'A\\\\B'"]),
+    ('[node]\nae_title = "SEVENTEEN_LETTERS"', ["node.ae_title", "1 to 16 ASCII characters", "'SEVENTEEN_LETTERS'"]),
+    ('[node]\nae_title = "   "', ["node.ae_title", "1 to 16 ASCII characters"]),
+    ('[node]\nae_title = "RÖNTGEN"', ["node.ae_title", "1 to 16 ASCII characters", "'RÖNTGEN'"]),
+    ('[node]\nae_title = "TWO\\nLINES"', ["node.ae_title", "1 to 16 ASCII characters"]),
+    ("node = 7", ["node", "dictionary", "7"]),
+    ('[[clinics]]\nname = "st-mary"\ntier = "gold"', ["clinics.0.tier", "'basic'", "'professional'", "'gold'"]),
+    ('[[clinics]]\nname = "st-mary"', ["clinics.0.tier", "required"]),
+    ('[[clinics]]\nname = "St. Mary"\ntier = "basic"', ["clinics.0.name", "letters, digits, dots", "'St. Mary'"]),
+    ('[[clinics]]\nname = "../x"\ntier = "basic"', ["clinics.0.name", "letters, digits, dots"]),
+    (CLINIC + CLINIC, ["clinics: name st-mary appears more than once; each must be unique"]),
+    (
+        CLINIC + '[[clinics.callers]]\nae_title = "CT"\n[[clinics.callers]]\nae_title = "CT"',
+        ["clinics.callers", "CT at", "appears more than once"],
+    ),
+    (
+        CLINIC + '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 0',
+        ["clinics.0.destinations.0.port", "greater than or equal to 1"],
+    ),
+    (
+        CLINIC + '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 4\nprofile = "all"',
+        ["clinics.0.destinations.0.profile", "'standard'", "'all'"],
+    ),
+    (
+        CLINIC + 2 * '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 4\n',
+        ["clinics.st-mary.destinations", "pacs appears more than once"],
+    ),
+    (
+        '[[routing.rules]]\nname = "r"\npackage = "chest"\nage_min_years = "old"',
+        ["routing.rules.0.age_min_years", "valid number", "'old'"],
+    ),
+]
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "node.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=[text.splitlines()[-1] for text, _ in WRONG])
+def test_a_wrong_configuration_names_its_key_and_what_was_expected(tmp_path: Path, text: str, said: list[str]) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        load(written(tmp_path, text), environment={})
+    for words in (str(tmp_path / "node.toml"), *said):
+        assert words in caught.value.message
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        load(written(tmp_path, "[receiver]\nport = -1\n[portal]\nport = -2"), environment={})
+    assert "receiver.port" in caught.value.message
+    assert "portal.port" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"port = ", "is not TOML"),
+        (b"[node\n", "is not TOML"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_not_toml_is_said_to_be_so(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "node.toml"
+    path.write_bytes(content)
+    with pytest.raises(Misconfigured, match=said):
+        load(path, environment={})
+
+
+def test_a_missing_file_is_named_with_what_to_do() -> None:
+    with pytest.raises(Misconfigured, match="there is no configuration file /nowhere/node.toml") as caught:
+        load(Path("/nowhere/node.toml"), environment={})
+    assert "copy collimator.example.toml" in caught.value.hint
+
+
+def test_a_folder_is_not_a_configuration_file(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="cannot be read"):
+        load(tmp_path, environment={})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[receiver]\nport = 99999", "[receiver]\nprot = 104", "port =", None],
+    ids=["wrong value", "unknown key", "not TOML", "no file"],
+)
+@pytest.mark.parametrize("verb", ["serve", "receiver", "worker", "portal", "studies", "migrate", "doctor"])
+def test_a_wrong_configuration_is_one_line_on_stderr_and_exit_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, text: str | None
+) -> None:
+    path = tmp_path / "node.toml" if text is None else written(tmp_path, text)
+    assert main([verb, "--config", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("collimator: ")
+    assert str(path) in err
+
+
+def test_the_environment_goes_over_the_file_and_makes_sections_that_are_not_there(tmp_path: Path) -> None:
+    settings = load(
+        written(tmp_path, '[receiver]\nport = 104\nhost = "0.0.0.0"'),
+        environment={
+            "COLLIMATOR_RECEIVER__PORT": "11113",
+            "COLLIMATOR_COMPLETION__QUIET_S": "7.5",
+            "COLLIMATOR_TEST_DATA": "/somewhere",
+            "PATH": "/bin",
+            "OTHER__PORT": "1",
+        },
+    )
+    assert (settings.receiver.port, settings.receiver.host) == (11113, "0.0.0.0")
+    assert settings.completion.quiet_s == 7.5
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("COLLIMATOR_RECEIVER__PORT", "many", "receiver.port: Input should be a valid integer"),
+        ("COLLIMATOR_RECEIVER__PROT", "104", "receiver.prot: there is no such key"),
+        ("COLLIMATOR_CLINICS__NAME", "mercy", "COLLIMATOR_CLINICS__NAME: [clinics] is a list"),
+    ],
+)
+def test_a_wrong_variable_is_named_like_a_wrong_key(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        load(written(tmp_path, CLINIC), environment={variable: value})
+    assert said in caught.value.message
+
+
+def test_without_a_database_url_the_database_is_sqlite_in_the_data_folder() -> None:
+    settings = check({"node": {"data_dir": "/srv/collimator"}}, origin="test")
+    assert settings.database_url == "sqlite:////srv/collimator/collimator.db"
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("postgresql://node:geheim@db/collimator\n", encoding="utf-8")
+    settings = check({"node": {"database_url_file": str(secret)}}, origin="test")
+    assert settings.database_url == "postgresql://node:geheim@db/collimator"
+    assert "geheim" not in repr(settings)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xff"], ids=["missing", "not text"])
+def test_a_secret_that_cannot_be_read_names_its_key(tmp_path: Path, content: bytes | None) -> None:
+    secret = tmp_path / "database_url"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(Misconfigured, match=r"node\.database_url_file cannot be read"):
+        _ = check({"node": {"database_url_file": str(secret)}}, origin="test").database_url
+
+
+def test_the_defaults_are_those_of_a_node_on_one_machine() -> None:
+    settings = Settings()
+    assert (settings.node.ae_title, settings.receiver.host, settings.receiver.port) == ("COLLIMATOR", "127.0.0.1", 11112)
+    assert (settings.portal.host, settings.portal.port) == ("127.0.0.1", 8080)
+    rules = settings.completion_rules
+    assert (rules.after_release_s, rules.quiet_s, rules.max_age_s) == (2.0, 30.0, 5400.0)
+    assert settings.clinic_directory == ()
+
+
+def test_clinics_become_what_the_domain_calls_them(tmp_path: Path) -> None:
+    text = (
+        '[[clinics]]\nname = "st-mary"\ntier = "professional"\nnotes = false\n'
+        '[[clinics.callers]]\nae_title = " CT 1 "\nhost = "10.0.0.0/8"\n'
+        '[[clinics.destinations]]\nname = "pacs"\nae_title = "ORTHANC"\nhost = "pacs.local"\nport = 4242\n'
+    )
+    assert load(written(tmp_path, text), environment={}).clinic_directory == (
+        Clinic(
+            name="st-mary",
+            tier=Tier.PROFESSIONAL,
+            sends_notes=False,
+            callers=(Caller(ae_title="CT 1", host="10.0.0.0/8"),),
+            destinations=(
+                Destination(name="pacs", ae_title="ORTHANC", host="pacs.local", port=4242, profile="standard"),
+            ),
+        ),
+    )
+
+
+def test_rules_of_ones_own_replace_the_shipped_ones_and_words_are_added_to_them() -> None:
+    own = {
+        "rules": [{"name": "all", "package": "chest"}],
+        "words": {"ГРУДНОЙ": "chest", "Poumons": "chest", "CHEST": "bone"},
+        "terms": {"brust korb": "chest"},
+    }
+    rulebook = check({"routing": own}, origin="test").rulebook
+    assert [rule.name for rule in rulebook.rules] == ["all"]
+    assert rulebook.words["POUMONS"] == "chest"
+    assert rulebook.words["ГРУДНОИ"] == "chest"
+    assert rulebook.words["CHEST"] == "bone"
+    assert rulebook.words["HAND"] == "bone"
+    assert rulebook.terms["BRUSTKORB"] == "chest"
+
+
+def test_every_shipped_word_and_term_is_written_as_it_is_looked_up() -> None:
+    from domain.routing import plain_term, plain_words
+
+    rulebook = Settings().rulebook
+    assert [word for word in rulebook.words if plain_words(word) != word or " " in word] == []
+    assert [term for term in rulebook.terms if plain_term(term) != term] == []
+
+
+def test_every_body_part_that_a_shipped_rule_wants_can_be_said() -> None:
+    rulebook = Settings().rulebook
+    wanted = {part for rule in rulebook.rules for part in rule.body_parts}
+    assert wanted == {"chest", "bone", "dental", "spine"}
+    for table in (rulebook.terms, rulebook.codes, rulebook.words):
+        assert wanted <= set(table.values())

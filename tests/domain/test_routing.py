@@ -1,0 +1,227 @@
+"""Where an image goes and why: the shipped rules with literal facts, one row a case."""
+
+from dataclasses import replace
+
+import pytest
+
+from config.settings import check
+from domain.findings import Code
+from domain.routing import Decision, ImageDecision, Rule, decide, explain
+from domain.study import Instance, InstanceFacts, Study
+from tests.factories.sources import COMPLETED_AT
+
+SHIPPED = check({}, origin="the shipped rules").rulebook
+HAND = Code(value="85562004", scheme="SCT", meaning="Hand")
+OLD_CHEST = Code(value="T-D3000", scheme="SRT", meaning="Chest")
+
+
+def image(**facts: object) -> InstanceFacts:
+    return replace(InstanceFacts(modality="DX", patient_age_years=40.0, has_pixels=True), **facts)  # type: ignore[arg-type]
+
+
+def study(*images: InstanceFacts, caller: str = "MODALITY1") -> Study:
+    return Study(
+        clinic="st-mary",
+        study_instance_uid="1.2.3",
+        generation=1,
+        calling_ae_title=caller,
+        completed_at=COMPLETED_AT,
+        completion_reason="released",
+        instances=tuple(
+            Instance(
+                sop_instance_uid=f"1.2.3.{number}",
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1",
+                series_instance_uid="1.2.3.100",
+                transfer_syntax_uid="1.2.840.10008.1.2.1",
+                path="",
+                facts=facts,
+            )
+            for number, facts in enumerate(images, start=1)
+        ),
+    )
+
+
+def decided(facts: InstanceFacts) -> ImageDecision:
+    return decide(study(facts), SHIPPED).images[0]
+
+
+@pytest.mark.parametrize(
+    ("facts", "package"),
+    [
+        (image(body_part_examined="CHEST"), "chest"),
+        (image(body_part_examined="CHEST", modality="CR"), "chest"),
+        (image(body_part_examined="chest"), "chest"),
+        (image(body_part_examined="THORAX"), "chest"),
+        (image(body_part_examined="CHEST", patient_age_years=3.0), "pediatric_chest"),
+        (image(body_part_examined="HAND"), "bone_fracture"),
+        (image(body_part_examined="LOWER LEG"), "bone_fracture"),
+        (image(body_part_examined="TIBIA/FIBULA"), "bone_fracture"),
+        (image(body_part_examined="HAND", patient_age_years=None), "bone_fracture"),
+        (image(body_part_examined="JAW"), "dental"),
+        (image(modality="PX"), "dental"),
+        (image(modality="IO"), "dental"),
+        (image(body_part_examined="CSPINE"), "spine"),
+        (image(body_part_examined="LSPINE", modality="CR"), "spine"),
+        (image(anatomic_regions=(HAND,)), "bone_fracture"),
+        (image(anatomic_regions=(OLD_CHEST,)), "chest"),
+        (image(procedure_codes=(Code(value="X", scheme="99LOCAL", meaning="Chest PA"),)), "chest"),
+        (image(study_description="Chest PA and lateral"), "chest"),
+        (image(series_description="THORAX"), "chest"),
+        (image(protocol_name="Wrist AP"), "bone_fracture"),
+        (image(study_description="Tórax póstero-anterior"), "chest"),
+        (image(study_description="Röntgen Lunge p.a."), "chest"),
+        (image(study_description="胸部正面 CHEST"), "chest"),
+        (image(study_description="ＣＨＥＳＴ　ＰＡ"), "chest"),
+        (image(study_description="HAND_LEFT"), "bone_fracture"),
+    ],
+)
+def test_each_shipped_rule_takes_its_images(facts: InstanceFacts, package: str) -> None:
+    assert decided(facts).package == package
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (image(has_pixels=False, body_part_examined="CHEST"), "not an image"),
+        (image(), "no attribute tells the body part"),
+        (image(body_part_examined="FLUX CAPACITOR"), "no attribute tells the body part"),
+        (image(study_description="胸部正面"), "no attribute tells the body part"),
+        (image(study_description="CHESTNUT ALLERGY"), "no attribute tells the body part"),
+        (
+            image(body_part_examined="CHEST", study_description="Left hand AP"),
+            "conflict about the body part: Body Part Examined (0018,0015) 'CHEST' says chest, "
+            "Study Description (0008,1030) 'Left hand AP' says bone",
+        ),
+        (
+            image(body_part_examined="CHEST", anatomic_regions=(HAND,)),
+            "conflict about the body part: Body Part Examined (0018,0015) 'CHEST' says chest, "
+            "Anatomic Region Sequence (0008,2218) 'Hand' says bone",
+        ),
+        (
+            image(study_description="Chest and left hand"),
+            "conflict about the body part: Study Description (0008,1030) 'Chest and left hand' says chest or bone",
+        ),
+        (
+            image(modality="PX", body_part_examined="CHEST"),
+            "conflict about the body part: Modality (0008,0060) 'PX' says dental, "
+            "Body Part Examined (0018,0015) 'CHEST' says chest",
+        ),
+        (
+            image(modality="MG"),
+            "Modality (0008,0060) 'MG' says breast, and no rule takes it: "
+            "rule 'chest of a small child' wants body part chest, and it is breast",
+        ),
+        (
+            image(body_part_examined="CHEST", modality="CT"),
+            "Body Part Examined (0018,0015) 'CHEST' says chest, and no rule takes it: "
+            "rule 'chest of an adult' wants Modality (0008,0060) CR or DX, and it is CT",
+        ),
+        (
+            image(body_part_examined="CHEST", modality=""),
+            "Body Part Examined (0018,0015) 'CHEST' says chest, and no rule takes it: "
+            "rule 'chest of an adult' wants Modality (0008,0060) CR or DX, and it is absent",
+        ),
+        (
+            image(body_part_examined="CHEST", patient_age_years=None),
+            "Body Part Examined (0018,0015) 'CHEST' says chest, and no rule takes it: "
+            "rule 'chest of a small child' wants Patient's Age (0010,1010) 1 to 5 years, and it is unknown",
+        ),
+        (
+            image(body_part_examined="CHEST", patient_age_years=10.0),
+            "Body Part Examined (0018,0015) 'CHEST' says chest, and no rule takes it: "
+            "rule 'chest of a small child' wants Patient's Age (0010,1010) 1 to 5 years, and it is 10 years",
+        ),
+    ],
+)
+def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFacts, reason: str) -> None:
+    decision = decided(facts)
+    assert (decision.package, decision.reason) == (None, reason)
+
+
+@pytest.mark.parametrize(
+    ("age", "package"),
+    [
+        (0.0, None),
+        (0.99, None),
+        (1.0, "pediatric_chest"),
+        (5.0, "pediatric_chest"),
+        (5.9, "pediatric_chest"),
+        (6.0, None),
+        (17.99, None),
+        (18.0, "chest"),
+        (104.0, "chest"),
+        (None, None),
+    ],
+)
+def test_ages_are_completed_years_and_an_unknown_age_is_never_inside(age: float | None, package: str | None) -> None:
+    assert decided(image(body_part_examined="CHEST", patient_age_years=age)).package == package
+
+
+def test_a_description_that_names_several_parts_agrees_with_the_coded_one_among_them() -> None:
+    decision = decided(image(body_part_examined="CHEST", study_description="Chest and abdomen, lying"))
+    assert decision.package == "chest"
+    assert decision.reason == (
+        "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
+    )
+
+
+def test_a_word_that_nobody_knows_does_not_stand_against_one_that_is_known() -> None:
+    decision = decided(image(body_part_examined="UNSPECIFIED", series_description="Knee left"))
+    assert decision.package == "bone_fracture"
+    assert [(signal.seen, signal.body_parts) for signal in decision.signals] == [
+        ("UNSPECIFIED", ()),
+        ("Knee left", ("bone",)),
+    ]
+
+
+@pytest.mark.parametrize(("caller", "package"), [("ICU", "chest"), ("ER", None), ("icu", None), ("", None)])
+def test_a_rule_can_be_for_some_callers_only(caller: str, package: str | None) -> None:
+    rule = Rule(name="from the ICU", package="chest", body_parts=("chest",), callers=("ICU",))
+    facts = image(body_part_examined="CHEST")
+    decision = decide(study(facts, caller=caller), replace(SHIPPED, rules=(rule,)))
+    assert decision.images[0].package == package
+
+
+def test_the_first_rule_that_holds_wins() -> None:
+    rules = (Rule(name="all", package="first"), Rule(name="all again", package="second"))
+    assert decide(study(image(body_part_examined="HAND")), replace(SHIPPED, rules=rules)).packages == ("first",)
+
+
+def test_without_rules_nothing_goes_anywhere() -> None:
+    decision = decide(study(image(body_part_examined="HAND")), replace(SHIPPED, rules=()))
+    assert decision.packages == ()
+    assert decision.reason.endswith("no rule takes it: there are no rules")
+
+
+def test_images_of_one_study_may_go_to_several_packages_in_the_order_of_the_images() -> None:
+    chest, hand = image(body_part_examined="CHEST"), image(body_part_examined="HAND")
+    assert decide(study(hand, chest, hand), SHIPPED).packages == ("bone_fracture", "chest")
+
+
+def test_the_reason_of_a_study_leaves_out_the_images_that_go_nowhere() -> None:
+    chest, report = image(body_part_examined="CHEST"), image(has_pixels=False)
+    assert decide(study(report, chest), SHIPPED).reason == (
+        "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
+    )
+
+
+def test_a_study_without_an_instance_says_so() -> None:
+    assert decide(study(), SHIPPED) == Decision(images=())
+    assert decide(study(), SHIPPED).reason == "the study has no instance"
+
+
+def test_the_explanation_holds_every_signal_and_every_clause_with_what_it_saw() -> None:
+    facts = image(body_part_examined="CHEST", study_description="Thorax p.a.", protocol_name="P7")
+    assert explain(decide(study(facts), SHIPPED)) == (
+        "1.2.3.1: Body Part Examined (0018,0015) 'CHEST' says chest, "
+        "so rule 'chest of an adult' sends it to chest",
+        "  Body Part Examined (0018,0015) 'CHEST': chest",
+        "  Study Description (0008,1030) 'Thorax p.a.': chest",
+        "  Protocol Name (0018,1030) 'P7': no known word",
+        "  rule 'chest of a small child': body part wants chest, saw chest: yes",
+        "  rule 'chest of a small child': Modality (0008,0060) wants CR or DX, saw DX: yes",
+        "  rule 'chest of a small child': Patient's Age (0010,1010) wants 1 to 5 years, saw 40 years: no",
+        "  rule 'chest of an adult': body part wants chest, saw chest: yes",
+        "  rule 'chest of an adult': Modality (0008,0060) wants CR or DX, saw DX: yes",
+        "  rule 'chest of an adult': Patient's Age (0010,1010) wants at least 18 years, saw 40 years: yes",
+    )

@@ -1,0 +1,116 @@
+"""Instances as they lie behind the receiver: files in the spool, and what is read from their headers."""
+
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from domain.study import InstanceFacts
+from storage.headers import Provenance, StoredInstance, read_stored_instance, write_provenance
+from storage.instances import Spool
+
+CR = "1.2.840.10008.5.1.4.1.1.1"
+RECEIVED_AT = datetime(2026, 11, 20, 10, 15, 30, 250000, tzinfo=UTC)
+CHEST = InstanceFacts(modality="CR", body_part_examined="CHEST", has_pixels=True, rows=10, columns=10)
+REPORT = InstanceFacts(modality="SR")
+
+
+def provenance(*, clinic: str = "st-mary", association: str = "a1", calling_ae_title: str = "MODALITY1") -> Provenance:
+    return Provenance(
+        clinic=clinic,
+        calling_ae_title=calling_ae_title,
+        called_ae_title="COLLIMATOR",
+        peer_address="192.0.2.10",
+        association=association,
+        received_at=RECEIVED_AT,
+    )
+
+
+def arrival(
+    key: str,
+    sop_instance_uid: str = "1.2.3.1",
+    *,
+    study_instance_uid: str = "1.2.3",
+    clinic: str = "st-mary",
+    content: str = "a",
+    facts: InstanceFacts = CHEST,
+    is_own_result: bool = False,
+    problem: str = "",
+    accession_number: str = "",
+) -> StoredInstance:
+    """One stored instance. `content` stands for its bytes: the same letter, the same bytes."""
+    return StoredInstance(
+        spool_key=key,
+        provenance=provenance(clinic=clinic),
+        sop_instance_uid=sop_instance_uid,
+        sop_class_uid=CR,
+        series_instance_uid=f"{study_instance_uid}.100",
+        study_instance_uid=study_instance_uid,
+        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        accession_number=accession_number,
+        content_sha256=content * 64,
+        size_bytes=1000,
+        is_own_result=is_own_result,
+        facts=facts,
+        problem=problem,
+    )
+
+
+def encoded(dataset: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> bytes:
+    """The data set alone, as it travels in a C-STORE request."""
+    file = BytesIO()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    with pydicom.config.disable_value_validation():
+        pydicom.dcmwrite(file, dataset, preamble=None, enforce_file_format=False)
+    meta_length = _group_length(file.getvalue())
+    return file.getvalue()[meta_length:]
+
+
+def spooled(
+    spool: Spool,
+    content: Dataset | bytes,
+    *,
+    sop_instance_uid: str = "",
+    sop_class_uid: str = "",
+    transfer_syntax_uid: str = ExplicitVRLittleEndian,
+    how: Provenance | None = None,
+) -> str:
+    """Put a data set into the spool as the receiver does; its key. Raw bytes go in as they are."""
+    meta = FileMetaDataset()
+    known = content if isinstance(content, Dataset) else Dataset()
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid or str(known.get("SOPInstanceUID", "1.2.3.1")))
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid or str(known.get("SOPClassUID", CR)))
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    meta.ImplementationClassUID = UID("1.2.3.4")
+    write_provenance(meta, how or provenance())
+    head = pydicom.filebase.DicomBytesIO()
+    head.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(head, meta, enforce_standard=True)
+    file = spool.receive()
+    file.write(head.getvalue())
+    file.write(content if isinstance(content, bytes) else encoded(content, transfer_syntax_uid))
+    return file.commit()
+
+
+def read_back(spool: Spool, key: str) -> StoredInstance:
+    return read_stored_instance(spool.path(key), key)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _group_length(content: bytes) -> int:
+    """Where the data set begins in a file that pydicom wrote without a preamble."""
+    start = 132 if content[128:132] == b"DICM" else 0
+    if content[start : start + 4] != b"\2\0\0\0":  # no File Meta Information Group Length: one element, read it over
+        with BytesIO(content) as file:
+            file.seek(start)
+            pydicom.filereader._read_file_meta_info(file)  # type: ignore[arg-type]
+            return file.tell()
+    return start + 12 + int.from_bytes(content[start + 8 : start + 12], "little")
