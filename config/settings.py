@@ -23,7 +23,7 @@ ENVIRONMENT_PREFIX = "COLLIMATOR_"
 
 
 def _ae_title(text: str) -> str:
-    """AE Value Representation, PS3.5 6.2: at most 16 characters, no backslash, no control characters, not all blanks."""
+    """AE Value Representation, PS3.5 6.2: 16 characters at most, no backslash or control character, not all blanks."""
     text = text.strip(" ")
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", text):
         raise ValueError("an AE title is 1 to 16 ASCII characters, without a backslash")

@@ -172,7 +172,11 @@ def test_a_secret_that_cannot_be_read_names_its_key(tmp_path: Path, content: byt
 
 def test_the_defaults_are_those_of_a_node_on_one_machine() -> None:
     settings = Settings()
-    assert (settings.node.ae_title, settings.receiver.host, settings.receiver.port) == ("COLLIMATOR", "127.0.0.1", 11112)
+    assert (settings.node.ae_title, settings.receiver.host, settings.receiver.port) == (
+        "COLLIMATOR",
+        "127.0.0.1",
+        11112,
+    )
     assert (settings.portal.host, settings.portal.port) == ("127.0.0.1", 8080)
     rules = settings.completion_rules
     assert (rules.after_release_s, rules.quiet_s, rules.max_age_s) == (2.0, 30.0, 5400.0)

@@ -31,7 +31,13 @@ def test_there_are_three_plans_and_a_dearer_one_weighs_more_in_a_busy_queue() ->
 
 @pytest.mark.parametrize(
     ("tier", "used", "fits"),
-    [("basic", 0, True), ("basic", 99, True), ("basic", 100, False), ("basic", 101, False), ("enterprise", 10**9, True)],
+    [
+        ("basic", 0, True),
+        ("basic", 99, True),
+        ("basic", 100, False),
+        ("basic", 101, False),
+        ("enterprise", 10**9, True),
+    ],
 )
 def test_a_study_fits_while_less_than_the_quota_is_used(tier: str, used: int, fits: bool) -> None:
     assert has_room(PLANS[Tier(tier)], used) is fits

@@ -109,7 +109,7 @@ def test_each_shipped_rule_takes_its_images(facts: InstanceFacts, package: str) 
         (
             image(modality="MG"),
             "Modality (0008,0060) 'MG' says breast, and no rule takes it: "
-            "rule 'chest of a small child' wants body part chest, and it is breast",
+            "rule 'chest of an adult' wants body part chest, and it is breast",
         ),
         (
             image(body_part_examined="CHEST", modality="CT"),
@@ -213,8 +213,7 @@ def test_a_study_without_an_instance_says_so() -> None:
 def test_the_explanation_holds_every_signal_and_every_clause_with_what_it_saw() -> None:
     facts = image(body_part_examined="CHEST", study_description="Thorax p.a.", protocol_name="P7")
     assert explain(decide(study(facts), SHIPPED)) == (
-        "1.2.3.1: Body Part Examined (0018,0015) 'CHEST' says chest, "
-        "so rule 'chest of an adult' sends it to chest",
+        "1.2.3.1: Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest",
         "  Body Part Examined (0018,0015) 'CHEST': chest",
         "  Study Description (0008,1030) 'Thorax p.a.': chest",
         "  Protocol Name (0018,1030) 'P7': no known word",

@@ -1,12 +1,13 @@
 """Instances as they lie behind the receiver: files in the spool, and what is read from their headers."""
 
+import zlib
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import write_file_meta_info
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from domain.study import InstanceFacts
@@ -62,13 +63,16 @@ def arrival(
 
 def encoded(dataset: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> bytes:
     """The data set alone, as it travels in a C-STORE request."""
-    file = BytesIO()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    syntax = UID(transfer_syntax_uid)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = syntax.is_little_endian, syntax.is_implicit_VR
     with pydicom.config.disable_value_validation():
-        pydicom.dcmwrite(file, dataset, preamble=None, enforce_file_format=False)
-    meta_length = _group_length(file.getvalue())
-    return file.getvalue()[meta_length:]
+        write_dataset(buffer, dataset)
+    content = buffer.getvalue()
+    if not syntax.is_deflated:
+        return content
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflate.compress(content) + deflate.flush()
 
 
 def spooled(
@@ -88,7 +92,7 @@ def spooled(
     meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     meta.ImplementationClassUID = UID("1.2.3.4")
     write_provenance(meta, how or provenance())
-    head = pydicom.filebase.DicomBytesIO()
+    head = DicomBytesIO()
     head.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(head, meta, enforce_standard=True)
     file = spool.receive()
@@ -103,14 +107,3 @@ def read_back(spool: Spool, key: str) -> StoredInstance:
 
 def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _group_length(content: bytes) -> int:
-    """Where the data set begins in a file that pydicom wrote without a preamble."""
-    start = 132 if content[128:132] == b"DICM" else 0
-    if content[start : start + 4] != b"\2\0\0\0":  # no File Meta Information Group Length: one element, read it over
-        with BytesIO(content) as file:
-            file.seek(start)
-            pydicom.filereader._read_file_meta_info(file)  # type: ignore[arg-type]
-            return file.tell()
-    return start + 12 + int.from_bytes(content[start + 8 : start + 12], "little")

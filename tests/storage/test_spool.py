@@ -1,0 +1,112 @@
+"""The spool keeps what was acknowledged, and nothing else."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.instances import ResultFolder, Spool
+from tests.conftest import ROOT
+from tests.factories.arrivals import files_in
+
+UNUSED_PROCESS_ID = 2**22 + 1  # above the largest that Linux gives (PID_MAX_LIMIT)
+KEY = "0123456789abcdef" * 2
+
+
+def test_an_instance_is_synced_before_it_is_renamed_and_its_folder_after(
+    require_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    calls = "trace=fdatasync,fsync,rename,renameat,renameat2"
+    command = [require_program("strace"), "-f", "-y", "-o", str(trace), "-e", calls]
+    command += [sys.executable, "-m", "tests.storage.receive_one", str(tmp_path / "data")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if "ptrace" in done.stderr:
+        pytest.skip("this machine does not let a process be traced")
+    key = done.stdout
+    folder = tmp_path / "data" / "spool" / key[:2]
+    seen = [line for line in trace.read_text(encoding="utf-8").splitlines() if key in line or f"<{folder}>" in line]
+    assert [re.sub(r"^\d+ +(\w+).*", r"\1", line) for line in seen[-3:]] == ["fdatasync", "rename", "fsync"]
+    assert f"<{folder}>" in seen[-1]
+
+
+def test_nothing_shows_under_its_final_name_before_the_commit(spool: Spool) -> None:
+    file = spool.receive()
+    file.write(b"half of it")
+    assert list(spool.stored_keys()) == []
+    assert [path.name for path in files_in(spool.root)] == [f"{os.getpid()}-{file.key}"]
+    file.discard()
+
+
+def test_a_committed_instance_lies_under_its_key_with_its_bytes(spool: Spool) -> None:
+    file = spool.receive()
+    file.write(b"first ")
+    file.write(memoryview(b"second"))
+    key = file.commit()
+    assert re.fullmatch(r"[0-9a-f]{32}", key)
+    assert list(spool.stored_keys()) == [key]
+    assert files_in(spool.root) == [spool.root / key[:2] / f"{key}.dcm"]
+    assert spool.path(key).read_bytes() == b"first second"
+
+
+def test_a_discarded_instance_leaves_nothing(spool: Spool) -> None:
+    file = spool.receive()
+    file.write(b"cut short")
+    file.discard()
+    file.discard()
+    assert files_in(spool.root) == []
+
+
+def test_discarding_after_the_commit_keeps_the_instance(spool: Spool) -> None:
+    file = spool.receive()
+    key = file.commit()
+    file.discard()
+    assert spool.path(key).exists()
+
+
+def test_a_short_write_goes_on_from_where_it_stopped(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, bytes(content)[:3]))
+    file = spool.receive()
+    file.write(b"0123456789")
+    assert spool.path(file.commit()).read_bytes() == b"0123456789"
+
+
+def test_what_a_dead_receiver_left_is_removed_and_what_a_living_one_writes_is_kept(spool: Spool) -> None:
+    living = spool.receive()
+    (spool.incoming / f"{UNUSED_PROCESS_ID}-{KEY}").write_bytes(b"left behind")
+    assert spool.remove_leftovers() == 1
+    assert [path.name for path in files_in(spool.incoming)] == [f"{os.getpid()}-{living.key}"]
+    living.write(b"whole")
+    assert spool.path(living.commit()).read_bytes() == b"whole"
+
+
+def test_a_strangers_file_among_the_incoming_is_left_alone(spool: Spool) -> None:
+    for name in (".nfs0000001", "lost+found", "99999999999999999999-x", f"x-{KEY}"):
+        (spool.incoming / name).write_bytes(b"?")
+    assert spool.remove_leftovers() == 0
+    assert len(files_in(spool.incoming)) == 4
+
+
+def test_an_instance_is_removed_once_and_twice(spool: Spool) -> None:
+    key = spool.receive().commit()
+    spool.remove(key)
+    spool.remove(key)
+    assert list(spool.stored_keys()) == []
+
+
+def test_a_second_spool_in_the_same_folder_finds_what_the_first_has_stored(spool: Spool, tmp_path: Path) -> None:
+    key = spool.receive().commit()
+    assert list(Spool(tmp_path).stored_keys()) == [key]
+
+
+def test_a_result_written_twice_is_there_once(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path)
+    for _ in range(2):
+        path = results.put("2.25.7", b"result")
+    assert files_in(results.root) == [path]
+    assert results.path("2.25.7").read_bytes() == b"result"
