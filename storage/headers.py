@@ -182,7 +182,8 @@ def _read_header(path: Path) -> tuple[Dataset, bool]:
 def _read_provenance(meta: FileMetaDataset) -> Provenance:
     if meta.PrivateInformationCreatorUID != PRIVATE_INFORMATION_CREATOR_UID:
         raise ValueError("another program's private information")
-    private = json.loads(meta.PrivateInformation)
+    # An OB value of odd length got a trailing zero byte (PS3.5 6.2).
+    private = json.loads(meta.PrivateInformation.rstrip(b"\0"))
     return Provenance(
         clinic=private["clinic"],
         calling_ae_title=str(meta.SendingApplicationEntityTitle),

@@ -138,7 +138,7 @@ def train(images: Float32, has_pneumonia: NDArray[np.bool_], number: int) -> dic
     torch.manual_seed(SEED + number)
     network = Network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)  # type: ignore[no-untyped-call]
     steps = len(images) // BATCH
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -147,7 +147,7 @@ def train(images: Float32, has_pneumonia: NDArray[np.bool_], number: int) -> dic
     inputs = torch.from_numpy(images)
     targets = torch.from_numpy(has_pneumonia).float() * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(inputs))[: steps * BATCH].split(BATCH):
+        for batch in torch.randperm(len(inputs))[: steps * BATCH].split(BATCH):  # type: ignore[no-untyped-call]
             logits, _ = network(augmented(inputs[batch]).contiguous(memory_format=torch.channels_last))
             optimiser.zero_grad()
             F.binary_cross_entropy_with_logits(logits[:, 0], targets[batch]).backward()  # type: ignore[no-untyped-call]

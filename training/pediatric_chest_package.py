@@ -1,6 +1,6 @@
 """Writes what training/pediatric_chest.py learned: model.onnx, manifest.toml, model_card.md and metrics.json.
 
-    out-of-fold scores -> threshold -> accuracy        network -> ONNX -> its own golden scores -> manifest
+out-of-fold scores -> threshold -> accuracy        network -> ONNX -> its own golden scores -> manifest
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A wrong configuration names its key and what was expected; a right one is what the file, then the environment, say."""
+"""A wrong configuration names its key and what was expected; a right one is the file with the environment over it."""
 
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_toml_is_said_to_be_so(tmp_path: Path, content: bytes
 
 
 def test_a_missing_file_is_named_with_what_to_do() -> None:
-    with pytest.raises(Misconfigured, match="there is no configuration file /nowhere/node.toml") as caught:
+    with pytest.raises(Misconfigured, match=r"there is no configuration file /nowhere/node\.toml") as caught:
         load(Path("/nowhere/node.toml"), environment={})
     assert "copy collimator.example.toml" in caught.value.hint
 

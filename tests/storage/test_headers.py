@@ -85,6 +85,11 @@ def test_how_an_instance_came_is_in_the_file_itself(spool: Spool) -> None:
     assert meta.ReceivingApplicationEntityTitle == "COLLIMATOR"
 
 
+@pytest.mark.parametrize("clinic", ["a", "ab", "abc", "abcd"])
+def test_the_name_of_a_clinic_may_be_of_even_or_odd_length(spool: Spool, clinic: str) -> None:
+    assert read_back(spool, spooled(spool, radiograph(1), how=provenance(clinic=clinic))).provenance.clinic == clinic
+
+
 def test_a_plain_radiograph_is_read_whole(spool: Spool) -> None:
     stored = read_back(spool, spooled(spool, radiograph(1)))
     assert stored.problem == ""
