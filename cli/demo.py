@@ -9,11 +9,8 @@ send the chest again, and let the PACS send its results back  ->  nothing happen
 import argparse
 import json
 import shutil
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,71 +18,26 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from cli import log
+from cli.demo_pacs import LOOPBACK, NODE, PACS, DemoPacs, demo_pacs
+from cli.demo_roles import MODALITY, POLL_S, STARTS_WITHIN_S, demo_roles
+from cli.models import pull
 from cli.parts import models_dir, stop_signal
-from cli.serve import Role, role_command
-from config.settings import Settings, load
-from domain.clinics import Caller, Clinic
+from config.settings import Settings
 from domain.errors import CollimatorError, Retry
-from domain.plans import Tier, billing_period
+from domain.plans import billing_period
 from domain.states import DeliveryState, StudyState
 from inference.registry import Registry
+from metering.ledger import LedgerRow, read_ledger
 from reports.html import overlay_as_png, sr_as_html
-from scp.callers import Callers
-from scp.server import Receiver
-from scp.store import StoreHandler
-from scu.echo import echo
 from scu.store import Address, Answer, describe, send_files
 from storage.api_keys import create_key
 from storage.counts import Count, Counts, read_counts
 from storage.database import Database, utc_now
-from storage.instances import Spool
 from storage.overview import FindingLine, StudyFilter, StudyHistory, read_history
+from storage.plain import to_plain
 
-CLINIC = "demo-clinic"
-MODALITY = "MODALITY1"
-PACS = "DEMO_PACS"
-NODE = "COLLIMATOR"
-STARTS_WITHIN_S = 60.0
 FINISHES_WITHIN_S = 180.0
-POLL_S = 0.2
-LOOPBACK = "127.0.0.1"
 AT_REST = (StudyState.DONE, StudyState.HELD, StudyState.FAILED)
-
-CONFIGURATION = """\
-[node]
-ae_title = "{node}"
-data_dir = {data_dir}
-
-[receiver]
-port = {receiver_port}
-
-[portal]
-port = {portal_port}
-
-[completion]
-after_release_s = 1.0
-
-[logging]
-level = "warning"
-
-[[clinics]]
-name = "{clinic}"
-tier = "{tier}"
-
-[[clinics.callers]]
-ae_title = "{modality}"
-host = "127.0.0.1"
-
-[[clinics.callers]]
-ae_title = "{pacs}"
-host = "127.0.0.1"
-
-[[clinics.destinations]]
-name = "pacs"
-ae_title = "{pacs}"
-host = "127.0.0.1"
-port = {pacs_port}
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +61,14 @@ def run(args: argparse.Namespace) -> int:
     log.configure(output_format="console", level="warning")
     started = time.monotonic()
     say(f"a node and a PACS start in {args.out}")
-    with demo_pacs(args.out / "pacs") as pacs, demo_node(args.out, pacs.port) as node:
+    with demo_pacs(args.out / "pacs") as pacs, demo_roles(args.out, pacs.port, prepare) as settings:
+        node = DemoNode(settings, args.out)
         rows = tell(node, pacs)
-        write_summary(args.out, rows)
+        ledger = read_ledger(node.database)
+        write_summary(args.out, rows, ledger)
         print(table(rows))
+        for row in ledger:
+            print(f"\nledger: {row.clinic}, {row.period}, plan {row.tier}, study {row.study_instance_uid}")
         say(f"done in {time.monotonic() - started:.0f} s; everything is in {args.out.absolute()}")
         if args.stay:
             stay(node)
@@ -135,46 +91,6 @@ def tell(node: "DemoNode", pacs: "DemoPacs") -> list[SummaryRow]:
     say("the PACS sends the results back to the node")
     rows.append(node.send_back(pacs))
     return rows
-
-
-class DemoPacs:
-    """A PACS as small as can be: it stores what it gets, in files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.spool = Spool(folder)
-        self.port = 0
-
-    def files(self) -> list[Path]:
-        return sorted(self.spool.path(key) for key in self.spool.stored_keys())
-
-    def file_of(self, sop_instance_uid: str) -> Path:
-        return next(path for path in self.files() if describe(path).sop_instance_uid == sop_instance_uid)
-
-
-@contextmanager
-def demo_pacs(folder: Path) -> Iterator[DemoPacs]:
-    shutil.rmtree(folder, ignore_errors=True)
-    pacs = DemoPacs(folder)
-    clinic = Clinic(
-        name="pacs",
-        tier=Tier.BASIC,
-        sends_notes=False,
-        callers=(Caller(ae_title=NODE, host=LOOPBACK),),
-        destinations=(),
-    )
-    receiver = Receiver(
-        ae_title=PACS,
-        host=LOOPBACK,
-        port=0,
-        callers=Callers([clinic]),
-        store=StoreHandler(pacs.spool, called_ae_title=PACS, on_stored=lambda key: None),
-        on_released=lambda association: None,
-    )
-    pacs.port = receiver.start()
-    try:
-        yield pacs
-    finally:
-        receiver.stop(grace_s=1.0)
 
 
 class DemoNode:
@@ -274,53 +190,21 @@ class DemoNode:
                 (folder / f"{kind}.html").write_text(sr_as_html(content), encoding="utf-8")
 
 
-@contextmanager
-def demo_node(out: Path, pacs_port: int) -> Iterator[DemoNode]:
-    """Write a configuration, start the three roles, and stop them at the end."""
-    data_dir = out / "node"
-    _clear(data_dir)
-    config = out / "collimator.toml"
-    config.write_text(
-        CONFIGURATION.format(
-            node=NODE,
-            data_dir=json.dumps(str(data_dir.absolute())),
-            receiver_port=_free_port(11112),
-            portal_port=_free_port(8080),
-            clinic=CLINIC,
-            tier=Tier.PROFESSIONAL,
-            modality=MODALITY,
-            pacs=PACS,
-            pacs_port=pacs_port,
-        ),
-        encoding="utf-8",
-    )
-    settings = load(config)
+def prepare(settings: Settings) -> None:
+    """What the node needs before it starts: models, tables, and a key for its portal."""
     pull_adult_model(settings)
-    Database(settings.database_url).migrate()
-    node = DemoNode(settings, out)
-    key = create_key(node.database, name="demo", role="admin")
-    (out / "api_key.txt").write_text(key + "\n", encoding="utf-8")
-    roles = [
-        Role("receiver", role_command("receiver", config)),
-        Role("worker", [sys.executable, "-m", "cli.demo_worker", str(config)]),
-        Role("portal", role_command("portal", config)),
-    ]
-    for role in roles:
-        role.start()
-    try:
-        _wait_for_echo(node.address)
-        yield node
-    finally:
-        for role in roles:
-            role.stop()
-        for role in roles:
-            role.wait(time.monotonic() + 40.0)
+    database = Database(settings.database_url)
+    database.migrate()
+    key_file(settings).write_text(create_key(database, name="demo", role="admin") + "\n", encoding="utf-8")
+    database.close()
+
+
+def key_file(settings: Settings) -> Path:
+    return settings.node.data_dir / "api_key.txt"
 
 
 def pull_adult_model(settings: Settings) -> None:
     """Use the real adult model where it can be had; say plainly what happens where it cannot."""
-    from cli.models import pull
-
     if Registry(models_dir(settings)).get("chest").is_configured:
         return
     try:
@@ -334,7 +218,7 @@ def pull_adult_model(settings: Settings) -> None:
 def stay(node: DemoNode) -> None:
     """Leave the node running until Ctrl-C."""
     settings = node.settings
-    key = (node.out / "api_key.txt").read_text(encoding="utf-8").strip()
+    key = key_file(settings).read_text(encoding="utf-8").strip()
     print(
         f"\nThe node is running. Send to it:\n"
         f"  storescu -aet {MODALITY} -aec {NODE} {LOOPBACK} {settings.receiver.port} FILE.dcm\n"
@@ -348,7 +232,8 @@ def stay(node: DemoNode) -> None:
     stop_signal().wait()
 
 
-def write_summary(out: Path, rows: list[SummaryRow]) -> None:
+def write_summary(out: Path, rows: list[SummaryRow], ledger: list[LedgerRow]) -> None:
+    (out / "ledger.json").write_text(json.dumps([to_plain(row) for row in ledger], indent=2), encoding="utf-8")
     (out / "summary.json").write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
     (out / "summary.txt").write_text(table(rows) + "\n", encoding="utf-8")
 
@@ -414,35 +299,3 @@ def _sum(counts: tuple[Count, ...]) -> float:
 
 def _charged_since(before: Counts, after: Counts) -> str:
     return "no" if _sum(after.charged) == _sum(before.charged) else "yes"
-
-
-def _wait_for_echo(address: Address) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while True:
-        try:
-            return echo(address, calling_ae_title=MODALITY, timeout_s=5.0)
-        except Retry:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_S)
-
-
-def _clear(data_dir: Path) -> None:
-    """Start afresh, but keep models that an earlier run has pulled."""
-    for entry in data_dir.iterdir() if data_dir.is_dir() else ():
-        if entry.name != "models":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    data_dir.mkdir(parents=True, exist_ok=True)
-
-
-def _free_port(preferred: int) -> int:
-    """The usual port when it is free, otherwise any."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise Retry("no port is free on the loopback address")

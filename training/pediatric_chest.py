@@ -1,6 +1,6 @@
 """Train, measure and write the `pediatric_chest` package: pneumonia against normal, children aged 1 to 5, AP.
 
-    python -m training.pediatric_chest --data DIR        (DIR holds normal/ and pneumonia/)
+    python -m training --data DIR        (DIR holds normal/ and pneumonia/)
 
     read images -> five folds by patient: train on four, score the fifth -> threshold and accuracy from those scores
                 -> train once more on everything -> model.onnx, manifest.toml, model_card.md, metrics.json
@@ -9,10 +9,8 @@ Every number in the card and in the manifest is written by this program. It need
 thread, so that the seed fixes splits, weights and order whatever the number of processes.
 """
 
-import argparse
 import multiprocessing
 import re
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -38,20 +36,6 @@ WEIGHT_DECAY = 2e-2
 LABEL_SMOOTHING = 0.1
 EMA_DECAY = 0.99  # averages the weights of about the last eight epochs
 SEED = 20261121
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with normal/ and pneumonia/")
-    parser.add_argument("--processes", type=int, default=2, help="trainings at the same time, one thread each")
-    arguments = parser.parse_args()
-
-    from training.pediatric_chest_package import write_package
-
-    started = time.monotonic()
-    radiographs = read_radiographs(arguments.data)
-    trained = train_all(radiographs, processes=arguments.processes)
-    print(write_package(radiographs, trained, wall_time_s=time.monotonic() - started))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -240,7 +224,3 @@ def ensemble_of(states: Sequence[dict[str, Tensor]]) -> Ensemble:
     for network, state in zip(ensemble.networks, states, strict=True):
         network.load_state_dict(state)
     return ensemble.eval()
-
-
-if __name__ == "__main__":
-    main()

@@ -89,7 +89,7 @@ def model_card(radiographs: Radiographs, accuracy: Accuracy, weights_bytes: int,
     return f"""\
 # {manifest.title} {manifest.version}
 
-Written by `training/pediatric_chest.py`; no number here was typed by hand.
+Written by `python -m training`; no number here was typed by hand.
 
 **Intended use.** {manifest.intended_use} Not for diagnosis: research and demonstration only.
 
@@ -126,7 +126,7 @@ itself measured on none of them.
 - Radiographs of the two classes differ in more than the lungs (shape, collimation, tubes), and the network may use
   some of that; only images from other hospitals would show how much.
 
-**Made again by** `python -m training.pediatric_chest --data DIR`, seed {SEED}: {wall_time_s / 60:.0f} minutes on two
+**Made again by** `python -m training --data DIR`, seed {SEED}: {wall_time_s / 60:.0f} minutes on two
 shared CPU cores. DIR holds `normal/` and `pneumonia/`, with the data set's file names, which tell the patients.
 """
 

@@ -32,7 +32,8 @@ class Following:
     recorded: list[Recorded] = field(default_factory=list)
 
     def verdicts(self) -> list[str]:
-        return sorted(one.verdict for one in self.recorded)
+        """One for each file: a sweep and the receiver may both tell of one."""
+        return sorted({one.spool_key: one.verdict for one in self.recorded}.values())
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def test_what_the_receiver_stores_gets_its_row_and_a_re_send_loses_its_file(sqli
         first, again = spooled(spool, radiograph(1)), spooled(spool, radiograph(1))
         follower.indexer.on_stored(first)
         follower.indexer.on_stored(again)
-        until(lambda: len(follower.recorded) == 2)
+        until(lambda: len(follower.verdicts()) == 2)
     assert follower.verdicts() == ["duplicate", "kept"]
     assert list(spool.stored_keys()) == [first]
 
@@ -91,7 +92,7 @@ def test_an_own_result_loses_its_file_and_what_is_quarantined_keeps_it(sqlite: D
     own.ManufacturerModelName = "Collimator"
     returned, damaged = spooled(spool, own), spooled(spool, b"\xff" * 200)
     with following(sqlite, spool) as follower:
-        until(lambda: len(follower.recorded) == 2)
+        until(lambda: len(follower.verdicts()) == 2)
     assert follower.verdicts() == ["own_result", "unreadable"]
     assert list(spool.stored_keys()) == [damaged]
     assert not spool.path(returned).exists()
@@ -108,7 +109,7 @@ def test_a_study_is_released_when_its_last_association_is(sqlite: Database, spoo
         follower.indexer.on_stored(spooled(spool, radiograph(1), how=provenance(association="a1")))
         follower.indexer.on_stored(spooled(spool, two, how=provenance(association="a2")))
         follower.indexer.on_released("a1")
-        until(lambda: len(follower.recorded) == 2)
+        until(lambda: len(follower.verdicts()) == 2)
         follower.indexer.on_released("unheard of")
         time.sleep(0.3)
         assert not is_released()
@@ -166,7 +167,7 @@ def test_an_instance_that_the_database_does_not_take_goes_into_quarantine_alone(
 
     monkeypatch.setattr(storage.intake, "_keep", refuse_one)
     with following(database, spool) as follower:
-        until(lambda: len(follower.recorded) == 3)
+        until(lambda: len(follower.verdicts()) == 3)
     assert keys_in(database, instances) == good
     assert keys_in(database, quarantine) == {bad}
     with database.read() as connection:
@@ -177,7 +178,7 @@ def test_an_instance_of_a_clinic_that_nobody_knows_waits_and_holds_up_nobody(dat
     stranger = spooled(spool, radiograph(1), how=provenance(clinic="gone"))
     known = spooled(spool, radiograph(2))
     with following(database, spool) as follower:
-        until(lambda: len(follower.recorded) == 1)
+        until(lambda: len(follower.verdicts()) == 1)
         late = spooled(spool, radiograph(3))
         follower.indexer.on_stored(late)
         until(lambda: keys_in(database, instances) == {known, late})

@@ -1,0 +1,85 @@
+"""`collimator rules explain`: why a file goes where it goes, before it is sent."""
+
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+
+from cli.__main__ import main
+from tests.factories.sources import radiograph
+
+RG1, RG3 = (Path(str(get_testdata_file(f"{name}_UNCR.dcm"))) for name in ("RG1", "RG3"))
+
+
+def test_a_real_chest_without_an_age_goes_nowhere_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "explain", str(RG1)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(RG1)
+    assert "  Body Part Examined (0018,0015) 'CHEST': chest" in lines
+    assert "  Study Description (0008,1030) 'THORAX': chest" in lines
+
+
+def test_a_real_limb_goes_to_the_fracture_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "explain", str(RG3)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith(
+        "Body Part Examined (0018,0015) 'EXTREMITY' says bone, "
+        "so rule 'bones of the limbs, shoulder and pelvis' sends it to bone_fracture"
+    )
+    assert "  Study Description (0008,1030) 'Non-ossifying fibroma of distal tibia': bone" in lines
+
+
+def test_several_files_are_explained_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "explain", str(RG1), str(RG3)]) == 0
+    out = capsys.readouterr().out
+    assert out.index(str(RG1)) < out.index(str(RG3))
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, missing = tmp_path / "readme.txt", tmp_path / "missing.dcm"
+    text.write_text("hello", encoding="utf-8")
+    assert main(["rules", "explain", str(text), str(missing), str(RG3)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(str(RG3))
+    assert [line.partition(" cannot be read")[0] for line in err.splitlines()] == [
+        f"collimator: {text}",
+        f"collimator: {missing}",
+    ]
+
+
+def test_rules_of_ones_own_and_the_caller_are_taken_into_account(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, file = tmp_path / "node.toml", tmp_path / "chest.dcm"
+    config.write_text(
+        '[[routing.rules]]\nname = "from the ICU"\npackage = "chest"\ncallers = ["ICU"]\n', encoding="utf-8"
+    )
+    radiograph(1).save_as(file, enforce_file_format=True)
+    explain = ["rules", "explain", str(file), "--config", str(config)]
+    assert main([*explain, "--caller", "ICU"]) == 0
+    assert "so rule 'from the ICU' sends it to chest" in capsys.readouterr().out
+    assert main(explain) == 0
+    assert "wants Calling AE Title ICU, and it is absent" in capsys.readouterr().out
+
+
+def test_no_identity_of_the_patient_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "chest.dcm"
+    radiograph(1).save_as(file, enforce_file_format=True)
+    main(["rules", "explain", str(file)])
+    out = capsys.readouterr().out
+    for identity in ("DOE", "PID0001", "19700101"):
+        assert identity not in out
+
+
+@pytest.mark.parametrize("arguments", [["rules"], ["rules", "explain"], ["rules", "guess", "x"]])
+def test_missing_words_are_wrong_usage(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_a_configuration_that_is_named_and_not_there_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "explain", str(RG1), "--config", "/nowhere/node.toml"]) == 2
+    assert "there is no configuration file /nowhere/node.toml" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Jobs are in the queue with the rows they are about, or not at all, and none replaces another."""
+
+import pytest
+import sqlalchemy as sa
+
+from domain.plans import Tier
+from storage.database import Database
+from storage.intake import record_instances
+from storage.jobs import JobQueue, migrate_jobs, priority_of
+from tests.factories.arrivals import arrival
+
+
+@pytest.fixture
+def queue(database: Database) -> JobQueue:
+    migrate_jobs(database)
+    return JobQueue(database)
+
+
+def queued(database: Database) -> list[str]:
+    table = "workflow_status" if database.is_sqlite else "dbos.workflow_status"
+    with database.read() as connection:
+        return list(connection.scalars(sa.text(f"SELECT name FROM {table} ORDER BY created_at")))
+
+
+def test_the_first_attempt_for_a_note_does_not_stand_for_the_first_attempt_for_the_results(
+    database: Database, queue: JobQueue
+) -> None:
+    for _ in range(2):
+        with database.write() as connection:
+            queue.put_delivery(connection, study_id=1, destination="pacs", attempt=1)
+    assert queued(database) == ["deliver", "deliver"]
+
+
+def test_each_run_of_a_study_is_a_job_of_its_own(database: Database, queue: JobQueue) -> None:
+    study_id = record_instances(database, [arrival("k1")])[0].study_id or 0
+    for attempt in (1, 2, 1):
+        with database.write() as connection:
+            queue.put_study(connection, study_id=study_id, attempt=attempt, priority=1000)
+    assert queued(database) == ["process_study"] * 3
+
+
+def test_a_job_is_not_there_when_its_rows_are_not(database: Database, queue: JobQueue) -> None:
+    def cut_short() -> None:
+        with database.write() as connection:
+            queue.put_delivery(connection, study_id=1, destination="pacs", attempt=1)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        cut_short()
+    assert queued(database) == []
+
+
+def test_a_dearer_plan_goes_first() -> None:
+    assert [priority_of(tier) for tier in (Tier.ENTERPRISE, Tier.PROFESSIONAL, Tier.BASIC)] == [2000, 3000, 5000]
