@@ -9,9 +9,11 @@ send the chest again, and let the PACS send its results back  ->  nothing happen
 import argparse
 import json
 import shutil
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from pydicom import dcmread
@@ -37,6 +39,8 @@ from storage.overview import FindingLine, StudyFilter, StudyHistory, read_histor
 from storage.plain import to_plain
 
 FINISHES_WITHIN_S = 180.0
+# Column -> its width, in the order of SummaryRow's fields.
+COLUMNS = {"study": 20, "decision": 44, "findings": 26, "delivered": 16, "charged": 7, "seconds": 7}
 AT_REST = (StudyState.DONE, StudyState.HELD, StudyState.FAILED)
 
 
@@ -66,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
         rows = tell(node, pacs)
         ledger = read_ledger(node.database)
         write_summary(args.out, rows, ledger)
-        print(table(rows))
+        print("\n" + table(rows))
         for row in ledger:
-            print(f"\nledger: {row.clinic}, {row.period}, plan {row.tier}, study {row.study_instance_uid}")
+            print(f"ledger: {row.clinic}, {row.period}, plan {row.tier}, study {row.study_instance_uid}")
         say(f"done in {time.monotonic() - started:.0f} s; everything is in {args.out.absolute()}")
         if args.stay:
             stay(node)
@@ -239,19 +243,20 @@ def write_summary(out: Path, rows: list[SummaryRow], ledger: list[LedgerRow]) ->
 
 
 def table(rows: list[SummaryRow]) -> str:
-    """The rows as a block each: long sentences do not fit the columns of a terminal."""
-    lines = []
+    """The rows as a table of COLUMNS, long sentences wrapped."""
+    lines = [_line(list(COLUMNS)), _line(["-" * width for width in COLUMNS.values()])]
     for row in rows:
-        lines += [
-            "",
-            f"{row.study}",
-            f"  decision   {row.decision}",
-            f"  findings   {row.findings}",
-            f"  delivered  {row.delivered}",
-            f"  charged    {row.charged}",
-            f"  seconds    {row.seconds}",
+        cells = [
+            textwrap.wrap(str(value), width) or [""]
+            for value, width in zip(asdict(row).values(), COLUMNS.values(), strict=True)
         ]
+        lines += [_line(list(parts)) for parts in zip_longest(*cells, fillvalue="")]
+        lines.append("")
     return "\n".join(lines)
+
+
+def _line(parts: list[str]) -> str:
+    return "  ".join(part.ljust(width) for part, width in zip(parts, COLUMNS.values(), strict=True)).rstrip()
 
 
 def all_as_promised(rows: list[SummaryRow]) -> bool:

@@ -11,10 +11,13 @@ from tests.factories.sources import radiograph
 RG1, RG3 = (Path(str(get_testdata_file(f"{name}_UNCR.dcm"))) for name in ("RG1", "RG3"))
 
 
-def test_a_real_chest_without_an_age_goes_nowhere_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_chest_of_an_adult_goes_to_the_chest_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "explain", str(RG1)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(RG1)
+    assert lines[1].endswith(
+        "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
+    )
     assert "  Body Part Examined (0018,0015) 'CHEST': chest" in lines
     assert "  Study Description (0008,1030) 'THORAX': chest" in lines
 

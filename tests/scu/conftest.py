@@ -35,7 +35,8 @@ class Peer:
 @pytest.fixture
 def storescp(require_program: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[..., Peer]]:
     """Starts DCMTK's storescp with options, and stops it in the end."""
-    program, running = require_program("storescp"), []
+    program = require_program("storescp")
+    running: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str) -> Peer:
         folder = tmp_path / f"storescp{len(running)}"

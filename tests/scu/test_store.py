@@ -6,7 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from domain.errors import Misconfigured, Refuse, Retry
 from scu.echo import echo
@@ -22,7 +22,7 @@ def sent(files: list[OutgoingFile], to: Address, *, calling_ae_title: str = "COL
 
 def outgoing(folder: Path, number: int, *, syntax: str = ExplicitVRLittleEndian) -> OutgoingFile:
     dataset = radiograph(number)
-    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
     path = folder / f"{number}.dcm"
     dataset.save_as(path, enforce_file_format=True, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
     return describe(path)

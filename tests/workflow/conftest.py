@@ -1,0 +1,85 @@
+"""Rooms on a real SQLite database, with a queue that only remembers what was put and an engine that forgets."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import pytest
+import sqlalchemy as sa
+
+from config.settings import Settings
+from domain.clinics import Clinic, Destination
+from domain.plans import Tier
+from storage.database import Database
+from storage.instances import ResultFolder, Spool
+from tests.factories.databases import migrated
+from workflow.rooms import DeliveryRules, Rooms
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Direct:
+    """Does each step at once and remembers nothing: what a job is without an engine."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return work(*args, **kwargs)
+
+    def transaction(
+        self, name: str, work: Callable[Concatenate[sa.Connection, P], Any], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        with self._database.write() as connection:
+            work(connection, *args, **kwargs)
+
+
+class Puts:
+    """The jobs that were put: (kind, study id, attempt, delay in seconds)."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[str, int, int, float]] = []
+
+    def put_study(self, _connection: object, *, study_id: int, attempt: int, priority: int, delay_s: float = 0) -> None:
+        self.jobs.append(("study", study_id, attempt, delay_s))
+
+    def put_delivery(
+        self, _connection: object, *, study_id: int, destination: str, attempt: int, delay_s: float = 0
+    ) -> None:
+        self.jobs.append((destination, study_id, attempt, delay_s))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with migrated(f"sqlite:///{tmp_path / 'node.db'}") as database:
+        yield database
+
+
+@pytest.fixture
+def puts() -> Puts:
+    return Puts()
+
+
+@pytest.fixture
+def rooms(database: Database, puts: Puts, tmp_path: Path) -> Rooms:
+    """st-mary has the destination pacs, at which nobody listens. No model is at hand."""
+    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
+    clinics = tuple(
+        Clinic(name=name, tier=Tier(tier), sends_notes=False, callers=(), destinations=(pacs,))
+        for name, tier in (("st-mary", "professional"), ("mercy", "basic"))
+    )
+    nothing = cast(Any, None)
+    return Rooms(
+        database=database,
+        spool=Spool(tmp_path),
+        results=ResultFolder(tmp_path),
+        jobs=cast(Any, puts),
+        registry=nothing,
+        analyst=nothing,
+        rulebook=Settings().rulebook,
+        clinics=clinics,
+        node=nothing,
+        ae_title="COLLIMATOR",
+        delivery=DeliveryRules(first_retry_s=5.0, longest_retry_s=600.0, give_up_after_s=3600.0, timeout_s=2.0),
+    )

@@ -1,0 +1,111 @@
+"""Delivery: when the next attempt is made, and what is recorded of one that failed."""
+
+import pytest
+import sqlalchemy as sa
+
+from domain.completion import CompletionRules
+from metering.ledger import read_ledger
+from scu.store import Answer, SendOutcome
+from storage.database import Database, utc_now
+from storage.intake import record_instances, record_release
+from storage.studies import OpenStudy, close_study, save_analyses, save_results
+from storage.tables import deliveries, results, studies
+from tests.factories.arrivals import arrival
+from tests.portal_api.rows import ANALYSIS, result
+from tests.workflow.conftest import Direct, Puts
+from workflow.deliver import Sent, deliver, record
+from workflow.rooms import DeliveryRules, Rooms
+
+
+@pytest.fixture
+def study_id(database: Database) -> int:
+    """A study whose overlay and report wait for the PACS."""
+    study_id = record_instances(database, [arrival("k1")])[0].study_id or 0
+    record_release(database, [study_id])
+    with database.write() as connection:
+        open_study = OpenStudy(study_id=study_id, clinic="st-mary", reason="released")
+        assert close_study(connection, open_study, CompletionRules(after_release_s=0.0))
+        save_analyses(connection, study_id, [ANALYSIS])
+        rows = [result("overlay", "2.25.100"), result("text_sr", "2.25.101")]
+        save_results(connection, study_id, rows, {"standard": ["pacs"]})
+    return study_id
+
+
+def answered(rooms: Rooms, study_id: int, overlay: Answer, report: Answer, *, attempt: int = 1) -> None:
+    said = (("2.25.100", overlay), ("2.25.101", report))
+    outcomes = [SendOutcome(sop_instance_uid=uid, answer=answer, status=None, detail="") for uid, answer in said]
+    with rooms.database.write() as connection:
+        record(connection, rooms, study_id, "pacs", attempt, Sent(outcomes=tuple(outcomes)))
+
+
+def states(database: Database) -> tuple[str, list[str]]:
+    with database.read() as connection:
+        study = connection.scalar(sa.select(studies.c.state)) or ""
+        return study, list(connection.scalars(sa.select(deliveries.c.state).order_by(deliveries.c.id)))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "delay_s"),
+    [(1, 5.0), (2, 10.0), (3, 20.0), (7, 320.0), (8, 600.0), (9, 600.0), (100_000, 600.0)],
+)
+def test_the_wait_doubles_up_to_the_longest(attempt: int, delay_s: float) -> None:
+    rules = DeliveryRules(first_retry_s=5.0, longest_retry_s=600.0, give_up_after_s=3600.0, timeout_s=2.0)
+    assert rules.delay_s(attempt) == delay_s
+
+
+def test_a_pacs_that_is_away_is_tried_again_later_and_nothing_is_charged(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    deliver(study_id, "pacs", 3, rooms=rooms, durable=Direct(database))
+    assert puts.jobs == [("pacs", study_id, 4, 20.0)]
+    assert states(database) == ("delivering", ["pending", "pending"])
+    assert read_ledger(database) == []
+
+
+def test_the_first_accepted_result_is_charged_and_the_rest_is_tried_again(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    answered(rooms, study_id, Answer.STORED, Answer.RETRY)
+    assert states(database) == ("delivering", ["delivered", "pending"])
+    assert [row.result_sop_instance_uid for row in read_ledger(database)] == ["2.25.100"]
+    answered(rooms, study_id, Answer.STORED, Answer.STORED, attempt=2)
+    assert states(database) == ("done", ["delivered", "delivered"])
+    assert len(read_ledger(database)) == 1
+    assert puts.jobs == [("pacs", study_id, 2, 5.0)]
+
+
+def test_a_study_whose_results_are_all_refused_has_failed_and_is_not_charged(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    answered(rooms, study_id, Answer.REFUSED, Answer.REFUSED)
+    assert states(database) == ("failed", ["refused", "refused"])
+    assert (read_ledger(database), puts.jobs) == ([], [])
+
+
+def test_after_the_longest_time_the_pacs_is_given_up(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(results).values(written_at=utc_now().replace(year=2020)))
+    answered(rooms, study_id, Answer.RETRY, Answer.RETRY)
+    assert states(database) == ("failed", ["refused", "refused"])
+    assert puts.jobs == []
+
+
+def test_a_destination_that_left_the_configuration_is_refused_and_not_tried_again(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(deliveries).values(destination="archive"))
+    deliver(study_id, "archive", 1, rooms=rooms, durable=Direct(database))
+    assert states(database) == ("failed", ["refused", "refused"])
+    assert puts.jobs == []
+
+
+def test_an_attempt_that_finds_nothing_pending_is_done(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    answered(rooms, study_id, Answer.STORED, Answer.STORED)
+    deliver(study_id, "pacs", 2, rooms=rooms, durable=Direct(database))
+    assert states(database) == ("done", ["delivered", "delivered"])
+    assert puts.jobs == []

@@ -1,0 +1,78 @@
+"""A complete study gets one job, whoever looks how often."""
+
+import threading
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from domain.completion import CompletionRules
+from domain.plans import Tier
+from storage.database import Database
+from storage.intake import record_instances, record_release
+from storage.tables import studies
+from tests.factories.arrivals import arrival
+from tests.workflow.conftest import Puts
+from workflow.intake import Intake
+
+TIERS = {"st-mary": Tier.PROFESSIONAL}
+
+
+def intake(database: Database, puts: Puts, *, after_release_s: float = 0.0, quiet_s: float = 3600.0) -> Intake:
+    rules = CompletionRules(after_release_s=after_release_s, quiet_s=quiet_s)
+    return Intake(database, cast(Any, puts), rules=rules, tiers=TIERS)
+
+
+def received(database: Database, key: str = "k1", uid: str = "1.2.3", *, clinic: str = "st-mary") -> int:
+    return (
+        record_instances(database, [arrival(key, f"{uid}.1", study_instance_uid=uid, clinic=clinic)])[0].study_id or 0
+    )
+
+
+def state_of(database: Database, study_id: int) -> tuple[str, str]:
+    with database.read() as connection:
+        row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    return row.state, row.completion_reason
+
+
+def test_a_study_that_is_still_coming_gets_no_job(database: Database, puts: Puts) -> None:
+    study_id = received(database)
+    assert intake(database, puts).close_complete_studies() == 0
+    assert (puts.jobs, state_of(database, study_id)) == ([], ("receiving", ""))
+
+
+def test_a_released_study_gets_one_job_and_no_second(database: Database, puts: Puts) -> None:
+    study_id = received(database)
+    record_release(database, [study_id])
+    closing = intake(database, puts)
+    assert [closing.close_complete_studies(), closing.close_complete_studies()] == [1, 0]
+    assert puts.jobs == [("study", study_id, 1, 0.0)]
+    assert state_of(database, study_id) == ("queued", "released")
+
+
+def test_the_time_after_the_release_is_waited_for(database: Database, puts: Puts) -> None:
+    record_release(database, [received(database)])
+    assert intake(database, puts, after_release_s=3600.0).close_complete_studies() == 0
+
+
+def test_a_quiet_study_is_complete_though_its_association_never_ended(database: Database, puts: Puts) -> None:
+    study_id = received(database)
+    assert intake(database, puts, quiet_s=0.0).close_complete_studies() == 1
+    assert state_of(database, study_id) == ("queued", "quiet")
+
+
+def test_two_workers_start_one_job(database: Database, puts: Puts) -> None:
+    record_release(database, [received(database)])
+    workers = [threading.Thread(target=intake(database, puts).close_complete_studies) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+    assert len(puts.jobs) == 1
+
+
+def test_a_clinic_that_left_the_configuration_holds_up_nobody(database: Database, puts: Puts) -> None:
+    gone, here = received(database, "k1", "1.2.3", clinic="mercy"), received(database, "k2", "1.2.4")
+    record_release(database, [gone, here])
+    assert intake(database, puts).close_complete_studies() == 1
+    assert puts.jobs == [("study", here, 1, 0.0)]
+    assert state_of(database, gone) == ("receiving", "")
