@@ -40,6 +40,7 @@ def build_receiver(settings: Settings, spool: Spool, indexer: Indexer) -> Receiv
         callers=Callers(settings.clinic_directory),
         store=store,
         on_released=indexer.on_released,
+        on_closed=indexer.on_closed,
         maximum_associations=settings.receiver.maximum_associations,
         association_timeout_s=settings.receiver.association_timeout_s,
     )

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from domain.study import Instance, InstanceFacts, Study
 
+BODY_PART = "body part"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
@@ -186,7 +188,7 @@ def clauses_of(rule: Rule, facts: InstanceFacts, body_part: str, calling_ae_titl
 
     clauses = []
     for attribute, allowed, seen in (
-        ("body part", rule.body_parts, body_part),
+        (BODY_PART, rule.body_parts, body_part),
         ("Modality (0008,0060)", rule.modalities, facts.modality),
         ("Calling AE Title", rule.callers, calling_ae_title),
     ):
@@ -216,6 +218,9 @@ def nearest_miss(clauses: list[Clause]) -> str:
         rules.setdefault(clause.rule, []).append(clause)
     if not rules:
         return "there are no rules"
+    rules = {name: tried for name, tried in rules.items() if all(c.holds for c in tried if c.attribute == BODY_PART)}
+    if not rules:
+        return "no rule is about this body part"
     nearest = min(rules.values(), key=lambda tried: sum(not clause.holds for clause in tried))
     missed = next(clause for clause in nearest if not clause.holds)
     return f"rule '{missed.rule}' wants {missed.attribute} {missed.expected}, and it is {missed.seen}"

@@ -29,7 +29,10 @@ POLL_S = 0.05
 
 
 class Receiver:
-    """One listening port. `on_released` gets the name of each association that its peer released."""
+    """One listening port.
+
+    `on_released` gets the name of each association that its peer released; `on_closed` of each that is over.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Receiver:
         callers: Callers,
         store: StoreHandler,
         on_released: Callable[[str], None],
+        on_closed: Callable[[str], None] = lambda association: None,
         maximum_associations: int = 25,
         association_timeout_s: float = 60.0,
     ) -> None:
@@ -49,6 +53,7 @@ class Receiver:
         self._callers = callers
         self._store = store
         self._on_released = on_released
+        self._on_closed = on_closed
         self._association_timeout_s = association_timeout_s
         self._peers: dict[Association, Peer] = {}
         self._ae = AE(ae_title)
@@ -126,7 +131,9 @@ class Receiver:
             self._on_released(peer.association)
 
     def _on_close(self, event: Event) -> None:
-        self._peers.pop(event.assoc, None)
+        peer = self._peers.pop(event.assoc, None)
+        if peer is not None:
+            self._on_closed(peer.association)
 
 
 def _is_receiving(association: Association) -> bool:

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 
 from domain.findings import Code
-from domain.identity import INSTANCE_CREATOR_UID, MODEL_NAME
+from domain.identity import INSTANCE_CREATOR_UID, MANUFACTURER, MODEL_NAME
 from domain.study import InstanceFacts
 
 # Private Information Creator UID (0002,0100) of the item below; from the 2.25 root, which needs no registration.
@@ -122,10 +122,10 @@ def read_any_file(path: Path) -> tuple[Dataset, InstanceFacts]:
 
 def is_own_result(dataset: Dataset) -> bool:
     """Whether the node made this object itself. Told by its content: a relay rewrites the File Meta."""
-    return (
-        _text(dataset, "InstanceCreatorUID") == INSTANCE_CREATOR_UID
-        or _text(dataset, "ManufacturerModelName") == MODEL_NAME
-    )
+    return _text(dataset, "InstanceCreatorUID") == INSTANCE_CREATOR_UID or (
+        _text(dataset, "Manufacturer"),
+        _text(dataset, "ManufacturerModelName"),
+    ) == (MANUFACTURER, MODEL_NAME)
 
 
 def read_facts(dataset: Dataset, *, has_pixels: bool) -> InstanceFacts:

@@ -1,6 +1,6 @@
 """Follows the spool into the database: just behind the receiver, in batches, and again after any outage.
 
-    on_stored / on_released  ->  queue  ->  read headers  ->  one transaction a batch  ->  drop files not needed
+    on_stored, on_released, on_closed  ->  queue  ->  headers  ->  one transaction a batch  ->  drop files not needed
     start, or after an outage  ->  sweep: the clinics' rows, then every key in the spool that no row mentions
 
 The receiver never waits for this thread. When the queue is full or the database away, instances stay in the spool and
@@ -79,6 +79,10 @@ class Indexer:
     def on_released(self, association: str) -> None:
         self._put(("released", association))
 
+    def on_closed(self, association: str) -> None:
+        """The connection is gone, released or not; what an abort left open is closed by its quiet time."""
+        self._put(("closed", association))
+
     def _put(self, message: tuple[str, str]) -> None:
         try:
             self._queue.put_nowait(message)
@@ -101,6 +105,7 @@ class Indexer:
                 time.sleep(RETRY_S)
             except Exception:
                 log.exception("index_failed")
+                self._needs_sweep.set()
                 time.sleep(RETRY_S)
 
     def _next_messages(self) -> list[tuple[str, str]]:
@@ -126,6 +131,8 @@ class Indexer:
         for what, association in messages:
             if what == "released":
                 self._release(association)
+            elif what == "closed":
+                self._studies_by_association.pop(association, None)
 
     def _release(self, association: str) -> None:
         brought = self._studies_by_association.pop(association, set())
@@ -148,6 +155,8 @@ class Indexer:
                 continue  # dropped meanwhile: a duplicate that the sweep saw before its row decided
             except ValueError as error:
                 log.error("foreign_file_in_spool", spool_key=key, error=str(error))
+            except OSError as error:
+                log.error("spool_file_unreadable", spool_key=key, error=str(error.strerror))
 
     def _record(self, stored: list[StoredInstance]) -> list[Recorded]:
         recorded = self._record_each_if_need_be(stored)

@@ -82,7 +82,7 @@ class Spool:
         leftovers = [
             path
             for path in self.incoming.iterdir()
-            if (begun := INCOMING_NAME.fullmatch(path.name)) and not _is_alive(int(begun["process_id"]))
+            if (begun := INCOMING_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"]))
         ]
         for path in leftovers:
             path.unlink(missing_ok=True)
@@ -127,11 +127,16 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _is_alive(process_id: int) -> bool:
+def _is_over(process_id: int) -> bool:
+    """Whether the receiver of this process id is gone. Our own id, before we received anything, is an earlier one's:
+    a container that is started again gives its first process the same id.
+    """
+    if process_id == os.getpid():
+        return True
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
-        return False
+        return True
     except PermissionError:
         pass
-    return True
+    return False

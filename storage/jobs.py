@@ -41,6 +41,11 @@ def migrate_jobs(database: Database) -> None:
     SQLAlchemyDatasource.migrate(database.url, schema=None if database.is_sqlite else SCHEMA)
 
 
+def study_job_id(study_id: int, number: int) -> str:
+    """The name of a study's job; `number` counts the jobs that were ever put for it."""
+    return f"study:{study_id}:{number}"
+
+
 class JobQueue:
     """Enqueues jobs inside the caller's transaction."""
 
@@ -63,7 +68,7 @@ class JobQueue:
         options = EnqueueOptions(
             workflow_name=PROCESS_STUDY,
             queue_name=STUDY_QUEUE,
-            workflow_id=f"study:{study_id}:{number}",
+            workflow_id=study_job_id(study_id, number),
             app_version=APPLICATION_VERSION,
             priority=priority,
         )

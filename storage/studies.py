@@ -13,6 +13,7 @@ from domain.study import Instance, InstanceFacts, Study
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
+from storage.jobs import study_job_id
 from storage.plain import from_plain, to_plain
 from storage.tables import deliveries, instances, results, studies
 
@@ -185,15 +186,18 @@ def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None
     add_event(connection, study_id, str(state), " - ".join(part for part in (refusal.message, refusal.hint) if part))
 
 
-def finish_study(connection: sa.Connection, study_id: int) -> None:
-    """Close a delivering study once no delivery is pending: done, or failed when a destination refused a result."""
+def finish_study(connection: sa.Connection, study_id: int) -> bool:
+    """Close a delivering study once no delivery is pending: done, or failed when a destination refused a result.
+
+    Whether this call closed it.
+    """
     states = set(
         connection.scalars(
             sa.select(deliveries.c.state).join(results).where(results.c.study_id == study_id, ~results.c.is_note)
         )
     )
     if DeliveryState.PENDING in states:
-        return
+        return False
     refused = DeliveryState.REFUSED in states
     changed = connection.execute(
         sa.update(studies)
@@ -206,6 +210,22 @@ def finish_study(connection: sa.Connection, study_id: int) -> None:
     )
     if changed.rowcount:
         add_event(connection, study_id, "failed" if refused else "done")
+    return bool(changed.rowcount)
+
+
+def name_of(connection: sa.Connection, study_id: int) -> tuple[str, str]:
+    """(clinic, Study Instance UID)."""
+    row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    return row.clinic, row.study_instance_uid
+
+
+def newest_jobs(database: Database) -> list[tuple[int, str]]:
+    """(study id, name of its newest job) of every queued study."""
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(studies.c.id, studies.c.jobs).where(studies.c.state == StudyState.QUEUED)
+        ).all()
+    return [(row.id, study_job_id(row.id, row.jobs)) for row in rows]
 
 
 def requeue(connection: sa.Connection, study_id: int) -> None:

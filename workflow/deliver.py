@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from domain.errors import Retry
 from metering.ledger import charge
+from metering.quota import release
 from scu.store import Address, Answer, OutgoingFile, SendOutcome, send_files
 from storage import deliveries, studies
 from storage.database import utc_now
@@ -71,7 +72,10 @@ def record(connection: sa.Connection, rooms: Rooms, study_id: int, destination: 
     _charge_if_first(connection, study_id, destination, sent)
     if waiting and not gave_up:
         try_later(connection, rooms, study_id, destination, attempt)
-    studies.finish_study(connection, study_id)
+    if studies.finish_study(connection, study_id):
+        # Charged by now, or never: a study that no destination took leaves its quota to others.
+        clinic, study_instance_uid = studies.name_of(connection, study_id)
+        release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
 
 
 def try_later(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, attempt: int) -> None:

@@ -95,10 +95,12 @@ class Engine:
     def has_unfinished(self, executor_id: str) -> bool:
         return bool(DBOS.list_workflows(status="PENDING", executor_id=[executor_id], limit=1, load_input=False))
 
-    def abandoned_jobs(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """(name, arguments) of the jobs that took their worker down too often."""
-        jobs = DBOS.list_workflows(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED")
-        return [(job.name, tuple(job.input["args"]) if job.input else ()) for job in jobs]
+    def abandoned_jobs(self) -> list[str]:
+        """The names of jobs that nobody will run again: they failed for good, or took too many workers down."""
+        given_up = DBOS.list_workflows(
+            status=["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"], load_input=False, load_output=False
+        )
+        return [job.workflow_id for job in given_up]
 
     def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See workflow.durable.Durable."""

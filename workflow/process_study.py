@@ -7,6 +7,8 @@ This function alone holds every room; rooms never call each other. Each durable 
 study goes on behind the last finished step, and a step that was cut short is repeated with the same result.
 """
 
+from types import NoneType
+
 from domain.errors import Refuse, Retry
 from domain.findings import Analysis
 from domain.routing import Decision
@@ -33,7 +35,7 @@ def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable
     study = read_study(rooms.database, rooms.spool, study_id)
     try:
         decision = durable.step("route", Decision, route, rooms, study_id, study)
-        admit(rooms, study, decision)
+        durable.step("admit", NoneType, admit, rooms, study, decision)
         durable.transaction("reserve", reserve_quota, rooms, study)
         analyses = tuple(
             durable.step(f"analyse {package}", Analysis, analyse, rooms, study, decision, package)

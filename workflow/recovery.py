@@ -8,6 +8,7 @@ the engine lets the former owner of a job commit nothing more.
 import os
 import secrets
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,10 +16,10 @@ import structlog
 
 from domain.errors import Refuse
 from domain.states import Reason, StudyState
-from metering.quota import reserve
+from metering.quota import release, reserve
 from storage import studies
 from storage.database import Database, database_clock, utc_now
-from storage.jobs import PROCESS_STUDY, priority_of
+from storage.jobs import priority_of
 from storage.tables import executors
 from storage.tables import studies as study_rows
 from workflow.engine import Engine
@@ -27,7 +28,7 @@ from workflow.rooms import Rooms
 log = structlog.get_logger()
 
 BEAT_S = 1.0
-QUOTA_CHECK_BEATS = 30
+CARE_BEATS = 10
 
 
 def new_executor_id() -> str:
@@ -67,8 +68,8 @@ class Recovery:
             try:
                 beat(self._rooms.database, self._executor_id)
                 self._take_over()
-                self._park_abandoned()
-                if beats % QUOTA_CHECK_BEATS == 0:
+                if beats % CARE_BEATS == 0:
+                    park_abandoned(self._rooms, set(self._engine.abandoned_jobs()))
                     wake_held_for_quota(self._rooms)
             except Exception:
                 log.exception("recovery_failed")
@@ -83,11 +84,6 @@ class Recovery:
             if not self._engine.has_unfinished(executor_id):
                 with self._rooms.database.write() as connection:
                     connection.execute(sa.delete(executors).where(executors.c.executor_id == executor_id))
-
-    def _park_abandoned(self) -> None:
-        for name, arguments in self._engine.abandoned_jobs():
-            if name == PROCESS_STUDY and arguments:
-                park(self._rooms, int(arguments[0]))
 
 
 def beat(database: Database, executor_id: str) -> None:
@@ -108,17 +104,23 @@ def dead_executors(database: Database, own_id: str, lease_s: float) -> list[str]
     return [row.executor_id for row in others if now - row.seen_at > lease_s or is_gone(row.executor_id)]
 
 
-def park(rooms: Rooms, study_id: int) -> None:
-    """Put aside a study whose job took its worker down again and again."""
-    refusal = Refuse(
-        "its processing took the worker down again and again",
-        reason=Reason.KEEPS_FAILING,
-        hint="keep the study for the vendor; the other studies go on",
-    )
-    with rooms.database.write() as connection:
-        state = connection.scalar(sa.select(study_rows.c.state).where(study_rows.c.id == study_id))
-        if state == StudyState.QUEUED:
-            studies.put_aside(connection, study_id, refusal)
+def park_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
+    """Put aside every queued study whose newest job is among the abandoned ones; how many that were."""
+    parked = 0
+    for study_id, job_id in studies.newest_jobs(rooms.database):
+        if job_id in abandoned:
+            refusal = Refuse(
+                "its processing failed or took the worker down again and again",
+                reason=Reason.KEEPS_FAILING,
+                hint="see the worker's log; keep the study for the maintainers",
+            )
+            with rooms.database.write() as connection:
+                clinic, study_instance_uid = studies.name_of(connection, study_id)
+                release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+                studies.put_aside(connection, study_id, refusal)
+            log.error("study_parked", study_id=study_id)
+            parked += 1
+    return parked
 
 
 def wake_held_for_quota(rooms: Rooms) -> int:

@@ -127,7 +127,8 @@ def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Stu
     studies.save_results(connection, study_id, written.rows, takers)
     for destination in clinic.destinations:
         rooms.jobs.put_delivery(connection, study_id=study_id, destination=destination.name, attempt=1)
-    studies.finish_study(connection, study_id)
+    if studies.finish_study(connection, study_id):
+        release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
 
 
 def put_aside(

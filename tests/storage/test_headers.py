@@ -66,7 +66,8 @@ def test_an_age_that_is_no_number_loses_nothing_else(spool: Spool) -> None:
     ("values", "is_own"),
     [
         ({"InstanceCreatorUID": INSTANCE_CREATOR_UID}, True),
-        ({"ManufacturerModelName": "Collimator"}, True),
+        ({"Manufacturer": "Collimator project", "ManufacturerModelName": "Collimator"}, True),
+        ({"Manufacturer": "Another maker", "ManufacturerModelName": "Collimator"}, False),
         ({"ManufacturerModelName": "Collimator 2000"}, False),
         ({"InstanceCreatorUID": "1.2.3"}, False),
         ({}, False),

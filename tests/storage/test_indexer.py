@@ -89,7 +89,7 @@ def test_what_the_receiver_stores_gets_its_row_and_a_re_send_loses_its_file(sqli
 
 def test_an_own_result_loses_its_file_and_what_is_quarantined_keeps_it(sqlite: Database, spool: Spool) -> None:
     own = radiograph(1)
-    own.ManufacturerModelName = "Collimator"
+    own.Manufacturer, own.ManufacturerModelName = "Collimator project", "Collimator"
     returned, damaged = spooled(spool, own), spooled(spool, b"\xff" * 200)
     with following(sqlite, spool) as follower:
         until(lambda: len(follower.verdicts()) == 2)

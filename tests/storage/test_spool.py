@@ -77,12 +77,15 @@ def test_a_short_write_goes_on_from_where_it_stopped(spool: Spool, monkeypatch: 
 
 
 def test_what_a_dead_receiver_left_is_removed_and_what_a_living_one_writes_is_kept(spool: Spool) -> None:
-    living = spool.receive()
     (spool.incoming / f"{UNUSED_PROCESS_ID}-{KEY}").write_bytes(b"left behind")
+    (spool.incoming / f"{os.getppid()}-{KEY}").write_bytes(b"on its way")
     assert spool.remove_leftovers() == 1
-    assert [path.name for path in files_in(spool.incoming)] == [f"{os.getpid()}-{living.key}"]
-    living.write(b"whole")
-    assert spool.path(living.commit()).read_bytes() == b"whole"
+    assert [path.name for path in files_in(spool.incoming)] == [f"{os.getppid()}-{KEY}"]
+
+
+def test_what_bears_this_process_id_at_the_start_is_an_earlier_ones(spool: Spool) -> None:
+    (spool.incoming / f"{os.getpid()}-{KEY}").write_bytes(b"left behind in a container")
+    assert spool.remove_leftovers() == 1
 
 
 def test_a_strangers_file_among_the_incoming_is_left_alone(spool: Spool) -> None:
