@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,6 +18,13 @@ def skip_or_fail(reason: str) -> None:
     if os.environ.get("COLLIMATOR_CI") == "1":
         pytest.fail(f"{reason}, and CI must not skip")
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A verb that ran in a test has sent the log to that test's stderr, which is closed now."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
