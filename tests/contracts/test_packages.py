@@ -103,3 +103,10 @@ def test_a_measured_label_says_its_sensitivity_and_specificity(package: Package)
         assert label.specificity is not None
         assert 0.5 < label.sensitivity <= 1
         assert 0.5 < label.specificity <= 1
+
+
+def test_a_shipped_network_names_no_folder_of_who_exported_it() -> None:
+    networks = sorted(BUILTIN_DIR.glob("*/*.onnx"))
+    assert networks
+    for network in networks:
+        assert b"site-packages" not in network.read_bytes(), network
