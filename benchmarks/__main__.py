@@ -1,23 +1,44 @@
-"""`make bench`: side-by-side figures, each part in one run of its own. `python -m benchmarks [PART…]`"""
+"""`make bench`: side-by-side figures, each part in one run of its own. `python -m benchmarks [PART [OPTION…]]`
+
+Without a part, all of them with their own defaults. `python -m benchmarks PART --help` tells what a part can be asked.
+"""
 
 import argparse
+import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from benchmarks import ingest
+from benchmarks import at_rest
+from benchmarks.ingest import run as ingest
 
-PARTS = {"ingest": ingest.run}
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """`run` prints its figures, and returns 1 where a measurement failed."""
+
+    title: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+PARTS = {
+    "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
+    "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)}; all where none is named")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    for part in arguments.parts or PARTS:
-        if part not in PARTS:
-            parser.error(f"there is no part {part!r}")
-        PARTS[part](rounds=arguments.rounds)
-    return 0
+    """0; 1 where a measurement failed."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parts = parser.add_subparsers(dest="part", metavar="PART")
+    for name, part in PARTS.items():
+        part.add_arguments(parts.add_parser(name, help=part.title))
+    asked = parser.parse_args()
+    # Whoever ends it ends its receivers with it, and finds no folders left.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    chosen = [asked] if asked.part else [parser.parse_args([name]) for name in PARTS]
+    return max(PARTS[arguments.part].run(arguments) for arguments in chosen)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ VERBS = {
     "study": "one study's whole history",
     "ledger": "what was charged",
     "keys": "make and revoke the portal's API keys",
+    "storage": "rotate the keys of what is encrypted at rest; erase a study",
     "migrate": "bring the database to this version",
 }
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from cli import DEFAULT_CONFIG, log
 from config.settings import Settings, check, load
 from storage.database import Database
+from storage.instances import ResultFolder, Spool
+from storage.study_keys import StudyKeys, read_master_keys
 
 SOFTWARE_VERSION = "0.1.0"
+GIGABYTE = 10**9
 
 
 def settings_for(path: Path) -> Settings:
@@ -31,6 +34,31 @@ def open_database(settings: Settings) -> Database:
     if database.is_sqlite:
         database.migrate()
     return database
+
+
+def study_keys(settings: Settings) -> StudyKeys | None:
+    """The studies' keys, where the node encrypts at rest.
+
+    Raises:
+        Misconfigured: the key file is missing, or is none.
+    """
+    path = settings.storage.encryption_key_file
+    return None if path is None else StudyKeys(settings.node.data_dir, read_master_keys(path))
+
+
+def open_spool(settings: Settings) -> Spool:
+    """Where received instances lie."""
+    return Spool(
+        settings.node.data_dir,
+        minimum_free_bytes=round(settings.receiver.minimum_free_gb * GIGABYTE),
+        minimum_free_share=settings.receiver.minimum_free_percent / 100,
+        keys=study_keys(settings),
+    )
+
+
+def open_results(settings: Settings) -> ResultFolder:
+    """Where result objects lie."""
+    return ResultFolder(settings.node.data_dir, keys=study_keys(settings))
 
 
 def models_dir(settings: Settings) -> Path:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,32 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from cli.parts import SOFTWARE_VERSION, models_dir, open_database, settings_for, stop_signal
+from cli.parts import (
+    SOFTWARE_VERSION,
+    models_dir,
+    open_database,
+    open_results,
+    open_spool,
+    settings_for,
+    stop_signal,
+)
 from config.settings import Settings
+from domain.commitment import CommitmentRules
 from domain.errors import Retry
 from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
 from inference.registry import Registry
 from reports.request import NodeIdentity
 from storage.database import Database
-from storage.instances import ResultFolder, Spool
 from storage.intake import sync_clinics
 from storage.jobs import DELIVER, PROCESS_STUDY, JobQueue
+from storage.step_folder import StepFolder
 from storage.studies import read_study
+from workflow.commitment import Commitments
 from workflow.deliver import deliver, try_later
 from workflow.engine import Engine
 from workflow.intake import Intake
+from workflow.procedure_steps import ProcedureSteps
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
@@ -56,13 +68,19 @@ def work(
     recovery = Recovery(engine, rooms, executor_id=executor_id, lease_s=settings.worker.lease_s)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
     intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers)
+    steps = ProcedureSteps(database, StepFolder(settings.node.data_dir))
+    commitments = build_commitments(settings, rooms)
 
     engine.start()
     recovery.start()
+    steps.start()
     intake.start()
+    commitments.start()
     log.info("worker_ready", executor=executor_id)
     stop.wait()
+    commitments.stop()
     intake.stop()
+    steps.stop()
     engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
     recovery.stop()
     rooms.analyst.close()
@@ -70,19 +88,35 @@ def work(
     return 0
 
 
+def build_commitments(settings: Settings, rooms: Rooms) -> Commitments:
+    """What answers for instances by storage commitment."""
+    return Commitments(
+        rooms.database,
+        rooms.spool,
+        data_dir=settings.node.data_dir,
+        clinics=rooms.clinics,
+        rules=CommitmentRules(
+            pixel_retention_days=settings.storage.pixel_retention_days, **settings.commitment.model_dump()
+        ),
+        ae_title=rooms.ae_title,
+    )
+
+
 def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, str] | None = None) -> Rooms:
     """Everything that a worker's jobs use."""
     installed_dir = models_dir(settings)
+    spool = open_spool(settings)
     return Rooms(
         database=database,
-        spool=Spool(settings.node.data_dir),
-        results=ResultFolder(settings.node.data_dir),
+        spool=spool,
+        results=open_results(settings),
         jobs=JobQueue(database),
         registry=Registry(installed_dir),
         analyst=Analyst(
             installed_dir=installed_dir,
             memory_limit_bytes=settings.inference.memory_limit_mb << 20,
             time_limit_s=settings.inference.time_limit_s,
+            lend_file=spool.lend_at,
         ),
         rulebook=settings.rulebook,
         clinics=settings.clinic_directory,
@@ -95,6 +129,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         ae_title=settings.node.ae_title,
         delivery=DeliveryRules(**settings.delivery.model_dump()),
         stand_ins=stand_ins or {},
+        pixel_retention=timedelta(days=settings.storage.pixel_retention_days) or None,
     )
 
 

@@ -59,11 +59,46 @@ class NodeSettings(_Section):
 class ReceiverSettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 11112
-    tls_port: Literal[0] = 0  # 0: off; the TLS port comes with its own key and certificate settings
-    unknown_callers: Literal["reject"] = "reject"
+    tls_port: Port = 0
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_ca_file: Path | None = None
+    unknown_callers: Literal["reject", "quarantine"] = "reject"
+    conflicting_instances: Literal["accept", "warn"] = "accept"
+    path: Literal["fast", "stock"] = "fast"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
     maximum_associations: Annotated[int, Field(ge=1, le=1000)] = 25
+    maximum_associations_per_caller: Annotated[int, Field(ge=1, le=1000)] = 10
+    maximum_associations_per_address: Annotated[int, Field(ge=1, le=1000)] = 20
+    maximum_unassociated: Annotated[int, Field(ge=1, le=1000)] = 64
+    maximum_instance_mb: Annotated[int, Field(ge=1, le=65536)] = 4096
+    maximum_inflated_mb: Annotated[int, Field(ge=1, le=65536)] = 512
+    artim_s: Annotated[float, Field(gt=0, le=300)] = 10.0
     association_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    minimum_free_gb: Annotated[float, Field(ge=0)] = 5.0
+    minimum_free_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     shutdown_s: Seconds = 8.0
+
+    @model_validator(mode="after")
+    def _tls_has_its_files(self) -> "ReceiverSettings":
+        keys = ("tls_certificate_file", "tls_key_file", "tls_ca_file")
+        missing = [key for key in keys if getattr(self, key) is None]
+        if self.tls_port and missing:
+            raise ValueError(f"tls_port is {self.tls_port}, so {' and '.join(missing)} must name a PEM file")
+        if self.tls_port and self.path == "stock":
+            raise ValueError('path "stock" has no TLS; use path "fast", or tls_port 0')
+        return self
+
+
+class StorageSettings(_Section):
+    encryption_key_file: Path | None = None
+    pixel_retention_days: Annotated[float, Field(ge=0)] = 0.0
+
+
+class CommitmentSettings(_Section):
+    minimum_retention_days: Annotated[float, Field(ge=0)] = 30.0
+    first_retry_s: Annotated[float, Field(gt=0)] = 10.0
+    give_up_after_s: Annotated[float, Field(gt=0, le=31 * 86400)] = 2 * 86400.0
 
 
 class PortalSettings(_Section):
@@ -120,6 +155,8 @@ class RoutingSettings(_Section):
 class CallerSettings(_Section):
     ae_title: AETitle
     host: str = ""
+    certificate_subject: str = ""
+    commitment_port: Port = 0
 
 
 class DestinationSettings(_Section):
@@ -143,6 +180,8 @@ class Settings(_Section):
 
     node: NodeSettings = NodeSettings()
     receiver: ReceiverSettings = ReceiverSettings()
+    storage: StorageSettings = StorageSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
     portal: PortalSettings = PortalSettings()
     completion: CompletionSettings = CompletionSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -15,8 +15,10 @@ from cli.parts import SOFTWARE_VERSION
 from config.settings import DestinationSettings, Settings
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME
 from reports.write import PROFILES, all_writers, contexts_of_profile
+from scp import associate
 from scp.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, UNCOMPRESSED
-from scp.server import CALLING_AE_TITLE_NOT_RECOGNIZED, MAXIMUM_PDU_SIZE
+from scp.fast import SMALLEST_PEER_PDU
+from scp.limits import Limits
 from scp.status import Status
 from scu.store import answer_of
 from storage.headers import PRIVATE_INFORMATION_CREATOR_UID
@@ -53,9 +55,15 @@ def limits() -> str:
     return _table(
         ("limit", "value"),
         [
-            ("Maximum PDU received", f"{MAXIMUM_PDU_SIZE} bytes"),
+            ("Maximum PDU received", f"{Limits().maximum_pdu_size} bytes"),
+            ("Presentation contexts in one association", associate.MOST_CONTEXTS),
             ("Simultaneous associations as acceptor", f"{receiver.maximum_associations} (configurable)"),
+            ("of one Calling AE Title", f"{receiver.maximum_associations_per_caller} (configurable)"),
+            ("of one address", f"{receiver.maximum_associations_per_address} (configurable)"),
+            ("ARTIM timer, and silence in the middle of a PDU", f"{receiver.artim_s:g} s (configurable)"),
             ("Silence on an association before it is aborted", f"{receiver.association_timeout_s:g} s (configurable)"),
+            ("Largest object", f"{receiver.maximum_instance_mb} MiB (configurable)"),
+            ("Largest deflated object, inflated", f"{receiver.maximum_inflated_mb} MiB (configurable)"),
             ("Asynchronous operations", "none"),
         ],
     )
@@ -72,14 +80,17 @@ def acceptor_classes() -> str:
 
 
 def rejections() -> str:
-    result, source, reason = CALLING_AE_TITLE_NOT_RECOGNIZED
+    when = {
+        associate.CALLING_AE_TITLE_NOT_RECOGNIZED: "the Calling AE Title is unknown, or its address or certificate is",
+        associate.CALLED_AE_TITLE_NOT_RECOGNIZED: "the Called AE Title is not the node's",
+        associate.APPLICATION_CONTEXT_NOT_SUPPORTED: "the application context name is not DICOM's",
+        associate.PROTOCOL_VERSION_NOT_SUPPORTED: "the protocol version is not 1",
+        associate.NO_REASON_GIVEN: f"the peer takes PDUs of less than {SMALLEST_PEER_PDU} bytes only",
+        associate.LOCAL_LIMIT_EXCEEDED: "more associations than allowed; the peer may come again",
+    }
     return _table(
         ("result", "source", "reason", "when"),
-        [
-            (result, source, reason, "the Calling AE Title is unknown, or comes from another address"),
-            (1, 1, 7, "the Called AE Title is not the node's"),
-            (2, 3, 2, "more associations than allowed"),
-        ],
+        [(rejection.result, rejection.source, rejection.reason, why) for rejection, why in when.items()],
     )
 
 
@@ -87,12 +98,33 @@ def statuses() -> str:
     meanings = {
         Status.SUCCESS: "the instance is durable",
         Status.PROCESSING_FAILURE: "an unexpected error; nothing was stored",
+        Status.DUPLICATE_SOP_INSTANCE: "stored in quarantine: the same SOP Instance UID is here with other content"
+        " (only where the configuration asks for this answer)",
         Status.INVALID_OBJECT_INSTANCE: "Affected SOP Instance UID is not a UID",
-        Status.OUT_OF_RESOURCES: "the spool cannot take it now; send it again later",
-        Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "Affected SOP Class UID is not that of the presentation context",
-        Status.CANNOT_UNDERSTAND: "there is no data set",
+        Status.OUT_OF_RESOURCES: "the disk is nearly full, or the object is larger than allowed",
+        Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the SOP Class UID is not that of the presentation context, or the"
+        " data set names another instance or class than the request",
+        Status.CANNOT_UNDERSTAND: "the data set is empty, cut short, or none in its transfer syntax",
     }
-    return _table(("status", "when"), [(f"0x{status:04X}", meanings[status]) for status in Status])
+    return _table(("status", "when"), [(f"0x{status:04X}", when) for status, when in meanings.items()])
+
+
+def service_statuses() -> str:
+    meanings = {
+        Status.SUCCESS: "done; for N-ACTION: an N-EVENT-REPORT will follow",
+        Status.INVALID_ATTRIBUTE_VALUE: "an attribute has a value that it may not have, or the data set is none",
+        Status.PROCESSING_FAILURE: "N-SET: the step has ended already; N-ACTION: the outcome could not be reported",
+        Status.DUPLICATE_SOP_INSTANCE: "N-CREATE: there is a step with this SOP Instance UID",
+        Status.NO_SUCH_SOP_INSTANCE: "N-SET: there is no such step; N-ACTION: not the well-known instance",
+        Status.INVALID_ARGUMENT_VALUE: "N-ACTION: an argument has a value that it may not have",
+        Status.INVALID_OBJECT_INSTANCE: "the SOP Instance UID is not a UID",
+        Status.MISSING_ATTRIBUTE: "an attribute that is required is missing",
+        Status.NO_SUCH_ACTION: "N-ACTION: another Action Type ID than 1",
+        Status.NOT_AUTHORIZED: "the caller is known for no clinic",
+        Status.UNRECOGNIZED_OPERATION: "the request is no operation of its SOP class here",
+        Status.RESOURCE_LIMITATION: "the request is larger than allowed, or cannot be kept now",
+    }
+    return _table(("status", "when"), [(f"0x{status:04X}", when) for status, when in meanings.items()])
 
 
 def proposed() -> str:
@@ -134,6 +166,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "acceptor_classes": acceptor_classes,
     "rejections": rejections,
     "statuses": statuses,
+    "service_statuses": service_statuses,
     "proposed": proposed,
     "answers": answers,
     "results": results,

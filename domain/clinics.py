@@ -7,10 +7,16 @@ from domain.plans import Tier
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """An AE that may send for a clinic: its Calling AE Title, and the address it must come from (empty: any)."""
+    """An AE that may send for a clinic: its Calling AE Title, and the address it must come from (empty: any).
+
+    certificate_subject: what the subject of its TLS certificate must be (RFC 4514); empty: any, or none.
+    commitment_port: where it listens for the outcome of storage commitment; 0: it cannot ask for one.
+    """
 
     ae_title: str
     host: str = ""
+    certificate_subject: str = ""
+    commitment_port: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,12 +1,24 @@
-"""When is a study complete? DICOM has no such message, so the node watches for silence.
+"""When is a study complete? C-STORE has no word for it, so the node listens to MPPS and watches for silence.
 
-the callers' associations were released, and a short time passed    -> "released"
-nothing new came for the quiet time                                 -> "quiet"
-it has been open for the maximum age                                -> "maximum age" (processed all the same)
+every step has ended, and what has come is what they list            -> "mpps"
+the callers' associations were released, and a short time passed     -> "released"
+nothing new came for the quiet time                                  -> "quiet"
+it has been open for the maximum age                                 -> "maximum age" (processed all the same)
+
+    procedure steps of the study (MPPS)            "mpps"   "released"   "quiet"   "maximum age"
+    none                                              -         yes         yes         yes
+    one is in progress                                -          -           -          yes
+    all ended, something they list is missing         -          -          yes         yes
+    all ended, something came that none lists         -         yes         yes         yes
+    all ended, all is here and nothing else          yes        yes         yes         yes
+
+A step that was not heard of for the maximum age counts as ended: modalities are switched off in the middle of one.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from domain.procedure_step import NO_STEPS, StudySteps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,15 +35,21 @@ def completion_reason(
     last_received_at: datetime,
     released_at: datetime | None,
     now: datetime,
+    steps: StudySteps = NO_STEPS,
 ) -> str | None:
     """Why the study counts as complete at `now`, or None while more may come.
 
     `released_at` is None while an association that brought instances of the study is still open.
     """
-    if released_at is not None and now - released_at >= timedelta(seconds=rules.after_release_s):
-        return "released"
-    if now - last_received_at >= timedelta(seconds=rules.quiet_s):
-        return "quiet"
-    if now - opened_at >= timedelta(seconds=rules.max_age_s):
-        return "maximum age"
-    return None
+
+    def has_passed(since: datetime | None, seconds: float) -> bool:
+        return since is not None and now - since >= timedelta(seconds=seconds)
+
+    if steps.in_progress_at is None or has_passed(steps.in_progress_at, rules.max_age_s):
+        if steps.listed and not steps.missing and not steps.unlisted:
+            return "mpps"
+        if not steps.missing and has_passed(released_at, rules.after_release_s):
+            return "released"
+        if has_passed(last_received_at, rules.quiet_s):
+            return "quiet"
+    return "maximum age" if has_passed(opened_at, rules.max_age_s) else None

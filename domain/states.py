@@ -39,6 +39,7 @@ class Reason(StrEnum):
     INVALID_RESULT = "invalid_result"
     KEEPS_FAILING = "keeps_failing"
     NOT_DELIVERED = "not_delivered"
+    ERASED = "erased"
 
 
 NOTED = frozenset(

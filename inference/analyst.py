@@ -3,17 +3,21 @@
     analyse -> gates, by the manifest (here) -> decode, infer (child) -> findings (here)
 
 The caller's process imports neither codecs nor a runtime, and a decoder that crashes, hangs or eats memory takes
-only the child with it: the next request starts another.
+only the child with it: the next request starts another. The child gets each image as an open descriptor, so that it
+needs no key to what is encrypted at rest.
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,16 @@ from inference.registry import Registry
 START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
+# From an instance's path to a descriptor of its plain text, open as long as the context is.
+LendFile = Callable[[str], AbstractContextManager[int]]
 ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
+
+
+@contextmanager
+def lend_plain_file(path: str) -> Iterator[int]:
+    """For files that lie on the disk as they are."""
+    with open(path, "rb") as file:
+        yield file.fileno()
 
 
 class Analyst:
@@ -40,12 +53,21 @@ class Analyst:
         installed_dir: where pulled and added packages lie.
         memory_limit_bytes: address space of the child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
+        lend_file: opens an instance's file.
     """
 
-    def __init__(self, *, installed_dir: Path, memory_limit_bytes: int, time_limit_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        installed_dir: Path,
+        memory_limit_bytes: int,
+        time_limit_s: float,
+        lend_file: LendFile = lend_plain_file,
+    ) -> None:
         self._registry = Registry(installed_dir)
         self._limits = (str(memory_limit_bytes), str(time_limit_s))
         self._time_limit_s = time_limit_s
+        self._lend_file = lend_file
         self._child: _Child | None = None
         self._turn = threading.Lock()
 
@@ -85,8 +107,8 @@ class Analyst:
             Refuse: it cannot be decoded.
             Retry: the child died or took too long.
         """
-        request = {"task": "display", "path": path, "longest_side_px": longest_side_px}
-        reply, pixels = self._ask(request, has_attachment=True)
+        request = {"task": "display", "longest_side_px": longest_side_px}
+        reply, pixels = self._ask(request, path, has_attachment=True)
         return DisplayImage(pixels=pixels, **{key: int(value) for key, value in reply.items()})
 
     def close(self) -> None:
@@ -95,22 +117,18 @@ class Analyst:
             self._end_child()
 
     def _answer(self, package: Package, path: str) -> Answer:
-        request = {
-            "task": "analyse",
-            "folder": str(package.folder),
-            "device_uid": package.device_uid,
-            "path": path,
-        }
-        return Answer.from_json(self._ask(request)[0])
+        request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
+        return Answer.from_json(self._ask(request, path)[0])
 
-    def _ask(self, request: dict[str, Any], *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
-        """One request and its reply; whatever goes wrong with the child ends it."""
-        with self._turn:
+    def _ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
+        """One request about one image, and its reply; whatever goes wrong with the child ends it."""
+        with self._image(path) as (descriptor, version), self._turn:
+            request["image"] = version
             if self._child is None or not self._child.is_alive:
                 self._end_child()
                 self._child = _Child(self._limits)
             try:
-                reply = self._child.ask(request, time_limit_s=self._time_limit_s)
+                reply = self._child.ask(request, descriptor, time_limit_s=self._time_limit_s)
                 attachment = b""
                 if has_attachment and not reply.keys() & ERROR_KEYS:
                     attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
@@ -122,6 +140,17 @@ class Analyst:
                 raise Retry("the analysis process died", hint="It may have needed more memory than allowed.") from error
         _raise_errors(reply)
         return reply, attachment
+
+    @contextmanager
+    def _image(self, path: str) -> Iterator[tuple[int, str]]:
+        """The image's descriptor, and a name that changes with its content."""
+        with ExitStack() as stack:
+            try:
+                state = os.stat(path)
+                descriptor = stack.enter_context(self._lend_file(path))
+            except OSError as error:
+                raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
+            yield descriptor, f"{path} {state.st_mtime_ns} {state.st_size}"
 
     def _end_child(self) -> None:
         if self._child is not None:
@@ -151,8 +180,9 @@ class _Child:
         # Nothing is to be read between requests but the end of the connection.
         return self._process.poll() is None and not self._connection.poll(0)
 
-    def ask(self, request: dict[str, Any], *, time_limit_s: float) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], descriptor: int, *, time_limit_s: float) -> dict[str, Any]:
         self._connection.send_bytes(json.dumps(request).encode())
+        send_handle(self._connection, descriptor, self._process.pid)
         reply = json.loads(self.receive(MAX_REPLY_BYTES, time_limit_s))
         if not isinstance(reply, dict):
             raise ValueError("the child sent something else than a JSON object")

@@ -2,7 +2,8 @@
 
     python -m inference.child CONNECTION_FD MEMORY_LIMIT_BYTES TIME_LIMIT_S
 
-It answers one request at a time and ends when its parent closes the connection or dies. It sends JSON and raw bytes.
+It answers one request at a time and ends when its parent closes the connection or dies. A request is JSON and the
+descriptor of an image (SCM_RIGHTS, unix(7)); it answers with JSON and raw bytes.
 """
 
 import json
@@ -12,14 +13,13 @@ import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from math import ceil
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
 from domain.errors import Misconfigured, Refuse
-from domain.states import Reason
 from inference import package, pixels
 from inference.onnx_classifier import OnnxClassifier
 
@@ -40,8 +40,12 @@ def main() -> None:
     while True:
         try:
             request = json.loads(connection.recv_bytes(MAX_REQUEST_BYTES))
+            descriptor = recv_handle(connection)
             _allow_cpu_s(time_limit_s)
-            reply, attachment = worker.answer(request)
+            try:
+                reply, attachment = worker.answer(request, descriptor)
+            finally:
+                os.close(descriptor)
             connection.send_bytes(json.dumps(reply).encode())
             if attachment:
                 connection.send_bytes(attachment)
@@ -67,16 +71,16 @@ class Worker:
 
     def __init__(self) -> None:
         self._networks: OrderedDict[tuple[str, str], OnnxClassifier] = OrderedDict()
-        self._read = lru_cache(maxsize=KEPT_RADIOGRAPHS)(lambda path, _: pixels.read(path))
-        self._tasks: dict[str, Callable[[dict[str, Any]], tuple[dict[str, Any], bytes]]] = {
+        self._radiographs: OrderedDict[str, pixels.Radiograph] = OrderedDict()
+        self._tasks: dict[str, Callable[[dict[str, Any], int], tuple[dict[str, Any], bytes]]] = {
             "analyse": self._analyse,
             "display": self._display,
         }
 
-    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """The reply, and the bytes that follow it, if any."""
+    def answer(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
+        """The reply to a request about the image behind `descriptor`, and the bytes that follow it, if any."""
         try:
-            return self._tasks[request["task"]](request)
+            return self._tasks[request["task"]](request, descriptor)
         except Refuse as error:
             return {"refused": {"message": error.message, "reason": error.reason, "hint": error.hint}}, b""
         except Misconfigured as error:
@@ -88,12 +92,13 @@ class Worker:
         except Exception:  # the edge of the process: the parent raises it as the bug that it is
             return {"bug": traceback.format_exc()}, b""
 
-    def _analyse(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _analyse(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         network = self._network(request["folder"], request["device_uid"])
-        return network.answer(self._radiograph(request["path"])).as_json(), b""
+        return network.answer(self._radiograph(request["image"], descriptor)).as_json(), b""
 
-    def _display(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        image = pixels.display_image(self._radiograph(request["path"]), longest_side_px=int(request["longest_side_px"]))
+    def _display(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
+        radiograph = self._radiograph(request["image"], descriptor)
+        image = pixels.display_image(radiograph, longest_side_px=int(request["longest_side_px"]))
         sizes = ("rows", "columns", "source_rows", "source_columns")
         return {size: getattr(image, size) for size in sizes}, image.pixels
 
@@ -111,12 +116,14 @@ class Worker:
             self._networks.popitem(last=False)
         return self._networks[key]
 
-    def _radiograph(self, path: str) -> pixels.Radiograph:
-        try:
-            state = os.stat(path)
-        except OSError as error:
-            raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
-        return self._read(path, (state.st_mtime_ns, state.st_size))
+    def _radiograph(self, image: str, descriptor: int) -> pixels.Radiograph:
+        """The decoded image. `image` is a name that changes with its content."""
+        if image not in self._radiographs:
+            self._radiographs[image] = pixels.read(f"/proc/self/fd/{descriptor}")
+        self._radiographs.move_to_end(image)
+        while len(self._radiographs) > KEPT_RADIOGRAPHS:
+            self._radiographs.popitem(last=False)
+        return self._radiographs[image]
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ highdicom sees only a header of our own making, which is always complete and alw
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import BinaryIO
 
 import pydicom
 from highdicom.enum import SpecificCharacterSetValues
@@ -27,6 +28,8 @@ from pydicom.tag import Tag
 
 from domain.errors import Refuse
 from domain.study import Instance, Study
+
+OpenFile = Callable[[str], BinaryIO]  # from an instance's path to its plain text
 
 # Patient and General Study Modules, PS3.3 C.7.1.1 and C.7.2.1: type 2 in every result, empty where the source is.
 IDENTITY = ("PatientName", "PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName")
@@ -146,14 +149,19 @@ class SourceStudy:
         return printable.encode("ascii", "replace").decode("ascii")
 
 
-def read_source(study: Study, *, first: Sequence[str] = ()) -> SourceStudy:
+def open_plain_file(path: str) -> BinaryIO:
+    """For files that lie on the disk as they are."""
+    return open(path, "rb")
+
+
+def read_source(study: Study, *, first: Sequence[str] = (), open_file: OpenFile = open_plain_file) -> SourceStudy:
     """Reads the headers of a study. Identity comes from the first readable one; `first` names those to try first.
 
     Raises:
         Refuse: no header, or not each of `first`, can be read; or nobody defines the identity's character set.
     """
     ordered = sorted(study.instances, key=lambda instance: instance.sop_instance_uid not in first)
-    read = [(instance, header) for instance in ordered if (header := _header(instance.path)) is not None]
+    read = [(instance, header) for instance in ordered if (header := _header(open_file, instance.path)) is not None]
     if not read or not {instance.sop_instance_uid for instance, _ in read}.issuperset(first):
         raise Refuse(
             "the headers of the images that the results are about cannot be read as DICOM",
@@ -196,9 +204,10 @@ def reference_header(source: SourceStudy, instance: SourceInstance) -> Dataset:
     return header
 
 
-def _header(path: str) -> Dataset | None:
+def _header(open_file: OpenFile, path: str) -> Dataset | None:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(READ_TAGS))
+        with open_file(path) as file:
+            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(READ_TAGS))
     except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError):
         return None
 

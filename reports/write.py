@@ -12,7 +12,7 @@ import reports.writers
 from domain.errors import Misconfigured
 from reports.provenance import file_of
 from reports.request import ReportRequest, WrittenResult
-from reports.source import read_source
+from reports.source import OpenFile, open_plain_file, read_source
 from reports.uids import fingerprint_of
 from reports.validate import require_valid
 from reports.writer import Material, Writer
@@ -27,8 +27,12 @@ PROFILES = {
 KINDS_OF_A_NOTE = ("text_sr",)
 
 
-def write_results(request: ReportRequest, *, profile: str) -> tuple[WrittenResult, ...]:
+def write_results(
+    request: ReportRequest, *, profile: str, open_file: OpenFile = open_plain_file
+) -> tuple[WrittenResult, ...]:
     """The results of one study for one kind of destination. The same request gives the same bytes.
+
+    open_file: opens an instance's file by its path.
 
     Raises:
         Misconfigured: no such profile.
@@ -37,7 +41,8 @@ def write_results(request: ReportRequest, *, profile: str) -> tuple[WrittenResul
     kinds = kinds_of(profile)
     if request.note is not None:
         kinds = KINDS_OF_A_NOTE
-    source = read_source(request.study, first=[image.sop_instance_uid for image in request.analysed_images])
+    analysed = [image.sop_instance_uid for image in request.analysed_images]
+    source = read_source(request.study, first=analysed, open_file=open_file)
     material = Material(request=request, source=source, fingerprint=fingerprint_of(request, source))
     return tuple(_written(kinds, material))
 

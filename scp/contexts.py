@@ -3,6 +3,8 @@
 Objects are stored as they come, bit for bit, so any transfer syntax will do that keeps one instance in one data set.
 """
 
+from collections.abc import Iterable
+
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -45,7 +47,15 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
 STORAGE_SOP_CLASSES: tuple[UID, ...] = tuple(UID(uid) for uid in sorted(_STORAGE_CLASSES.values()))
 
 
-def supported_contexts() -> list[PresentationContext]:
-    """The acceptor's presentation contexts."""
-    storage = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in STORAGE_SOP_CLASSES]
-    return [build_context(Verification, list(UNCOMPRESSED)), *storage]
+VERIFICATION = str(Verification)
+
+
+def supported_syntaxes(services: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    """The transfer syntaxes, by preference, of every abstract syntax: storage, and these services."""
+    storage = {str(uid): tuple(map(str, TRANSFER_SYNTAXES)) for uid in STORAGE_SOP_CLASSES}
+    return {**storage, **{str(uid): tuple(map(str, UNCOMPRESSED)) for uid in services}}
+
+
+def supported_contexts(services: Iterable[str] = ()) -> list[PresentationContext]:
+    """The same in pynetdicom's terms."""
+    return [build_context(uid, list(syntaxes)) for uid, syntaxes in supported_syntaxes(services).items()]

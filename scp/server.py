@@ -1,37 +1,42 @@
-"""The listening side: negotiates, knows its callers, hands requests to their verbs, and shuts down without a loss.
+"""The listening side: takes connections, gives each a thread, and shuts down without a loss.
 
-socket -> pynetdicom (ACSE, state machine, DIMSE) -> callers? -> echo.py | store.py -> Status
+port, TLS port  ->  Admission  ->  fast.Connection  ->  store.py | services  ->  Status
 """
 
-import secrets
+import os
+import selectors
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable
 
 import structlog
-from pynetdicom import AE, _config, evt
-from pynetdicom.association import Association
-from pynetdicom.events import Event
+from pydicom.uid import UID
 
-from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from scp.admission import Admission
 from scp.callers import Callers
-from scp.contexts import supported_contexts
+from scp.contexts import VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
-from scp.peer import Peer
-from scp.status import Status
+from scp.fast import Connection, Desk
+from scp.limits import Limits
+from scp.requests import CommandField, Services
 from scp.store import StoreHandler
+from scp.tls import TlsPort
 
 log = structlog.get_logger()
 
-# A-ASSOCIATE-RJ: rejected permanently, by the service user, Calling AE Title not recognized (PS3.8 Table 9-21).
-CALLING_AE_TITLE_NOT_RECOGNIZED = (0x01, 0x01, 0x03)
-MAXIMUM_PDU_SIZE = 131_072  # what DCMTK's tools offer at most; larger ones cost more than they save
-POLL_S = 0.05
+BACKLOG = 512
+POLL_S = 0.02
+STACK_BYTES = 512 * 1024  # a connection's thread is not deep
 
 
 class Receiver:
-    """One listening port.
+    """One listening port, and one for TLS where it is configured.
 
-    `on_released` gets the name of each association that its peer released; `on_closed` of each that is over.
+    services: what is served besides Verification and storage.
+    on_released, on_closed: get the name of each association that its peer released, and of each that is over.
+    reuse_port: several processes listen on the same port (SO_REUSEPORT).
     """
 
     def __init__(
@@ -44,101 +49,103 @@ class Receiver:
         store: StoreHandler,
         on_released: Callable[[str], None],
         on_closed: Callable[[str], None] = lambda association: None,
-        maximum_associations: int = 25,
-        association_timeout_s: float = 60.0,
+        services: Services | None = None,
+        limits: Limits | None = None,
+        tls: TlsPort | None = None,
+        reuse_port: bool = False,
     ) -> None:
-        # pynetdicom's own event handlers would print identifiers of patients at INFO.
-        _config.LOG_HANDLER_LEVEL = "none"
-        self._address = (host, port)
-        self._callers = callers
-        self._store = store
-        self._on_released = on_released
-        self._on_closed = on_closed
-        self._association_timeout_s = association_timeout_s
-        self._peers: dict[Association, Peer] = {}
-        self._ae = AE(ae_title)
-        self._ae.supported_contexts = supported_contexts()
-        self._ae.require_called_aet = True
-        self._ae.maximum_associations = maximum_associations
-        self._ae.maximum_pdu_size = MAXIMUM_PDU_SIZE
-        self._ae.network_timeout = association_timeout_s
-        self._ae.dimse_timeout = association_timeout_s
-        self._ae.acse_timeout = min(30.0, association_timeout_s)
-        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self._ae_title = ae_title
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._reuse_port = reuse_port
+        limits = limits or Limits()
+        services = {(CommandField.C_ECHO_RQ, VERIFICATION): handle_echo, **(services or {})}
+        self._association_timeout_s = limits.association_timeout_s
+        self._admission = Admission(limits)
+        self._desk = Desk(
+            ae_title=ae_title,
+            callers=callers,
+            store=store,
+            services=services,
+            supported=supported_syntaxes(UID(sop_class) for _, sop_class in services),
+            limits=limits,
+            admission=self._admission,
+            on_released=on_released,
+            on_closed=on_closed,
+        )
+        self._stop_listening = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.tls_port = 0
 
     def start(self) -> int:
         """Listen, and return the port (the one that the system chose, when 0 was asked for)."""
-        handlers = [
-            (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_RELEASED, self._on_release),
-            (evt.EVT_CONN_CLOSE, self._on_close),
-            (evt.EVT_C_ECHO, handle_echo),
-            (evt.EVT_C_STORE, self._on_store),
-        ]
-        self._server = self._ae.start_server(self._address, block=False, evt_handlers=handlers)  # type: ignore[arg-type]
-        port = int(self._server.server_address[1])  # type: ignore[union-attr]
-        log.info("receiver_listening", ae_title=self._ae.ae_title, port=port)
+        listening = self._listen(self._port)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listening, selectors.EVENT_READ, None)
+        if self._tls is not None:
+            listening_tls = self._listen(self._tls.port)
+            self.tls_port = int(listening_tls.getsockname()[1])
+            self._selector.register(listening_tls, selectors.EVENT_READ, self._tls.identity.wrap)
+        self._selector.register(self._stop_listening, selectors.EVENT_READ, None)
+        threading.stack_size(STACK_BYTES)
+        self._thread = threading.Thread(target=self._accept_all, name="listener", daemon=True)
+        self._thread.start()
+        port = int(listening.getsockname()[1])
+        log.info("receiver_listening", ae_title=self._ae_title, port=port)
         return port
 
     def stop(self, *, grace_s: float) -> None:
         """Stop listening, let associations end by themselves for `grace_s`, then abort those that are left.
 
-        An association in the middle of an object is never cut: its object is stored and answered first.
+        An association in the middle of an object is never cut: its object is stored and answered first. A peer that
+        stalls there is given up when any other silent peer would be.
         """
-        self._server.shutdown()  # type: ignore[union-attr]
-        deadline = time.monotonic() + grace_s
-        while self._open_associations() and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        # A peer that stalls in the middle of an object is given up when any other silent peer would be.
-        deadline = time.monotonic() + self._association_timeout_s
-        while (associations := self._open_associations()) and time.monotonic() < deadline:
-            for association in associations:
-                if not _is_receiving(association):
-                    association.abort()
-            time.sleep(POLL_S)
+        os.eventfd_write(self._stop_listening, 1)
+        self._thread.join()
+        self._wait_until_empty(grace_s)
+        self._desk.closing.set()
+        self._wait_until_empty(self._association_timeout_s)
+        for guest in self._admission.all():
+            guest.drop()
+        self._wait_until_empty(1.0)
+        os.close(self._stop_listening)
         log.info("receiver_stopped")
 
-    def _open_associations(self) -> list[Association]:
-        return [association for association in self._ae.active_associations if association.is_established]
+    def _wait_until_empty(self, at_most_s: float) -> None:
+        until = time.monotonic() + at_most_s
+        while self._admission.associated() and time.monotonic() < until:
+            time.sleep(POLL_S)
 
-    def _on_requested(self, event: Event) -> None:
-        association = event.assoc
-        request = association.requestor.primitive
-        calling_ae_title = str(request.calling_ae_title).strip()  # type: ignore[union-attr]
-        address = str(association.requestor.address)
-        clinic = self._callers.clinic_of(calling_ae_title=calling_ae_title, peer_address=address)
-        if clinic is None:
-            log.warning("caller_rejected", calling_ae=calling_ae_title, peer_address=address)
-            association.acse.send_reject(*CALLING_AE_TITLE_NOT_RECOGNIZED)
-            evt.trigger(association, evt.EVT_REJECTED, {})
-            association.kill()
-            return
-        self._peers[association] = Peer(
-            association=secrets.token_hex(8), clinic=clinic, ae_title=calling_ae_title, address=address
-        )
+    def _listen(self, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        return socket.create_server((self._host, port), family=family, backlog=BACKLOG, reuse_port=self._reuse_port)
 
-    def _on_store(self, event: Event) -> int:
+    def _accept_all(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == self._stop_listening:
+                    self._close()
+                    return
+                self._accept(key.fileobj, key.data)  # type: ignore[arg-type]
+
+    def _accept(self, listening: socket.socket, wrap: Callable[[socket.socket], ssl.SSLSocket] | None) -> None:
         try:
-            return self._store.store(event.request, event.context, self._peers[event.assoc])  # type: ignore[arg-type]
-        except Exception:
-            log.exception("store_failed")
-            return Status.PROCESSING_FAILURE
+            sock, address = listening.accept()
+        except OSError as error:  # the peer was gone already, or there is no descriptor left
+            log.warning("accept_failed", error=type(error).__name__)
+            time.sleep(POLL_S)
+            return
+        connection = Connection(self._desk, sock, str(address[0]).partition("%")[0])
+        self._admission.wait(connection)
+        try:
+            threading.Thread(target=connection.run, args=(wrap,), daemon=True).start()
+        except RuntimeError:  # no thread to be had
+            log.warning("accept_failed", error="no thread")
+            self._admission.leave(connection)
+            sock.close()
 
-    def _on_release(self, event: Event) -> None:
-        peer = self._peers.get(event.assoc)
-        if peer is not None:
-            self._on_released(peer.association)
-
-    def _on_close(self, event: Event) -> None:
-        peer = self._peers.pop(event.assoc, None)
-        if peer is not None:
-            self._on_closed(peer.association)
-
-
-def _is_receiving(association: Association) -> bool:
-    """Whether a message is under way: fragments of one have come, or a whole one waits to be served.
-
-    One that is being served needs no look: `Association.abort` itself waits until its response is on the way.
-    """
-    return association.dimse.message is not None or not association.dimse.msg_queue.empty()
+    def _close(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        self._selector.close()

@@ -1,4 +1,4 @@
-"""The one place where an outcome becomes a C-STORE Status (PS3.4 Table B.2-1, PS3.7 Annex C)."""
+"""The one place where an outcome becomes a Status (PS3.4 Table B.2-1, PS3.7 Annex C)."""
 
 from enum import IntEnum
 
@@ -7,8 +7,17 @@ from domain.errors import CollimatorError, Refuse, Retry
 
 class Status(IntEnum):
     SUCCESS = 0x0000
+    INVALID_ATTRIBUTE_VALUE = 0x0106
     PROCESSING_FAILURE = 0x0110
+    DUPLICATE_SOP_INSTANCE = 0x0111
+    NO_SUCH_SOP_INSTANCE = 0x0112
+    INVALID_ARGUMENT_VALUE = 0x0115
     INVALID_OBJECT_INSTANCE = 0x0117
+    MISSING_ATTRIBUTE = 0x0120
+    NO_SUCH_ACTION = 0x0123
+    NOT_AUTHORIZED = 0x0124
+    UNRECOGNIZED_OPERATION = 0x0211
+    RESOURCE_LIMITATION = 0x0213
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
     CANNOT_UNDERSTAND = 0xC000
@@ -17,7 +26,10 @@ class Status(IntEnum):
 REFUSALS = {
     "invalid_uid": Status.INVALID_OBJECT_INSTANCE,
     "wrong_sop_class": Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+    "wrong_instance": Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
     "no_data_set": Status.CANNOT_UNDERSTAND,
+    "not_a_data_set": Status.CANNOT_UNDERSTAND,
+    "too_large": Status.OUT_OF_RESOURCES,
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -163,14 +164,14 @@ def application_entity(calling_ae_title: str, timeout_s: float) -> AE:
     return ae
 
 
-def associate(ae: AE, to: Address) -> Association:
-    """Propose the association; it may not be established.
+def associate(ae: AE, to: Address, roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = ()) -> Association:
+    """Propose the association, with these SCP/SCU roles (PS3.7 D.3.3.4); it may not be established.
 
     Raises:
         Misconfigured: the peer's AE title is not one.
     """
     try:
-        return ae.associate(to.host, to.port, ae_title=to.ae_title)
+        return ae.associate(to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles))
     except ValueError as error:
         raise _not_an_ae_title(to.ae_title) from error
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from domain.states import DeliveryState
 from storage.database import Database, database_clock, utc_now
-from storage.tables import deliveries, executors, instances, ledger, quarantine, results, studies
+from storage.tables import commitments, deliveries, executors, instances, ledger, quarantine, results, studies
 
 BY_CLINIC_AND_DESTINATION = (studies.c.clinic, deliveries.c.destination)
 
@@ -34,8 +34,10 @@ class Counts:
     deliveries: tuple[Count, ...]  # clinic, destination, state
     oldest_pending_delivery_s: tuple[Count, ...]  # clinic, destination
     charged: tuple[Count, ...]  # clinic
+    instances: tuple[Count, ...]  # clinic
     sent_again: tuple[Count, ...]  # clinic
     sent_back: tuple[Count, ...]  # clinic
+    commitments: tuple[Count, ...]  # clinic, state
 
 
 def read_counts(database: Database, *, period: str, clinics: Collection[str] | None) -> Counts:
@@ -51,7 +53,8 @@ def read_counts(database: Database, *, period: str, clinics: Collection[str] | N
             if clinics is not None:
                 query = query.where(labels[0].in_(clinics))
             rows = connection.execute(query.group_by(*labels).order_by(*labels))
-            return tuple(Count(labels=tuple(row[:-1]), value=_number(row[-1])) for row in rows)
+            # A quarantined instance of an unknown caller belongs to no clinic.
+            return tuple(Count(labels=tuple(label or "" for label in row[:-1]), value=_number(row[-1])) for row in rows)
 
         oldest = sa.func.min(results.c.written_at)
         return Counts(
@@ -60,8 +63,10 @@ def read_counts(database: Database, *, period: str, clinics: Collection[str] | N
             deliveries=count(on_the_way, (*BY_CLINIC_AND_DESTINATION, deliveries.c.state)),
             oldest_pending_delivery_s=count(on_the_way, BY_CLINIC_AND_DESTINATION, oldest, pending),
             charged=count(ledger, (ledger.c.clinic,), None, ledger.c.period == period),
+            instances=count(instances, (instances.c.clinic,)),
             sent_again=count(instances, (instances.c.clinic,), sa.func.sum(instances.c.times_sent_again)),
             sent_back=count(studies.join(results), (studies.c.clinic,), sa.func.sum(results.c.times_sent_back)),
+            commitments=count(commitments, (commitments.c.clinic, commitments.c.state)),
         )
 
 

@@ -8,24 +8,32 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from domain.findings import Code
 from domain.identity import INSTANCE_CREATOR_UID, MANUFACTURER, MODEL_NAME
 from domain.study import InstanceFacts
+from storage.content import data_set_size, read_file_meta
+from storage.instances import Spool
 
 # Private Information Creator UID (0002,0100) of the item below; from the 2.25 root, which needs no registration.
 PRIVATE_INFORMATION_CREATOR_UID = "2.25.314158402874513706029843137902671290113"
 UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 AGE_PATTERN = re.compile(r"(\d{1,3})([DWMY])")
+TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "IS", "LO", "SH", "UI"))
+ESC = b"\x1b"
+PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float, and Pixel Data
 YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
-READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +60,6 @@ class StoredInstance:
     study_instance_uid: str
     transfer_syntax_uid: str
     accession_number: str
-    content_sha256: str
     size_bytes: int
     is_own_result: bool
     facts: InstanceFacts
@@ -75,48 +82,21 @@ def write_provenance(meta: FileMetaDataset, provenance: Provenance) -> None:
     ).encode()
 
 
-def read_stored_instance(path: Path, spool_key: str) -> StoredInstance:
+def read_stored_instance(spool: Spool, spool_key: str) -> StoredInstance:
     """Read one spooled file.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is not a file that this node wrote.
     """
-    try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-        provenance = _read_provenance(meta)
-    except OSError:
-        raise
-    except Exception as error:  # a strange file in the spool makes the parser raise anything
-        raise ValueError(f"{path} has no provenance of this node: {error}") from error
-    problem = ""
-    dataset, has_pixels = Dataset(), False
-    try:
-        dataset, has_pixels = _read_header(path)
-        problem = _identity_problem(dataset, meta)
-    except Exception as error:  # whatever a damaged data set makes the parser raise, the file is kept and reported
-        problem = f"the data set cannot be parsed: {type(error).__name__}"
-    digest, size = _digest(path)
-    return StoredInstance(
-        spool_key=spool_key,
-        provenance=provenance,
-        sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
-        sop_class_uid=str(meta.MediaStorageSOPClassUID),
-        series_instance_uid=_text(dataset, "SeriesInstanceUID"),
-        study_instance_uid=_text(dataset, "StudyInstanceUID"),
-        transfer_syntax_uid=str(meta.TransferSyntaxUID),
-        accession_number=_text(dataset, "AccessionNumber")[:64],
-        content_sha256=digest,
-        size_bytes=size,
-        is_own_result=is_own_result(dataset),
-        facts=read_facts(dataset, has_pixels=has_pixels),
-        problem=problem,
-    )
+    with spool.open(spool_key) as file:
+        return _read(file, spool_key)
 
 
 def read_any_file(path: Path) -> tuple[Dataset, InstanceFacts]:
     """The header of any DICOM file and its facts, for `rules explain`."""
-    dataset, has_pixels = _read_header(path)
+    with open(path, "rb") as file:
+        dataset, has_pixels = _read_header(file)
     return dataset, read_facts(dataset, has_pixels=has_pixels)
 
 
@@ -170,24 +150,73 @@ def patient_age_years(dataset: Dataset) -> float | None:
     return float(years) if 0 <= years <= 130 else None
 
 
-def _read_header(path: Path) -> tuple[Dataset, bool]:
+def _read(file: BinaryIO, spool_key: str) -> StoredInstance:
+    try:
+        meta = read_file_meta(file)
+        provenance = _read_provenance(meta)
+    except OSError:
+        raise
+    except Exception as error:  # a strange file in the spool makes the parser raise anything
+        raise ValueError(f"{spool_key} has no provenance of this node: {error}") from error
+    size = data_set_size(file)
+    problem = ""
+    dataset, has_pixels = Dataset(), False
+    try:
+        dataset, has_pixels = _read_data_set(file, _text(meta, "TransferSyntaxUID"))
+        problem = _identity_problem(dataset, meta)
+    except Exception as error:  # whatever a damaged data set makes the parser raise, the file is kept and reported
+        problem = f"the data set cannot be parsed: {type(error).__name__}"
+    return StoredInstance(
+        spool_key=spool_key,
+        provenance=provenance,
+        sop_instance_uid=_text(meta, "MediaStorageSOPInstanceUID"),
+        sop_class_uid=_text(meta, "MediaStorageSOPClassUID"),
+        series_instance_uid=_text(dataset, "SeriesInstanceUID"),
+        study_instance_uid=_text(dataset, "StudyInstanceUID"),
+        transfer_syntax_uid=_text(meta, "TransferSyntaxUID"),
+        accession_number=_text(dataset, "AccessionNumber")[:64],
+        size_bytes=size,
+        is_own_result=is_own_result(dataset),
+        facts=read_facts(dataset, has_pixels=has_pixels),
+        problem=problem,
+    )
+
+
+def _read_header(file: BinaryIO) -> tuple[Dataset, bool]:
     """Everything before the pixels, and whether there are pixels."""
-    with open(path, "rb") as file:
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-        # The reader stops in front of Pixel Data (7FE0,0010); a deflated data set is read whole into memory first.
-        stopped_early = bool(file.read(1)) or dataset.file_meta.get("TransferSyntaxUID") == "1.2.840.10008.1.2.1.99"
-    return dataset, stopped_early and "Rows" in dataset and "Columns" in dataset
+    file.seek(0)
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    # The reader stops in front of Pixel Data (7FE0,0010); a deflated data set is read whole into memory first.
+    stopped_early = bool(file.read(1)) or dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    return dataset, stopped_early and _is_image(dataset)
+
+
+def _read_data_set(file: BinaryIO, transfer_syntax_uid: str) -> tuple[Dataset, bool]:
+    """The same for a file of ours that stands at its data set: its File Meta need not be read once more."""
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        return _read_header(file)
+    dataset = read_dataset(
+        file,
+        is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
+        is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+        stop_when=lambda tag, _vr, _length: tag in PIXELS,
+    )
+    return dataset, bool(file.read(1)) and _is_image(dataset)
+
+
+def _is_image(dataset: Dataset) -> bool:
+    return "Rows" in dataset and "Columns" in dataset
 
 
 def _read_provenance(meta: FileMetaDataset) -> Provenance:
-    if meta.PrivateInformationCreatorUID != PRIVATE_INFORMATION_CREATOR_UID:
+    if _text(meta, "PrivateInformationCreatorUID") != PRIVATE_INFORMATION_CREATOR_UID:
         raise ValueError("another program's private information")
     # An OB value of odd length got a trailing zero byte (PS3.5 6.2).
     private = json.loads(meta.PrivateInformation.rstrip(b"\0"))
     return Provenance(
         clinic=private["clinic"],
-        calling_ae_title=str(meta.SendingApplicationEntityTitle),
-        called_ae_title=str(meta.ReceivingApplicationEntityTitle),
+        calling_ae_title=_text(meta, "SendingApplicationEntityTitle"),
+        called_ae_title=_text(meta, "ReceivingApplicationEntityTitle"),
         peer_address=private["peer"],
         association=private["association"],
         received_at=datetime.fromisoformat(private["received_at"]).astimezone(UTC),
@@ -200,9 +229,9 @@ def _identity_problem(dataset: Dataset, meta: FileMetaDataset) -> str:
         value = _text(dataset, keyword)
         if not UID_PATTERN.fullmatch(value):
             return f"{keyword} is {'not a UID' if value else 'missing'}"
-    if _text(dataset, "SOPInstanceUID") != str(meta.MediaStorageSOPInstanceUID):
+    if _text(dataset, "SOPInstanceUID") != _text(meta, "MediaStorageSOPInstanceUID"):
         return "its SOP Instance UID is not the one that the C-STORE request named"
-    if _text(dataset, "SOPClassUID") != str(meta.MediaStorageSOPClassUID):
+    if _text(dataset, "SOPClassUID") != _text(meta, "MediaStorageSOPClassUID"):
         return "its SOP Class UID is not the one that the C-STORE request named"
     return ""
 
@@ -210,12 +239,32 @@ def _identity_problem(dataset: Dataset, meta: FileMetaDataset) -> str:
 def _text(dataset: Dataset, keyword: str) -> str:
     """The attribute's value as stripped text; the first of several values; "" when absent or unreadable."""
     try:
+        element = dataset.get_item(_tag(keyword))
+        if element is None:
+            return ""
+        if isinstance(element, RawDataElement) and _is_plain_text(element):
+            return str(element.value, "ascii").partition("\\")[0].replace("\0", "").strip()
         value: Any = dataset.get(keyword)
     except Exception:  # pydicom raises many kinds for values that break their VR
         return ""
     if isinstance(value, pydicom.multival.MultiValue):
         value = value[0] if len(value) else ""
     return "" if value is None else str(value).replace("\0", "").strip()
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+def _is_plain_text(element: RawDataElement) -> bool:
+    """Whether it is ASCII in any character set: pydicom, which takes ten times as long, need not convert it.
+
+    ESC begins another character set within the value (ISO 2022, PS3.3 C.12.1.1.2).
+    """
+    if element.value is None or (element.VR or dictionary_VR(element.tag)) not in TEXT_VRS:
+        return False
+    return element.value.isascii() and ESC not in element.value
 
 
 def _number(dataset: Dataset, keyword: str, default: int) -> int:
@@ -237,18 +286,3 @@ def _codes(dataset: Dataset, keyword: str) -> Iterator[Code]:
                 scheme=_text(item, "CodingSchemeDesignator"),
                 meaning=_text(item, "CodeMeaning"),
             )
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    """SHA-256 of the data set as it came, without the File Meta that the node wrote, and the data set's size in bytes.
-
-    File Meta Information Group Length (0002,0000) stands at a fixed place: 128 + 4 bytes, then its 12-byte element.
-    """
-    digest, size = sha256(), 0
-    with open(path, "rb") as file:
-        head = file.read(144)
-        file.seek(144 + int.from_bytes(head[140:144], "little"))
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size

@@ -1,46 +1,53 @@
 """Follows the spool into the database: just behind the receiver, in batches, and again after any outage.
 
-    on_stored, on_released, on_closed  ->  queue  ->  headers  ->  one transaction a batch  ->  drop files not needed
-    start, or after an outage  ->  sweep: the clinics' rows, then every key in the spool that no row mentions
+    news of the listeners  ->  backlog  ->  headers  ->  one transaction a batch  ->  drop files not needed
+    start, lost news, or after an outage  ->  sweep: the clinics' rows, then every file that no row mentions
 
-The receiver never waits for this thread. When the queue is full or the database away, instances stay in the spool and
-the next sweep brings them in.
+No listener waits for it. While the database is away it goes on reading the news: what was stored will be found by the
+sweep, and what a sweep cannot find, that an association was released, is kept until after it.
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
 import structlog
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from storage.associations import Associations
 from storage.database import Database
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
-from storage.intake import (
-    Recorded,
-    Verdict,
-    record_instances,
-    record_release,
-    sync_clinics,
-    unknown_keys,
-)
+from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics
+from storage.news import News, NewsPipe, What
+from storage.receivers import Beat
+from storage.sweep import Found, Sweep
 
 log = structlog.get_logger()
 
-QUEUE_LIMIT = 10_000
-BATCH_LIMIT = 200
-SWEEP_BATCH = 500
+BACKLOG_LIMIT = 100_000  # news; what comes then stays in the pipe, and is lost when that is full, too
+BATCH_LIMIT = 500
+POLL_S = 0.5
+GATHER_S = 0.05  # one transaction for what comes shortly after each other, rather than one each
 RETRY_S = 2.0
+ASKED_WAITS_S = 0.5
+STOPS_WITHIN_S = 10.0
+ABOUT_AN_INSTANCE = frozenset((What.STORED, What.ASKED))
 # It is the instance that is at fault, not the database.
 REFUSED_BY_DATABASE = (DataError, IntegrityError, UnicodeError)
 
 
 class Indexer:
-    """One background thread. `tiers` are the configured clinics; `on_recorded` is told of every verdict."""
+    """One background thread.
+
+    tiers: the configured clinics.
+    on_recorded: is told of every verdict.
+    pipe: where the news come from; without one, from this object's own `on_stored`, `on_released`, `on_closed`.
+    beat: the receiver's sign of life.
+    """
 
     def __init__(
         self,
@@ -49,108 +56,172 @@ class Indexer:
         *,
         tiers: Mapping[str, str],
         on_recorded: Callable[[Recorded], None] = lambda recorded: None,
+        pipe: NewsPipe | None = None,
+        beat: Beat | None = None,
     ) -> None:
         self._tiers = tiers
         self._database = database
         self._spool = spool
         self._on_recorded = on_recorded
-        self._queue: queue.Queue[tuple[str, str]] = queue.Queue(maxsize=QUEUE_LIMIT)
-        self._needs_sweep = threading.Event()
+        self._beat = beat
+        pipe = pipe or NewsPipe()
+        self._writer, self._reader = pipe.writer(), pipe.reader()
+        self._associations = Associations()
+        self._backlog: deque[News] = deque()
+        self._needs_sweep = True
+        self._is_away = False
+        self._retry_at = 0.0
+        # While it cannot tell soon, a listener that asks for a verdict is not kept waiting.
+        self._answers_at_once = False
         self._stopping = threading.Event()
-        self._studies_by_association: dict[str, set[int]] = {}
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
     def start(self) -> None:
-        """Sweep what an earlier run left, then follow the receiver."""
-        removed = self._spool.remove_leftovers()
-        if removed:
-            log.info("leftovers_removed", count=removed)
-        self._needs_sweep.set()
+        """Sweep what an earlier run left, then follow the listeners."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Bring in what is queued, then end. What the database does not take now, the next start's sweep finds."""
+        """Bring in what was told so far, then end. What the database does not take now, the next start will sweep."""
         self._stopping.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=STOPS_WITHIN_S)
 
     def on_stored(self, spool_key: str) -> None:
-        self._put(("stored", spool_key))
+        """This and the next two: what a listener in the same process tells."""
+        self._writer.on_stored(spool_key)
 
     def on_released(self, association: str) -> None:
-        self._put(("released", association))
+        self._writer.on_released(association)
 
     def on_closed(self, association: str) -> None:
-        """The connection is gone, released or not; what an abort left open is closed by its quiet time."""
-        self._put(("closed", association))
-
-    def _put(self, message: tuple[str, str]) -> None:
-        try:
-            self._queue.put_nowait(message)
-        except queue.Full:
-            self._needs_sweep.set()
+        self._writer.on_closed(association)
 
     def _run(self) -> None:
-        while not (self._stopping.is_set() and self._queue.empty()):
-            try:
-                if self._needs_sweep.is_set():
-                    self._needs_sweep.clear()
-                    sync_clinics(self._database, self._tiers)
-                    self._sweep()
-                self._index(self._next_messages())
-            except (DBAPIError, OSError) as error:
-                log.warning("index_delayed", error=type(error).__name__)
-                self._needs_sweep.set()
-                if self._stopping.is_set():
-                    return
-                time.sleep(RETRY_S)
-            except Exception:
-                log.exception("index_failed")
-                self._needs_sweep.set()
-                time.sleep(RETRY_S)
-
-    def _next_messages(self) -> list[tuple[str, str]]:
-        try:
-            messages = [self._queue.get(timeout=0.2)]
-        except queue.Empty:
-            return []
-        while len(messages) < BATCH_LIMIT:
-            try:
-                messages.append(self._queue.get_nowait())
-            except queue.Empty:
+        while True:
+            is_stopping = self._stopping.is_set()
+            has_come = self._take_news(wait=not is_stopping)
+            if not self._is_away or time.monotonic() >= self._retry_at:
+                self._work()
+            if is_stopping and (self._is_away or not (has_come or self._backlog)):
                 break
-        return messages
+        self._end_beat()
 
-    def _index(self, messages: Sequence[tuple[str, str]]) -> None:
-        stored = list(self._read(value for what, value in messages if what == "stored"))
-        if stored:
-            associations = {instance.spool_key: instance.provenance.association for instance in stored}
-            for recorded in self._record(stored):
-                if recorded.verdict is Verdict.KEPT and recorded.study_id is not None:
-                    association = associations[recorded.spool_key]
-                    self._studies_by_association.setdefault(association, set()).add(recorded.study_id)
-        for what, association in messages:
-            if what == "released":
-                self._release(association)
-            elif what == "closed":
-                self._studies_by_association.pop(association, None)
+    def _take_news(self, *, wait: bool) -> bool:
+        """Bring what has come into the backlog; whether anything has."""
+        has_room = len(self._backlog) < BACKLOG_LIMIT
+        idle_s = POLL_S if wait and (self._is_away or not self._backlog) else 0.0
+        if not has_room:
+            time.sleep(idle_s)
+            return False
+        news = self._reader.read(timeout_s=idle_s)
+        if news and idle_s and not any(one.what is What.ASKED for one in news):
+            time.sleep(GATHER_S)
+        for one in news:
+            self._take(one)
+        return bool(news)
 
-    def _release(self, association: str) -> None:
-        brought = self._studies_by_association.pop(association, set())
-        still_coming = set().union(*self._studies_by_association.values()) if self._studies_by_association else set()
-        record_release(self._database, sorted(brought - still_coming))
+    def _take(self, news: News) -> None:
+        if self._beat is not None and news.what is not What.LOST:
+            self._beat.heard(news.listener)
+        if news.what is What.LOST:
+            log.warning("news_lost")
+            self._needs_sweep = True
+        elif news.what is not What.ALIVE:
+            if self._answers_at_once:
+                news = self._unasked(news)
+            if not (self._is_away and news.what is What.STORED):
+                self._backlog.append(news)
+
+    def _unasked(self, news: News) -> News:
+        """Answer that there is no verdict, and go on as if nobody had asked."""
+        if news.what is not What.ASKED:
+            return news
+        self._reader.answer(news, None)
+        return replace(news, what=What.STORED)
+
+    def _work(self) -> None:
+        """Do the next batch, and the sweep before it where one is due; an error is an outage until the next try."""
+        try:
+            if self._needs_sweep:
+                self._needs_sweep = False
+                sync_clinics(self._database, self._tiers)
+                self._sweep()
+            self._is_away = self._answers_at_once = False
+            batch = list(islice(self._backlog, BATCH_LIMIT))
+            self._index(batch)
+            for _ in batch:
+                self._backlog.popleft()
+            self._beat_if_due()
+        except (DBAPIError, OSError) as error:
+            log.warning("index_delayed", error=type(error).__name__)
+            self._go_away()
+        except Exception:
+            log.exception("index_failed")
+            self._go_away()
+
+    def _go_away(self) -> None:
+        """Until the database is back: what was stored need not be remembered, the sweep will find it."""
+        self._needs_sweep = self._is_away = self._answers_at_once = True
+        self._retry_at = time.monotonic() + RETRY_S
+        kept = [news for one in self._backlog if (news := self._unasked(one)).what is not What.STORED]
+        self._backlog = deque(kept)
+
+    def _index(self, batch: Collection[News]) -> None:
+        told = {news.about: news for news in batch if news.what in ABOUT_AN_INSTANCE}
+        stored = list(self._read(told))
+        verdicts = {}
+        for instance, recorded in self._record(stored):
+            verdicts[recorded.spool_key] = recorded.verdict
+            if recorded.verdict is Verdict.KEPT and recorded.study_id is not None:
+                listener = told[recorded.spool_key].listener
+                self._associations.brought(instance.provenance.association, listener, recorded.study_id)
+        for news in batch:
+            match news.what:
+                case What.ASKED:
+                    self._reader.answer(news, verdicts.get(news.about))
+                case What.RELEASED:
+                    record_release(self._database, self._associations.completed_by(news.about))
+                    self._associations.closed(news.about)
+                case What.CLOSED:
+                    self._associations.closed(news.about)
+                case What.STARTED:
+                    self._associations.listener_began(news.listener)
 
     def _sweep(self) -> None:
-        keys = self._spool.stored_keys()
-        while batch := list(islice(keys, SWEEP_BATCH)):
-            missing = unknown_keys(self._database, batch)
-            if missing:
-                log.info("sweep_found", count=len(missing))
-                self._record(list(self._read(missing)))
+        begun = time.monotonic()
+        sweep = Sweep(self._database, self._spool)
+        try:
+            for _ in sweep.find():
+                self._meanwhile(begun)
+            if sweep.count:
+                log.info("sweep_found", count=sweep.count)
+            for batch in sweep.batches():
+                self._record_swept(batch)
+                self._meanwhile(begun)
+        finally:
+            sweep.close()
 
-    def _read(self, keys: "Iterator[str] | Sequence[str]") -> Iterator[StoredInstance]:
+    def _record_swept(self, batch: Collection[Found]) -> None:
+        modified_ns = {found.spool_key: found.modified_ns for found in batch}
+        stored = sorted(
+            self._read(modified_ns),
+            key=lambda instance: (modified_ns[instance.spool_key], instance.provenance.received_at),
+        )
+        for instance, recorded in self._record(stored):
+            if recorded.verdict is Verdict.KEPT and recorded.study_id is not None:
+                self._associations.was_swept(instance.provenance.association, recorded.study_id)
+
+    def _meanwhile(self, begun: float) -> None:
+        """What must not wait until a long sweep is over."""
+        self._take_news(wait=False)
+        self._beat_if_due()
+        if not self._answers_at_once and time.monotonic() - begun > ASKED_WAITS_S:
+            self._answers_at_once = True
+            self._backlog = deque(map(self._unasked, self._backlog))
+
+    def _read(self, keys: Collection[str]) -> Iterator[StoredInstance]:
         for key in keys:
             try:
-                yield read_stored_instance(self._spool.path(key), key)
+                yield read_stored_instance(self._spool, key)
             except FileNotFoundError:
                 continue  # dropped meanwhile: a duplicate that the sweep saw before its row decided
             except ValueError as error:
@@ -158,29 +229,43 @@ class Indexer:
             except OSError as error:
                 log.error("spool_file_unreadable", spool_key=key, error=str(error.strerror))
 
-    def _record(self, stored: list[StoredInstance]) -> list[Recorded]:
-        recorded = self._record_each_if_need_be(stored)
+    def _record(self, stored: list[StoredInstance]) -> list[tuple[StoredInstance, Recorded]]:
+        by_key = {instance.spool_key: instance for instance in stored}
+        recorded = self._record_each_if_need_be(stored) if stored else []
         for one in recorded:
-            log.info("instance_recorded", spool_key=one.spool_key, verdict=str(one.verdict))
             if not one.keeps_file:
                 self._spool.remove(one.spool_key)
             self._on_recorded(one)
-        return recorded
+        for verdict, count in Counter(one.verdict for one in recorded).items():
+            log.info("instances_recorded", verdict=str(verdict), count=count)
+        return [(by_key[one.spool_key], one) for one in recorded]
 
     def _record_each_if_need_be(self, stored: list[StoredInstance]) -> list[Recorded]:
         """One instance that the database does not take must not hold up the others of its batch."""
         try:
-            return record_instances(self._database, stored)
+            return record_instances(self._database, self._spool, stored)
         except REFUSED_BY_DATABASE as error:
             if len(stored) == 1:
                 return self._record_refused(stored[0], type(error).__name__)
-            return [recorded for one in stored for recorded in self._record_each_if_need_be([one])]
+            half = len(stored) // 2
+            return self._record_each_if_need_be(stored[:half]) + self._record_each_if_need_be(stored[half:])
 
     def _record_refused(self, instance: StoredInstance, error: str) -> list[Recorded]:
         problem = f"the database does not take it: {error}"
         try:
-            return record_instances(self._database, [replace(instance, problem=problem)])
+            return record_instances(self._database, self._spool, [replace(instance, problem=problem)])
         except REFUSED_BY_DATABASE:
             # Its clinic was taken out of the configuration before it had a row. The file stays for a later sweep.
             log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=instance.provenance.clinic)
             return []
+
+    def _beat_if_due(self) -> None:
+        if self._beat is not None:
+            self._beat.beat_if_due()
+
+    def _end_beat(self) -> None:
+        try:
+            if self._beat is not None:
+                self._beat.end()
+        except DBAPIError as error:
+            log.warning("index_delayed", error=type(error).__name__)

@@ -2,45 +2,92 @@
 
     spool/incoming/<pid>-<key>   being received; nobody reads it
     spool/<xx>/<key>.dcm         durable: written, synced, renamed, directory synced. Only then is 0x0000 answered
+    spool/keys/                  with encryption at rest, the studies' wrapped keys (study_keys.py)
+    results/incoming/            objects being written
     results/<xx>/<uid>.dcm       objects that the node made
 
 The spool is the node's write-ahead log: a row in the database follows each file, and a sweep finds files without one.
 File names are the node's own random keys, never anything that a peer sent.
 """
 
+import errno
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
+
+from storage.durable_files import SHARDS, make_directories, remove_left_behind, sync_directory, write_synced
+from storage.sealed import Seal, lent_descriptor, open_stored
+from storage.study_keys import KeyNotThere, StudyKeys
 
 INCOMING_NAME = re.compile(r"(?P<process_id>\d{1,9})-[0-9a-f]{32}")
-SHARDS = tuple(f"{number:02x}" for number in range(256))
+MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
+WRITE_BACK_BYTES = 1 << 20
+ROOM_IS_KNOWN_FOR_S = 0.5
 
 
 class IncomingFile:
     """One instance while it is being received. Nothing shows under its final name before `commit`."""
 
-    def __init__(self, spool: "Spool") -> None:
+    def __init__(self, spool: "Spool", study: str) -> None:
         self._spool = spool
         self.key = secrets.token_hex(16)
+        self._seal = None if spool.keys is None else Seal(spool.keys, study, self.key)
         self._path = spool.incoming / f"{os.getpid()}-{self.key}"
+        self._size = self._written_back = 0
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
-    def write(self, content: bytes | bytearray | memoryview) -> None:
-        """Append; a short write (the disk is nearly full) goes on from where it stopped, or raises OSError."""
-        view = memoryview(content)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+    def write(self, *fragments: bytes | bytearray | memoryview) -> None:
+        """Append; what is given may be overwritten as soon as this returns.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._seal is None:
+            self._append(*fragments)
+        else:
+            for sealed in self._seal.update(*fragments):
+                self._append(sealed)
+
+    def _append(self, *fragments: bytes | bytearray | memoryview) -> None:
+        """A short write (the disk is nearly full) goes on from where it stopped, or raises OSError."""
+        for start in range(0, len(fragments), MOST_FRAGMENTS):
+            some = fragments[start : start + MOST_FRAGMENTS]
+            missing = sum(map(len, some)) - os.writev(self._descriptor, some)
+            if missing:
+                view = memoryview(b"".join(some))[-missing:]
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            self._start_writing_back(sum(map(len, some)))
+
+    def _start_writing_back(self, added: int) -> None:
+        """Let the disk begin while the peer still sends (posix_fadvise(2) starts it), so that the sync at the end of
+        a large object waits for its last piece only.
+        """
+        self._size += added
+        if self._size - self._written_back >= WRITE_BACK_BYTES:
+            os.posix_fadvise(
+                self._descriptor, self._written_back, self._size - self._written_back, os.POSIX_FADV_DONTNEED
+            )
+            self._written_back = self._size
 
     def commit(self) -> str:
         """Make the file durable under its key, which is returned: sync, rename, sync the directory, in this order."""
+        if self._seal is not None:
+            self._append(self._seal.finish())
         os.fdatasync(self._descriptor)
         self._close()
         final = self._spool.path(self.key)
         os.rename(self._path, final)
-        _sync_directory(final.parent)
+        sync_directory(final.parent)
+        if self._seal is not None and not self._seal.still_holds():
+            final.unlink(missing_ok=True)
+            raise KeyNotThere(errno.ENOKEY, "the study was erased while this came", self.key)
         return self.key
 
     def discard(self) -> None:
@@ -57,19 +104,64 @@ class IncomingFile:
 class Spool:
     """The folder of received instances."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        minimum_free_bytes: int = 0,
+        minimum_free_share: float = 0.0,
+        keys: StudyKeys | None = None,
+    ) -> None:
+        """`minimum_free_share`: of the whole disk, from 0 to 1. Under either there is no room.
+
+        keys: what is received from now on is sealed; without them it lies on the disk as it came.
+        """
+        self.keys = keys
         self.root = data_dir / "spool"
         self.incoming = self.root / "incoming"
-        _make_directories(self.root, self.incoming)
+        self._minimum_free_bytes = minimum_free_bytes
+        self._minimum_free_share = minimum_free_share
+        self._has_room, self._look_again_at = True, 0.0
+        make_directories(self.root, self.incoming)
 
-    def receive(self) -> IncomingFile:
-        return IncomingFile(self)
+    def has_room(self) -> bool:
+        """Whether the disk has more free space than it must keep. Looked up twice a second, so it costs nothing."""
+        now = time.monotonic()
+        if now >= self._look_again_at:
+            disk = os.statvfs(self.root)
+            free = disk.f_bavail * disk.f_frsize
+            least = max(self._minimum_free_bytes, self._minimum_free_share * disk.f_blocks * disk.f_frsize)
+            self._has_room, self._look_again_at = free >= least, now + ROOM_IS_KNOWN_FOR_S
+        return self._has_room
+
+    def receive(self, study: str = "") -> IncomingFile:
+        """Begin a file. `study`: its `study_name`; "" while its clinic or Study Instance UID is unknown."""
+        return IncomingFile(self, study)
+
+    def open(self, key: str) -> BinaryIO:
+        """The durable instance, for reading.
+
+        Raises:
+            OSError: it is not there, is damaged, or its key is not there.
+        """
+        return open_stored(self.path(key), key, self.keys)
+
+    def open_at(self, path: str) -> BinaryIO:
+        """The same by the path that `path` gave."""
+        return self.open(Path(path).stem)
+
+    def lend_at(self, path: str) -> AbstractContextManager[int]:
+        """A descriptor of its plain text, for another process."""
+        return lent_descriptor(self.open_at(path))
 
     def path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.dcm"
 
     def remove(self, key: str) -> None:
+        """Remove an instance, and its key where it had one of its own; harmless when it is gone already."""
         self.path(key).unlink(missing_ok=True)
+        if self.keys is not None:
+            self.keys.remove(key)
 
     def stored_keys(self) -> Iterator[str]:
         """The key of every durable instance."""
@@ -92,39 +184,49 @@ class Spool:
 class ResultFolder:
     """The folder of result objects, by their SOP Instance UID, which is the node's own."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, keys: StudyKeys | None = None) -> None:
         self.root = data_dir / "results"
-        _make_directories(self.root)
+        self._incoming = self.root / "incoming"
+        self._keys = keys
+        make_directories(self.root, self._incoming)
 
     def path(self, sop_instance_uid: str) -> Path:
         return self.root / sha256(sop_instance_uid.encode()).hexdigest()[:2] / f"{sop_instance_uid}.dcm"
 
-    def put(self, sop_instance_uid: str, content: bytes) -> Path:
-        """Keep one object durably. The same UID always has the same bytes, so writing it again changes nothing."""
+    def put(self, sop_instance_uid: str, content: bytes, *, study: str) -> Path:
+        """Keep one object durably. The same UID always has the same bytes, so writing it again changes nothing.
+
+        study: its `study_name`.
+        """
         final = self.path(sop_instance_uid)
-        temporary = final.with_name(f".{secrets.token_hex(8)}")
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fdatasync(file.fileno())
+        temporary = self._incoming / secrets.token_hex(16)
+        if self._keys is None:
+            write_synced(temporary, [content])
+        else:
+            seal = Seal(self._keys, study, sop_instance_uid)
+            write_synced(temporary, seal.all_of(content))
         os.rename(temporary, final)
-        _sync_directory(final.parent)
+        sync_directory(final.parent)
         return final
 
+    def open(self, sop_instance_uid: str) -> BinaryIO:
+        """One object, for reading.
 
-def _make_directories(root: Path, *more: Path) -> None:
-    for directory in (root, *more, *(root / shard for shard in SHARDS)):
-        directory.mkdir(parents=True, exist_ok=True)
-    _sync_directory(root)
+        Raises:
+            OSError: it is not there, is damaged, or its key is not there.
+        """
+        return open_stored(self.path(sop_instance_uid), sop_instance_uid, self._keys)
 
+    def lend(self, sop_instance_uid: str) -> AbstractContextManager[int]:
+        """A descriptor of its plain text, for a library that reads files only."""
+        return lent_descriptor(self.open(sop_instance_uid))
 
-def _sync_directory(directory: Path) -> None:
-    """A rename is durable only when its directory is (POSIX; ext4 happens to do more)."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def remove(self, sop_instance_uid: str) -> None:
+        self.path(sop_instance_uid).unlink(missing_ok=True)
+
+    def remove_leftovers(self) -> int:
+        """Remove what a crash left half written, and return how many files that were."""
+        return remove_left_behind(self._incoming)
 
 
 def _is_over(process_id: int) -> bool:

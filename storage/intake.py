@@ -4,19 +4,24 @@ known SOP Instance UID, same content     dropped and counted: a re-send changes 
 known SOP Instance UID, other content    quarantined: the first is kept, never silently swapped
 one of the node's own results            dropped and counted: the PACS sent it back
 cannot be parsed, or not what was said   quarantined
+its caller is known for no clinic        quarantined, for no clinic
+its study was erased                     quarantined: what was erased does not come back by itself
 anything else                            kept, in the study's open generation
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 
 from domain.states import StudyState
+from storage.content import content_sha256, is_same_content
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.headers import StoredInstance
+from storage.instances import Spool
 from storage.plain import to_plain
 from storage.tables import clinics, instances, quarantine, results, studies
 
@@ -27,6 +32,8 @@ class Verdict(StrEnum):
     CONFLICTING = "conflicting"
     OWN_RESULT = "own_result"
     UNREADABLE = "unreadable"
+    UNKNOWN_CALLER = "unknown_caller"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,10 +49,18 @@ class Recorded:
         return self.verdict not in (Verdict.DUPLICATE, Verdict.OWN_RESULT)
 
 
-def record_instances(database: Database, stored: Sequence[StoredInstance]) -> list[Recorded]:
-    """Bring stored instances into the database, in one transaction; recording one twice changes nothing."""
+def record_instances(database: Database, spool: Spool, stored: Sequence[StoredInstance]) -> list[Recorded]:
+    """Bring stored instances into the database, in one transaction; recording one twice changes nothing.
+
+    Raises:
+        OSError: one that has to be compared with an earlier one cannot be read.
+    """
     with database.write() as connection:
-        return [_record(connection, instance) for instance in stored]
+        recorded = _keep_new(connection, stored)
+        for instance in stored:
+            if instance.spool_key not in recorded:
+                recorded[instance.spool_key] = _record(connection, spool, instance)
+    return [recorded[instance.spool_key] for instance in stored]
 
 
 def record_release(database: Database, study_ids: Sequence[int]) -> None:
@@ -60,12 +75,14 @@ def record_release(database: Database, study_ids: Sequence[int]) -> None:
 
 
 def unknown_keys(database: Database, keys: Sequence[str]) -> list[str]:
-    """Those of the spool's keys that no row mentions."""
+    """Those of the spool's keys that no row mentions, or only one that says that the file was removed."""
     with database.read() as connection:
         known = set(
             connection.scalars(
                 sa.union_all(
-                    sa.select(instances.c.spool_key).where(instances.c.spool_key.in_(keys)),
+                    sa.select(instances.c.spool_key).where(
+                        instances.c.spool_key.in_(keys), instances.c.removed_at.is_(None)
+                    ),
                     sa.select(quarantine.c.spool_key).where(quarantine.c.spool_key.in_(keys)),
                 )
             )
@@ -84,12 +101,20 @@ def sync_clinics(database: Database, tiers: Mapping[str, str]) -> None:
                 connection.execute(sa.insert(clinics).values(name=name, tier=tier))
 
 
-def _record(connection: sa.Connection, stored: StoredInstance) -> Recorded:
+def lock_clinic(connection: sa.Connection, clinic: str) -> None:
+    """Hold up whoever else wants to add to this clinic's studies, or remove from them, until this transaction ends."""
+    connection.execute(sa.select(clinics.c.name).where(clinics.c.name == clinic).with_for_update())
+
+
+def _record(connection: sa.Connection, spool: Spool, stored: StoredInstance) -> Recorded:
+    clinic = stored.provenance.clinic
+    if not clinic:
+        detail = f"{stored.provenance.calling_ae_title} is a caller of no clinic"
+        return _quarantine(connection, stored, Verdict.UNKNOWN_CALLER, detail)
     if stored.problem:
         return _quarantine(connection, stored, Verdict.UNREADABLE, stored.problem)
-    clinic = stored.provenance.clinic
     # Two receivers may bring the same study at the same moment; the clinic's row is the lock.
-    connection.execute(sa.select(clinics.c.name).where(clinics.c.name == clinic).with_for_update())
+    lock_clinic(connection, clinic)
     if stored.is_own_result:
         connection.execute(
             sa.update(results)
@@ -98,44 +123,110 @@ def _record(connection: sa.Connection, stored: StoredInstance) -> Recorded:
         )
         return Recorded(spool_key=stored.spool_key, verdict=Verdict.OWN_RESULT)
     known = connection.execute(
-        sa.select(instances.c.spool_key, instances.c.content_sha256, instances.c.study_id).where(
+        sa.select(instances).where(
             instances.c.clinic == clinic, instances.c.sop_instance_uid == stored.sop_instance_uid
         )
     ).first()
     if known is None:
         return _keep(connection, stored)
+    return _record_again(connection, spool, known, stored)
+
+
+def _record_again(connection: sa.Connection, spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> Recorded:
+    """The clinic has sent an instance with this SOP Instance UID before."""
     if known.spool_key == stored.spool_key:
-        return Recorded(spool_key=stored.spool_key, verdict=Verdict.KEPT, study_id=known.study_id)
-    if known.content_sha256 == stored.content_sha256:
-        connection.execute(
-            sa.update(instances)
-            .where(instances.c.spool_key == known.spool_key)
-            .values(times_sent_again=instances.c.times_sent_again + 1)
+        # A file whose row says that it is removed was left behind by a crash in between.
+        verdict = Verdict.KEPT if known.removed_at is None else Verdict.DUPLICATE
+        return Recorded(spool_key=stored.spool_key, verdict=verdict, study_id=known.study_id)
+    if known.removed_at is not None and known.content_sha256 is None:
+        detail = "its study was erased; erase it again to be rid of this, too"
+        return _quarantine(connection, stored, Verdict.ERASED, detail)
+    difference = _difference(spool, known, stored)
+    if difference:
+        return _quarantine(connection, stored, Verdict.CONFLICTING, difference)
+    connection.execute(
+        sa.update(instances).where(instances.c.id == known.id).values(times_sent_again=instances.c.times_sent_again + 1)
+    )
+    return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id)
+
+
+def _difference(spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> str:
+    """Why this is not the known instance sent once more; empty when it is."""
+    other = "an instance with this SOP Instance UID and other content is here already; the first is kept"
+    if known.size_bytes != stored.size_bytes:
+        return other
+    if known.removed_at is not None:
+        return "" if content_sha256(spool, stored.spool_key) == known.content_sha256 else other
+    try:
+        return "" if is_same_content(spool, known.spool_key, stored.spool_key) else other
+    except OSError as error:
+        if not spool.path(stored.spool_key).exists():
+            return ""  # another process has compared them, and dropped it
+        return f"it cannot be compared with the instance that is here already: {error.strerror}"
+
+
+def _keep_new(connection: sa.Connection, stored: Sequence[StoredInstance]) -> dict[str, Recorded]:
+    """Keep those of a batch that are plainly new, in few statements; what became of each, by its spool key.
+
+    Nearly all that comes is new. Of several with the same SOP Instance UID only the first is.
+    """
+    by_clinic: dict[str, dict[str, StoredInstance]] = {}
+    for instance in stored:
+        firsts = by_clinic.setdefault(instance.provenance.clinic, {})
+        if not (instance.problem or instance.is_own_result):
+            firsts.setdefault(instance.sop_instance_uid, instance)
+    by_clinic.pop("", None)
+    unseen: set[str] = set()
+    for clinic, firsts in sorted(by_clinic.items()):  # in one order, so that two receivers never wait for each other
+        lock_clinic(connection, clinic)
+        query = sa.select(instances.c.sop_instance_uid).where(
+            instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(firsts)
         )
-        return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id)
-    detail = "an instance with this SOP Instance UID and other content is here already; the first is kept"
-    return _quarantine(connection, stored, Verdict.CONFLICTING, detail)
+        known = set(connection.scalars(query))
+        unseen.update(instance.spool_key for uid, instance in firsts.items() if uid not in known)
+    new = [instance for instance in stored if instance.spool_key in unseen]
+    study_ids = _open_studies(connection, new)
+    if new:
+        connection.execute(sa.insert(instances), [_row(one, study_ids[one.spool_key]) for one in new])
+    return {
+        one.spool_key: Recorded(spool_key=one.spool_key, verdict=Verdict.KEPT, study_id=study_ids[one.spool_key])
+        for one in new
+    }
+
+
+def _open_studies(connection: sa.Connection, new: Sequence[StoredInstance]) -> dict[str, int]:
+    """The study row of each instance, by its spool key. One look is enough for a study that has taken an image."""
+    receiving: dict[tuple[str, str], int] = {}
+    study_ids = {}
+    for instance in new:
+        study = (instance.provenance.clinic, instance.study_instance_uid)
+        study_id = receiving.get(study) or _open_study(connection, instance)
+        if instance.facts.has_pixels:
+            receiving[study] = study_id
+        study_ids[instance.spool_key] = study_id
+    return study_ids
 
 
 def _keep(connection: sa.Connection, stored: StoredInstance) -> Recorded:
     study_id = _open_study(connection, stored)
-    connection.execute(
-        sa.insert(instances).values(
-            study_id=study_id,
-            clinic=stored.provenance.clinic,
-            study_instance_uid=stored.study_instance_uid,
-            series_instance_uid=stored.series_instance_uid,
-            sop_instance_uid=stored.sop_instance_uid,
-            sop_class_uid=stored.sop_class_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            spool_key=stored.spool_key,
-            content_sha256=stored.content_sha256,
-            size_bytes=stored.size_bytes,
-            received_at=stored.provenance.received_at,
-            facts=to_plain(stored.facts),
-        )
-    )
+    connection.execute(sa.insert(instances).values(_row(stored, study_id)))
     return Recorded(spool_key=stored.spool_key, verdict=Verdict.KEPT, study_id=study_id)
+
+
+def _row(stored: StoredInstance, study_id: int) -> dict[str, Any]:
+    return {
+        "study_id": study_id,
+        "clinic": stored.provenance.clinic,
+        "study_instance_uid": stored.study_instance_uid,
+        "series_instance_uid": stored.series_instance_uid,
+        "sop_instance_uid": stored.sop_instance_uid,
+        "sop_class_uid": stored.sop_class_uid,
+        "transfer_syntax_uid": stored.transfer_syntax_uid,
+        "spool_key": stored.spool_key,
+        "size_bytes": stored.size_bytes,
+        "received_at": stored.provenance.received_at,
+        "facts": to_plain(stored.facts),
+    }
 
 
 def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
@@ -187,11 +278,12 @@ def _quarantine(connection: sa.Connection, stored: StoredInstance, verdict: Verd
     if present is None:
         connection.execute(
             sa.insert(quarantine).values(
-                clinic=stored.provenance.clinic,
+                clinic=stored.provenance.clinic or None,
                 spool_key=stored.spool_key,
                 sop_instance_uid=stored.sop_instance_uid[:64],
                 study_instance_uid=stored.study_instance_uid[:64],
                 calling_ae_title=stored.provenance.calling_ae_title,
+                peer_address=stored.provenance.peer_address[:64],
                 reason=verdict,
                 detail=detail,
                 received_at=stored.provenance.received_at,

@@ -119,7 +119,10 @@ class StudyHistory(StudyLine):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuarantineLine:
-    """One instance that came and cannot be used as it is; `spool_key` names its file in the spool."""
+    """One instance that came and cannot be used as it is; `spool_key` names its file in the spool.
+
+    clinic: "" when its caller is known for none; only a reader who may see all clinics sees it.
+    """
 
     clinic: str
     reason: str
@@ -176,7 +179,7 @@ def list_quarantine(
         ).all()
     lines = [
         QuarantineLine(
-            clinic=row.clinic,
+            clinic=row.clinic or "",
             reason=row.reason,
             detail=row.detail,
             calling_ae_title=row.calling_ae_title,

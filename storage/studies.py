@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from domain.completion import CompletionRules, completion_reason
 from domain.errors import Refuse
 from domain.findings import Analysis
+from domain.procedure_step import NO_STEPS
 from domain.states import HELD, DeliveryState, Reason, StudyState
 from domain.study import Instance, InstanceFacts, Study
 from storage.database import Database, utc_now
@@ -15,6 +16,7 @@ from storage.events import add_event
 from storage.instances import Spool
 from storage.jobs import study_job_id
 from storage.plain import from_plain, to_plain
+from storage.procedure_steps import open_studies_with_steps, steps_of_study
 from storage.tables import deliveries, instances, results, studies
 
 
@@ -44,6 +46,12 @@ def complete_studies(database: Database, rules: CompletionRules) -> list[OpenStu
     """The receiving studies that are complete at this moment."""
     with database.read() as connection:
         rows = connection.execute(sa.select(studies).where(studies.c.state == StudyState.RECEIVING)).all()
+        with_steps = open_studies_with_steps(connection)
+        steps = {
+            row.id: steps_of_study(connection, row.id)
+            for row in rows
+            if (row.clinic, row.study_instance_uid) in with_steps
+        }
     now = utc_now()
     complete = []
     for row in rows:
@@ -53,6 +61,7 @@ def complete_studies(database: Database, rules: CompletionRules) -> list[OpenStu
             last_received_at=row.last_received_at,
             released_at=row.released_at,
             now=now,
+            steps=steps.get(row.id, NO_STEPS),
         )
         if reason is not None:
             complete.append(OpenStudy(study_id=row.id, clinic=row.clinic, reason=reason))
@@ -68,7 +77,12 @@ def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRu
     ).first()
     now = utc_now()
     if row is None or not completion_reason(
-        rules, opened_at=row.opened_at, last_received_at=row.last_received_at, released_at=row.released_at, now=now
+        rules,
+        opened_at=row.opened_at,
+        last_received_at=row.last_received_at,
+        released_at=row.released_at,
+        now=now,
+        steps=steps_of_study(connection, study.study_id),
     ):
         return False
     connection.execute(
@@ -81,7 +95,9 @@ def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRu
 
 
 def read_study(database: Database, spool: Spool, study_id: int) -> Study:
-    """A closed study with its instances: those of this generation and of all before it."""
+    """A closed study with its instances: those of this generation and of all before it, without those
+    whose pixels were removed.
+    """
     with database.read() as connection:
         row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
         rows = connection.execute(
@@ -91,6 +107,7 @@ def read_study(database: Database, spool: Spool, study_id: int) -> Study:
                 studies.c.clinic == row.clinic,
                 studies.c.study_instance_uid == row.study_instance_uid,
                 studies.c.generation <= row.generation,
+                instances.c.removed_at.is_(None),
             )
             .order_by(instances.c.series_instance_uid, instances.c.sop_instance_uid)
         ).all()

@@ -4,9 +4,11 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          │           ├─ study_events     what happened to it, in order
          │           └─ results ── deliveries
          ├─ quarantine                   what came and cannot be used as it is
+         ├─ procedure_steps              what modalities say they do (MPPS)
+         ├─ commitments                  what modalities asked to be kept, and whether they were told
          ├─ reservations, ledger         quota taken, and what was metered
          └─ api_keys
-executors                                which worker processes are alive
+executors, receivers                     which processes are alive
 """
 
 from datetime import UTC, datetime
@@ -78,9 +80,11 @@ instances = sa.Table(
     sa.Column("sop_class_uid", sa.String(64), nullable=False),
     sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
     sa.Column("spool_key", sa.String(32), nullable=False, unique=True),
-    sa.Column("content_sha256", sa.String(64), nullable=False),
+    # Of the data set; only once its file was removed. Until then the files themselves are compared.
+    sa.Column("content_sha256", sa.String(64)),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("removed_at", UtcDateTime),
     sa.Column("times_sent_again", sa.Integer, nullable=False, default=0),
     sa.Column("facts", sa.JSON, nullable=False),
     sa.UniqueConstraint("clinic", "sop_instance_uid"),
@@ -91,14 +95,51 @@ quarantine = sa.Table(
     "quarantine",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False, index=True),
+    # None: its caller is known for no clinic.
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), index=True),
     sa.Column("spool_key", sa.String(32), nullable=False, unique=True),
     sa.Column("sop_instance_uid", sa.String(64), nullable=False, default=""),
     sa.Column("study_instance_uid", sa.String(64), nullable=False, default=""),
     sa.Column("calling_ae_title", sa.String(16), nullable=False),
+    sa.Column("peer_address", sa.String(64), nullable=False, default=""),
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
+)
+
+procedure_steps = sa.Table(
+    "procedure_steps",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    # SOP Instance UIDs that the modality says it made.
+    sa.Column("performed", sa.JSON, nullable=False, default=list),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("clinic", "sop_instance_uid"),
+    sa.Index("ix_procedure_steps_clinic_study", "clinic", "study_instance_uid"),
+)
+
+commitments = sa.Table(
+    "commitments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    # The key of the request's own file in the spool, so that recording it twice changes nothing.
+    sa.Column("request_key", sa.String(32), nullable=False, unique=True),
+    sa.Column("transaction_uid", sa.String(64), nullable=False),
+    sa.Column("calling_ae_title", sa.String(16), nullable=False),
+    sa.Column("peer_address", sa.String(64), nullable=False),
+    # Pairs of SOP Class UID and SOP Instance UID.
+    sa.Column("asked", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+    sa.Column("requested_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("reported_at", UtcDateTime),
 )
 
 study_events = sa.Table(
@@ -177,6 +218,13 @@ api_keys = sa.Table(
     sa.Column("clinic", sa.ForeignKey("clinics.name")),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("revoked_at", UtcDateTime),
+)
+
+receivers = sa.Table(
+    "receivers",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("seen_at", sa.Double, nullable=False),
 )
 
 executors = sa.Table(

@@ -6,7 +6,9 @@ The study is charged here, with the first result of its analysis that any destin
 stored but whose answer was lost is sent again under the same SOP Instance UID with the same bytes: nothing doubles.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -42,15 +44,20 @@ def send(rooms: Rooms, study_id: int, destination_name: str) -> Sent:
     destination = rooms.destination(clinic, destination_name)
     if destination is None:
         return _all(pending, Answer.REFUSED, f"destination {destination_name} is no longer configured")
-    try:
-        outcomes = send_files(
-            [_outgoing(rooms, result) for result in pending],
-            Address(ae_title=destination.ae_title, host=destination.host, port=destination.port),
-            calling_ae_title=rooms.ae_title,
-            timeout_s=rooms.delivery.timeout_s,
-        )
-    except Retry as error:
-        return _all(pending, Answer.RETRY, error.message)
+    with ExitStack() as lent:
+        try:
+            files = [_outgoing(rooms, result, lent) for result in pending]
+        except OSError as error:
+            return _all(pending, Answer.RETRY, f"a result cannot be read: {error.strerror}")
+        try:
+            outcomes = send_files(
+                files,
+                Address(ae_title=destination.ae_title, host=destination.host, port=destination.port),
+                calling_ae_title=rooms.ae_title,
+                timeout_s=rooms.delivery.timeout_s,
+            )
+        except Retry as error:
+            return _all(pending, Answer.RETRY, error.message)
     return Sent(outcomes=tuple(outcomes))
 
 
@@ -108,9 +115,11 @@ def _charge_if_first(connection: sa.Connection, study_id: int, destination: str,
         add_event(connection, study_id, "charged", f"first result accepted by {destination}")
 
 
-def _outgoing(rooms: Rooms, result: PendingResult) -> OutgoingFile:
+def _outgoing(rooms: Rooms, result: PendingResult, lent: ExitStack) -> OutgoingFile:
+    """The result's plain text, on a disk or in memory, as long as `lent` is open."""
+    descriptor = lent.enter_context(rooms.results.lend(result.sop_instance_uid))
     return OutgoingFile(
-        path=rooms.results.path(result.sop_instance_uid),
+        path=Path(f"/proc/self/fd/{descriptor}"),
         sop_instance_uid=result.sop_instance_uid,
         sop_class_uid=result.sop_class_uid,
         transfer_syntax_uid=result.transfer_syntax_uid,

@@ -1,4 +1,4 @@
-"""Takes over from workers that died, parks what kills workers, and wakes what waited for quota.
+"""Takes over from workers that died, parks what kills workers, wakes what waited for quota, removes what is old.
 
 Every worker beats in the table `executors` by the database's clock. A beat older than the lease means a dead worker; a
 worker of this very machine whose process is gone is dead at once. Taking over is safe even from one that only froze:
@@ -20,6 +20,7 @@ from metering.quota import release, reserve
 from storage import studies
 from storage.database import Database, database_clock, utc_now
 from storage.jobs import priority_of
+from storage.retention import remove_delivered_pixels
 from storage.tables import executors
 from storage.tables import studies as study_rows
 from workflow.engine import Engine
@@ -71,6 +72,7 @@ class Recovery:
                 if beats % CARE_BEATS == 0:
                     park_abandoned(self._rooms, set(self._engine.abandoned_jobs()))
                     wake_held_for_quota(self._rooms)
+                    clear_away(self._rooms)
             except Exception:
                 log.exception("recovery_failed")
             beats += 1
@@ -138,6 +140,13 @@ def wake_held_for_quota(rooms: Rooms) -> int:
             rooms.jobs.put_study(connection, study_id=study_id, attempt=1, priority=priority_of(tier))
             woken += 1
     return woken
+
+
+def clear_away(rooms: Rooms) -> None:
+    """Remove what crashes left half written and, where pixels are kept for a time only, those whose time is over."""
+    rooms.results.remove_leftovers()
+    if rooms.pixel_retention is not None:
+        remove_delivered_pixels(rooms.database, rooms.spool, after=rooms.pixel_retention)
 
 
 def _process_table() -> str:

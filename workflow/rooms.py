@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from domain.clinics import Clinic, Destination
 from domain.errors import Misconfigured
@@ -30,7 +31,10 @@ class DeliveryRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rooms:
-    """`stand_ins` names a package that may answer for one that is not configured; only `collimator demo` sets it."""
+    """`stand_ins` names a package that may answer for one that is not configured; only `collimator demo` sets it.
+
+    pixel_retention: how long received instances stay once their study's results are delivered; None: for good.
+    """
 
     database: Database
     spool: Spool
@@ -44,6 +48,7 @@ class Rooms:
     ae_title: str
     delivery: DeliveryRules
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    pixel_retention: timedelta | None = None
 
     def clinic(self, name: str) -> Clinic:
         for clinic in self.clinics:

@@ -18,6 +18,7 @@ from storage.database import utc_now
 from storage.events import add_event
 from storage.jobs import priority_of
 from storage.studies import ResultRow
+from storage.study_keys import study_name
 from workflow.rooms import Rooms
 from workflow.written import Written
 
@@ -187,10 +188,11 @@ def _profiles(rooms: Rooms, study: Study) -> list[str]:
 
 def _keep(rooms: Rooms, study: Study, requests: Sequence[ReportRequest], *, is_note: bool) -> Written:
     rows = []
+    name = study_name(study.clinic, study.study_instance_uid)
     for profile in _profiles(rooms, study):
         for request in requests:
-            for written in write_objects(request, profile=profile):
-                rooms.results.put(written.sop_instance_uid, written.content)
+            for written in write_objects(request, profile=profile, open_file=rooms.spool.open_at):
+                rooms.results.put(written.sop_instance_uid, written.content, study=name)
                 rows.append(_row(written, profile, is_note))
     return Written(rows=tuple(rows))
 

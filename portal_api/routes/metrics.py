@@ -16,6 +16,7 @@ from portal_api.parts import Parts, parts_of
 from portal_api.permissions import Permission
 from storage.api_keys import ApiKey
 from storage.counts import read_counts, workers_alive
+from storage.receivers import receiver_signs
 
 router = APIRouter(tags=["node"])
 
@@ -31,8 +32,10 @@ METRICS = (
         "How long the oldest result has been waiting for its destination.",
     ),
     ("charged", "collimator_studies_charged_this_month", ("clinic",), "Ledger rows of this calendar month, in UTC."),
+    ("instances", "collimator_instances", ("clinic",), "Instances that were received and kept."),
     ("sent_again", "collimator_instances_sent_again_total", ("clinic",), "Identical re-sends, acknowledged, dropped."),
     ("sent_back", "collimator_results_sent_back_total", ("clinic",), "Own results that a PACS sent back."),
+    ("commitments", "collimator_commitments", ("clinic", "state"), "Requests for storage commitment, by state."),
 )
 
 
@@ -61,6 +64,18 @@ class DatabaseCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
+        signs = receiver_signs(self._parts.database)
+        yield GaugeMetricFamily(
+            "collimator_receivers_alive",
+            "Receivers that have shown themselves within the last 20 seconds, with all their listeners.",
+            value=sum(sign.is_alive for sign in signs),
+        )
+        seen = GaugeMetricFamily(
+            "collimator_receiver_seen_seconds_ago", "How long each receiver has been silent.", labels=("receiver",)
+        )
+        for sign in signs:
+            seen.add_metric((sign.name,), sign.seconds_ago)
+        yield seen
         yield GaugeMetricFamily(
             "collimator_workers_alive",
             "Workers that have shown themselves within their lease.",

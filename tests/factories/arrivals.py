@@ -3,6 +3,7 @@
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -15,6 +16,7 @@ from storage.headers import Provenance, StoredInstance, read_stored_instance, wr
 from storage.instances import Spool
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
+NO_SPOOL = cast(Spool, None)  # for what never comes twice: no file is looked at then
 RECEIVED_AT = datetime(2026, 11, 20, 10, 15, 30, 250000, tzinfo=UTC)
 CHEST = InstanceFacts(modality="CR", body_part_examined="CHEST", has_pixels=True, rows=10, columns=10)
 REPORT = InstanceFacts(modality="SR")
@@ -37,13 +39,12 @@ def arrival(
     *,
     study_instance_uid: str = "1.2.3",
     clinic: str = "st-mary",
-    content: str = "a",
     facts: InstanceFacts = CHEST,
     is_own_result: bool = False,
     problem: str = "",
     accession_number: str = "",
 ) -> StoredInstance:
-    """One stored instance. `content` stands for its bytes: the same letter, the same bytes."""
+    """One stored instance, without its file."""
     return StoredInstance(
         spool_key=key,
         provenance=provenance(clinic=clinic),
@@ -53,7 +54,6 @@ def arrival(
         study_instance_uid=study_instance_uid,
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
         accession_number=accession_number,
-        content_sha256=content * 64,
         size_bytes=1000,
         is_own_result=is_own_result,
         facts=facts,
@@ -83,6 +83,7 @@ def spooled(
     sop_class_uid: str = "",
     transfer_syntax_uid: str = ExplicitVRLittleEndian,
     how: Provenance | None = None,
+    study: str = "",
 ) -> str:
     """Put a data set into the spool as the receiver does; its key. Raw bytes go in as they are."""
     meta = FileMetaDataset()
@@ -95,14 +96,14 @@ def spooled(
     head = DicomBytesIO()
     head.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(head, meta, enforce_standard=True)
-    file = spool.receive()
+    file = spool.receive(study)
     file.write(head.getvalue())
     file.write(content if isinstance(content, bytes) else encoded(content, transfer_syntax_uid))
     return file.commit()
 
 
 def read_back(spool: Spool, key: str) -> StoredInstance:
-    return read_stored_instance(spool.path(key), key)
+    return read_stored_instance(spool, key)
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.analyst import Analyst
+from inference.analyst import Analyst, LendFile, lend_plain_file
 from tests.factories.packages import build_package
 
 
@@ -21,9 +21,16 @@ def new_analyst(installed_dir: Path) -> Iterator[Callable[..., Analyst]]:
     """Makes analysts, and closes them."""
     analysts: list[Analyst] = []
 
-    def make(*, memory_limit_bytes: int = 4 << 30, time_limit_s: float = 60.0) -> Analyst:
+    def make(
+        *, memory_limit_bytes: int = 4 << 30, time_limit_s: float = 60.0, lend_file: LendFile = lend_plain_file
+    ) -> Analyst:
         analysts.append(
-            Analyst(installed_dir=installed_dir, memory_limit_bytes=memory_limit_bytes, time_limit_s=time_limit_s)
+            Analyst(
+                installed_dir=installed_dir,
+                memory_limit_bytes=memory_limit_bytes,
+                time_limit_s=time_limit_s,
+                lend_file=lend_file,
+            )
         )
         return analysts[-1]
 

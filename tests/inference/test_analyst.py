@@ -19,6 +19,8 @@ from domain.errors import Misconfigured, Refuse, Retry
 from inference.analyst import Analyst
 from inference.child import Worker
 from inference.package import load
+from storage.instances import Spool
+from storage.study_keys import MasterKey, StudyKeys
 from tests.factories.packages import build_package
 from tests.inference.images import ADULT_PA, instance, write_image
 
@@ -95,6 +97,35 @@ def test_a_real_chest_is_analysed_and_shown(analyst: Analyst) -> None:
     shown = analyst.display(path, longest_side_px=512)
     assert (shown.rows, shown.columns, shown.source_rows, shown.source_columns) == (512, 482, 1955, 1841)
     assert len(shown.pixels) == 512 * 482
+
+
+def test_an_image_that_is_encrypted_at_rest_is_analysed_and_shown_like_any_other(
+    new_analyst: Callable[..., Analyst], image: Path, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]))
+    file = spool.receive("st-mary/1.2.3")
+    file.write(image.read_bytes())
+    sealed = spool.path(file.commit())
+    plain, sealing = new_analyst(), new_analyst(lend_file=spool.lend_at)
+    assert sealing.analyse("chest", [instance(sealed)]) == plain.analyse("chest", [instance(image)])
+    assert sealing.display(str(sealed)) == plain.display(str(image))
+
+
+def test_an_image_that_was_damaged_at_rest_is_refused(new_analyst: Callable[..., Analyst], tmp_path: Path) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]))
+    file = spool.receive("st-mary/1.2.3")
+    file.write(b"content")
+    sealed = spool.path(file.commit())
+    sealed.write_bytes(sealed.read_bytes()[:-1] + b"?")
+    analyst = new_analyst(lend_file=spool.lend_at)
+    with pytest.raises(Refuse, match="the file cannot be read: the sealed file is damaged: block 0 is not what was"):
+        analyst.display(str(sealed))
+
+
+def test_a_file_that_is_gone_is_refused(analyst: Analyst, tmp_path: Path) -> None:
+    with pytest.raises(Refuse, match="the file cannot be read: No such file or directory") as caught:
+        analyst.display(str(tmp_path / "gone.dcm"))
+    assert caught.value.reason == "unreadable_pixels"
 
 
 def test_an_image_outside_the_population_is_refused_before_it_is_decoded(analyst: Analyst, tmp_path: Path) -> None:
@@ -176,9 +207,9 @@ def test_a_package_that_is_installed_anew_amid_a_request_does_not_answer_it(inst
         "task": "analyse",
         "folder": str(asked_for.folder),
         "device_uid": asked_for.device_uid,
-        "path": str(image),
+        "image": str(image),
     }
-    assert Worker().answer(request) == ({"changed": "the package chest was installed anew a moment ago"}, b"")
+    assert Worker().answer(request, -1) == ({"changed": "the package chest was installed anew a moment ago"}, b"")
 
 
 def test_a_child_that_dies_is_replaced(analyst: Analyst, image: Path) -> None:

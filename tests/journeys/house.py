@@ -57,6 +57,7 @@ host = "127.0.0.1"
 [[clinics.callers]]
 ae_title = "ORTHANC"
 host = "127.0.0.1"
+commitment_port = {pacs_port}
 
 [[clinics.destinations]]
 name = "pacs"
@@ -232,6 +233,21 @@ class Orthanc:
         """Have Orthanc send by C-STORE what it holds."""
         url = f"http://{LOOPBACK}:{self.http_port}/modalities/node/store"
         httpx.post(url, json={"Resources": instances, "Synchronous": True}, timeout=60.0).raise_for_status()
+
+    def put_in(self, path: Path) -> str:
+        """Have Orthanc hold this file; its own identifier of it."""
+        url = f"http://{LOOPBACK}:{self.http_port}/instances"
+        response = httpx.post(url, content=path.read_bytes(), timeout=30.0)
+        response.raise_for_status()
+        return str(response.json()["ID"])
+
+    def ask_node_for_commitment(self, *references: tuple[str, str]) -> str:
+        """Have Orthanc ask the node, by SOP Class UID and SOP Instance UID; the path of the transaction."""
+        url = f"http://{LOOPBACK}:{self.http_port}/modalities/node/storage-commitment"
+        instances = [{"SOPClassUID": sop_class, "SOPInstanceUID": uid} for sop_class, uid in references]
+        response = httpx.post(url, json={"DicomInstances": instances}, timeout=30.0)
+        response.raise_for_status()
+        return str(response.json()["Path"])
 
     def _answers(self) -> bool:
         try:

@@ -46,8 +46,9 @@ def test_a_supervisor_that_is_killed_leaves_no_role_behind(sqlite_node: Node) ->
 def test_a_role_that_dies_is_started_again(sqlite_node: Node) -> None:
     node = sqlite_node
     node.start("serve")
+    # The oldest of its processes is the parent of the others.
     (receiver,) = subprocess.run(
-        ["pgrep", "-f", f"cli receiver --config {node.config}"], capture_output=True, text=True
+        ["pgrep", "-o", "-f", f"cli receiver --config {node.config}"], capture_output=True, text=True
     ).stdout.split()
     subprocess.run(["kill", "-KILL", receiver], check=True)
     wait_until(lambda: not node.answers_echo(), "the receiver is gone")

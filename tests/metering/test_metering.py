@@ -12,7 +12,7 @@ from metering.quota import release, reserve, used
 from storage.database import Database
 from storage.intake import record_instances
 from storage.tables import clinics
-from tests.factories.arrivals import arrival
+from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.metering.conftest import NOW
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
@@ -42,7 +42,7 @@ def used_by(database: Database, clinic: str = "mercy", period: str = NOVEMBER) -
 
 def study_of(database: Database, uid: str, *, clinic: str = "mercy") -> int:
     stored = arrival(f"key-{clinic}-{uid}", f"{uid}.1", study_instance_uid=uid, clinic=clinic)
-    return record_instances(database, [stored])[0].study_id or 0
+    return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
 
 
 def pay(database: Database, uid: str, *, clinic: str = "mercy", now: datetime = NOW, destination: str = "pacs") -> bool:

@@ -14,7 +14,7 @@ from portal_api.permissions import Role
 from storage.api_keys import create_key
 from storage.database import Database
 from storage.intake import sync_clinics
-from tests.portal_api.rows import MERCY, ST_MARY, beat, enter_everything
+from tests.portal_api.rows import MERCY, ST_MARY, beat, enter_everything, show_receiver
 
 CLINICS = (
     Clinic(
@@ -56,6 +56,7 @@ def filled(templates: Path, tmp_path: Path) -> Iterator[Database]:
     """A charged and a new generation of st-mary's study, a held study of mercy, and a bad instance of each."""
     filled = Database(f"sqlite:///{shutil.copy(templates / 'filled.db', tmp_path)}")
     beat(filled)
+    show_receiver(filled)
     yield filled
     filled.close()
 

@@ -19,7 +19,8 @@ from storage.events import add_event
 from storage.headers import Provenance, StoredInstance
 from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, ResultRow
-from storage.tables import executors, results
+from storage.tables import executors, receivers, results
+from tests.factories.arrivals import NO_SPOOL
 
 ST_MARY, MERCY = "st-mary", "mercy"
 ST_MARY_STUDY, MERCY_STUDY = "1.2.3.1", "1.2.3.2"
@@ -92,13 +93,12 @@ def receive(
         study_instance_uid=study_instance_uid,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         accession_number=accession_number,
-        content_sha256="0" * 64,
         size_bytes=1000,
         is_own_result=False,
         facts=InstanceFacts(modality="CR", body_part_examined="CHEST", has_pixels=True, rows=10, columns=10),
         problem=problem,
     )
-    return record_instances(database, [stored])[0].study_id or 0
+    return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
 
 
 def complete(database: Database, study_id: int) -> int:
@@ -160,3 +160,9 @@ def beat(database: Database, *, seconds_ago: float = 0.0) -> None:
     """A worker shows itself."""
     with database.write() as connection:
         connection.execute(sa.insert(executors).values(executor_id="a/b/1/c", seen_at=time.time() - seconds_ago))
+
+
+def show_receiver(database: Database, name: str = "node:11112", *, seconds_ago: float = 0.0) -> None:
+    """A receiver shows itself."""
+    with database.write() as connection:
+        connection.execute(sa.insert(receivers).values(name=name, seen_at=time.time() - seconds_ago))

@@ -9,7 +9,7 @@ from portal_api.app import build_app
 from storage.api_keys import create_key
 from storage.database import Database
 from storage.intake import sync_clinics
-from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, enter_everything
+from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, enter_everything, show_receiver
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def on_postgresql(postgresql_url: str) -> Iterator[Database]:
     sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
     enter_everything(database)
     beat(database)
+    show_receiver(database)
     yield database
     database.close()
 

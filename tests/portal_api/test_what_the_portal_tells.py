@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 
 from portal_api.app import build_app
 from storage.database import Database
-from storage.tables import executors
-from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, receive
+from storage.tables import executors, receivers
+from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, receive, show_receiver
 
 
 @pytest.fixture
@@ -78,7 +78,9 @@ def test_a_held_study_says_why_it_is_held(admin: TestClient) -> None:
 
 def test_clinics_are_told_as_they_are_configured(admin: TestClient) -> None:
     st_mary, mercy = admin.get("/api/v1/clinics").json()
-    assert st_mary["callers"] == [{"ae_title": "MODALITY1", "host": "192.0.2.10"}]
+    assert st_mary["callers"] == [
+        {"ae_title": "MODALITY1", "host": "192.0.2.10", "certificate_subject": "", "commitment_port": 0}
+    ]
     assert st_mary["destinations"][0]["ae_title"] == "ORTHANC"
     assert (mercy["name"], mercy["tier"], mercy["sends_notes"]) == ("mercy", "basic", False)
 
@@ -115,7 +117,9 @@ def test_metrics_are_prometheus_text_from_the_database(admin: TestClient) -> Non
     answer = admin.get("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     for line in (
+        "collimator_receivers_alive 1.0",
         "collimator_workers_alive 1.0",
+        'collimator_instances{clinic="st-mary"} 2.0',
         'collimator_studies{clinic="st-mary",state="delivering"} 1.0',
         'collimator_studies{clinic="mercy",state="held"} 1.0',
         'collimator_quarantined_instances{clinic="mercy",reason="unreadable"} 1.0',
@@ -127,6 +131,7 @@ def test_metrics_are_prometheus_text_from_the_database(admin: TestClient) -> Non
         "# TYPE collimator_results_sent_back_total counter",
     ):
         assert line in answer.text.splitlines()
+    assert 'collimator_receiver_seen_seconds_ago{receiver="node:11112"}' in answer.text
     assert 'collimator_oldest_pending_delivery_seconds{clinic="st-mary",destination="pacs"}' in answer.text
 
 
@@ -140,12 +145,13 @@ def test_a_metrics_label_holds_what_a_hostile_peer_wrote_on_one_line(admin: Test
     assert "\nevil" not in admin.get("/metrics").text
 
 
-def test_a_node_with_database_worker_and_disk_is_well(client: TestClient) -> None:
+def test_a_node_with_database_receiver_worker_and_disk_is_well(client: TestClient) -> None:
     answer = client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
     assert [(check["name"], check["is_well"]) for check in answer.json()["checks"]] == [
         ("database", True),
+        ("receivers", True),
         ("workers", True),
         ("disk", True),
     ]
@@ -164,6 +170,34 @@ def test_a_node_without_a_living_worker_is_not_well(
     assert {"name": "workers", "is_well": False, "says": "none is alive: studies are received and wait"} in (
         answer.json()["checks"]
     )
+
+
+@pytest.mark.parametrize(
+    ("seen_seconds_ago", "says"),
+    [
+        ([], "none is alive: nothing can be received"),
+        ([30.0], "0 alive, 1 silent, for 30 s"),
+        ([30.0, 1.0], "1 alive, 1 silent, for 30 s"),
+        ([2 * 3600.0], "none is alive: nothing can be received"),  # it was taken away, and is no fault any more
+    ],
+)
+def test_a_node_without_a_living_receiver_or_with_a_silent_one_is_not_well(
+    client: TestClient, filled: Database, seen_seconds_ago: list[float], says: str
+) -> None:
+    with filled.write() as connection:
+        connection.execute(sa.delete(receivers))
+    for seconds_ago in seen_seconds_ago:
+        show_receiver(filled, f"node-{seconds_ago}:11112", seconds_ago=seconds_ago)
+    answer = client.get("/health")
+    assert answer.status_code == 503
+    assert {"name": "receivers", "is_well": False, "says": says} in answer.json()["checks"]
+
+
+def test_a_receiver_that_was_taken_away_is_no_fault_once_another_one_is_alive(
+    client: TestClient, filled: Database
+) -> None:
+    show_receiver(filled, "of-yesterday:11112", seconds_ago=86400.0)
+    assert client.get("/health").status_code == 200
 
 
 def test_a_node_whose_disk_cannot_be_seen_is_not_well(filled: Database, tmp_path: Path) -> None:

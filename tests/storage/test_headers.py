@@ -1,7 +1,7 @@
 """What is read from a stored file: who sent it, what it is, and the facts; an odd value never loses the others."""
 
 from collections.abc import Callable
-from pathlib import Path
+from hashlib import sha256
 
 import pydicom
 import pytest
@@ -10,9 +10,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 from domain.findings import Code
 from domain.identity import INSTANCE_CREATOR_UID
+from storage.content import content_sha256, is_same_content
 from storage.headers import is_own_result, patient_age_years, read_any_file, read_facts, read_stored_instance
 from storage.instances import Spool
-from tests.factories.arrivals import provenance, read_back, spooled
+from tests.factories.arrivals import encoded, provenance, read_back, spooled
 from tests.factories.sources import CASES, SourceCase, radiograph
 
 
@@ -130,14 +131,15 @@ def test_the_facts_are_the_same_in_every_transfer_syntax(spool: Spool, syntax: s
     assert other.transfer_syntax_uid == syntax
 
 
-def test_the_same_data_set_has_the_same_digest_however_it_came(spool: Spool) -> None:
+def test_the_same_data_set_is_the_same_content_however_it_came(spool: Spool) -> None:
     first = spooled(spool, radiograph(1))
     again = spooled(spool, radiograph(1), how=provenance(association="another, much longer", calling_ae_title="PACS"))
     other = spooled(spool, with_values(StudyDescription="Chest AP"))
     assert spool.path(first).read_bytes() != spool.path(again).read_bytes()
-    assert read_back(spool, first).content_sha256 == read_back(spool, again).content_sha256
-    assert read_back(spool, first).size_bytes == read_back(spool, again).size_bytes
-    assert read_back(spool, first).content_sha256 != read_back(spool, other).content_sha256
+    assert [is_same_content(spool, first, key) for key in (again, other)] == [True, False]
+    assert content_sha256(spool, first) == content_sha256(spool, again) != content_sha256(spool, other)
+    assert content_sha256(spool, first) == sha256(encoded(radiograph(1))).hexdigest()
+    assert read_back(spool, first).size_bytes == read_back(spool, again).size_bytes == len(encoded(radiograph(1)))
 
 
 @pytest.mark.parametrize(
@@ -219,16 +221,15 @@ def test_codes_are_read_and_a_sequence_that_is_none_says_nothing() -> None:
     [b"", b"not DICOM at all" * 20, b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM\2\0\1\0OB\0\0\xff\xff\xff\x7f\0"],
     ids=["empty", "text", "nothing behind the prefix", "cut in the File Meta"],
 )
-def test_a_file_that_the_node_did_not_write_is_said_to_be_so(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "stranger.dcm"
-    path.write_bytes(content)
+def test_a_file_that_the_node_did_not_write_is_said_to_be_so(spool: Spool, content: bytes) -> None:
+    spool.path("00").write_bytes(content)
     with pytest.raises(ValueError, match="has no provenance of this node"):
-        read_stored_instance(path, "stranger")
+        read_stored_instance(spool, "00")
 
 
-def test_another_programs_dicom_file_is_a_stranger_in_the_spool_and_can_still_be_explained(tmp_path: Path) -> None:
-    path = tmp_path / "other.dcm"
+def test_another_programs_dicom_file_is_a_stranger_in_the_spool_and_can_still_be_explained(spool: Spool) -> None:
+    path = spool.path("00")
     radiograph(1).save_as(path, enforce_file_format=True)
     with pytest.raises(ValueError, match="has no provenance of this node"):
-        read_stored_instance(path, "other")
+        read_stored_instance(spool, "00")
     assert read_any_file(path)[1].body_part_examined == "CHEST"

@@ -1,22 +1,29 @@
 """The database follows the spool: behind the receiver, after an outage, and past what it cannot take."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydicom.dataset import Dataset
 from sqlalchemy.exc import OperationalError
 
 import storage.indexer
 from storage.database import Database
+from storage.headers import StoredInstance
 from storage.indexer import Indexer
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_release
+from storage.news import NewsPipe
+from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import instances, quarantine, studies
-from tests.factories.arrivals import files_in, provenance, spooled
+from tests.factories.arrivals import provenance, spooled
 from tests.factories.databases import TIERS
 from tests.factories.sources import radiograph
 
@@ -37,9 +44,11 @@ class Following:
 
 
 @contextmanager
-def following(database: Database, spool: Spool, tiers: dict[str, str] = TIERS) -> Iterator[Following]:
+def following(
+    database: Database, spool: Spool, tiers: dict[str, str] = TIERS, pipe: NewsPipe | None = None
+) -> Iterator[Following]:
     recorded: list[Recorded] = []
-    indexer = Indexer(database, spool, tiers=tiers, on_recorded=recorded.append)
+    indexer = Indexer(database, spool, tiers=tiers, on_recorded=recorded.append, pipe=pipe)
     indexer.start()
     yield Following(indexer, recorded)
     indexer.stop()
@@ -79,7 +88,7 @@ def test_the_start_brings_in_what_has_no_row(database: Database, spool: Spool) -
 
 def test_what_the_receiver_stores_gets_its_row_and_a_re_send_loses_its_file(sqlite: Database, spool: Spool) -> None:
     with following(sqlite, spool) as follower:
-        first, again = spooled(spool, radiograph(1)), spooled(spool, radiograph(1))
+        first, again = received(spool, radiograph(1), second=1), received(spool, radiograph(1), second=2)
         follower.indexer.on_stored(first)
         follower.indexer.on_stored(again)
         until(lambda: len(follower.verdicts()) == 2)
@@ -98,11 +107,27 @@ def test_an_own_result_loses_its_file_and_what_is_quarantined_keeps_it(sqlite: D
     assert not spool.path(returned).exists()
 
 
-def test_a_study_is_released_when_its_last_association_is(sqlite: Database, spool: Spool) -> None:
-    def is_released() -> bool:
-        with sqlite.read() as connection:
-            return connection.scalar(sa.select(studies.c.released_at)) is not None
+def is_released(database: Database) -> bool:
+    with database.read() as connection:
+        return connection.scalar(sa.select(studies.c.released_at)) is not None
 
+
+def received(spool: Spool, dataset: Dataset, *, second: int) -> str:
+    """Put it into the spool as if it had come in that second."""
+    received_at = datetime(2026, 11, 20, 10, 15, tzinfo=UTC) + timedelta(seconds=second)
+    key = spooled(spool, dataset, how=replace(provenance(), received_at=received_at))
+    os.utime(spool.path(key), (received_at.timestamp(), received_at.timestamp()))
+    return key
+
+
+def changed(number: int, content: int) -> Dataset:
+    """The radiograph of that number, with other content than its namesakes."""
+    dataset = radiograph(number)
+    dataset.StudyDescription = f"content {content}"
+    return dataset
+
+
+def test_a_study_is_released_when_its_last_association_is(sqlite: Database, spool: Spool) -> None:
     two = radiograph(1)
     two.SOPInstanceUID = "2.25.4711.1.1.2"
     with following(sqlite, spool) as follower:
@@ -112,9 +137,9 @@ def test_a_study_is_released_when_its_last_association_is(sqlite: Database, spoo
         until(lambda: len(follower.verdicts()) == 2)
         follower.indexer.on_released("unheard of")
         time.sleep(0.3)
-        assert not is_released()
+        assert not is_released(sqlite)
         follower.indexer.on_released("a2")
-        until(is_released)
+        until(lambda: is_released(sqlite))
 
 
 def test_what_comes_while_the_database_is_away_is_brought_in_when_it_is_back(sqlite: Database, spool: Spool) -> None:
@@ -140,17 +165,115 @@ def test_stopping_while_the_database_is_away_loses_nothing(sqlite: Database, spo
         until(lambda: keys_in(sqlite, instances) == {key})
 
 
-def test_a_full_queue_is_made_up_for_by_a_sweep(
+def test_of_many_conflicting_instances_a_sweep_keeps_the_first_received(sqlite: Database, spool: Spool) -> None:
+    kept = {received(spool, changed(number, 0), second=number) for number in range(1, 6)}
+    others = {received(spool, changed(n, other), second=10 * n + other) for other in (1, 2) for n in range(1, 6)}
+    with following(sqlite, spool) as follower:
+        until(lambda: len(follower.verdicts()) == 15)
+    assert (keys_in(sqlite, instances), keys_in(sqlite, quarantine)) == (kept, others)
+
+
+def test_the_time_of_reception_decides_between_files_that_were_written_in_the_same_tick(
+    sqlite: Database, spool: Spool
+) -> None:
+    last, first, middle = (received(spool, changed(1, second), second=second) for second in (3, 1, 2))
+    for key in (last, first, middle):
+        os.utime(spool.path(key), ns=(1_000, 1_000))
+    with following(sqlite, spool) as follower:
+        until(lambda: len(follower.verdicts()) == 3)
+    assert (keys_in(sqlite, instances), keys_in(sqlite, quarantine)) == ({first}, {middle, last})
+
+
+def test_the_first_received_is_kept_also_when_both_came_during_an_outage(sqlite: Database, spool: Spool) -> None:
+    away = Away(sqlite)
+    with following(sqlite, spool) as follower:
+        pairs = [[received(spool, changed(n, s), second=s) for s in (1, 2)] for n in range(1, 9)]
+        for first, second in pairs:
+            follower.indexer.on_stored(second)  # two associations may tell in another order than they stored
+            follower.indexer.on_stored(first)
+        until(lambda: away.failures > 2)
+        away.is_back = True
+        until(lambda: len(follower.verdicts()) == 16)
+    assert keys_in(sqlite, instances) == {first for first, _ in pairs}
+
+
+def test_a_release_during_an_outage_is_made_up_for_after_it(sqlite: Database, spool: Spool) -> None:
+    away = Away(sqlite)
+    with following(sqlite, spool) as follower:
+        follower.indexer.on_stored(spooled(spool, radiograph(1), how=provenance(association="a1")))
+        follower.indexer.on_released("a1")
+        follower.indexer.on_closed("a1")
+        until(lambda: away.failures > 2)
+        away.is_back = True
+        until(lambda: is_released(sqlite))
+
+
+def test_a_listener_that_died_holds_up_no_release_of_its_studies(sqlite: Database, spool: Spool) -> None:
+    pipe = NewsPipe(listeners=2)
+    dying, living = pipe.writer(0), pipe.writer(1)
+    two = radiograph(1)
+    two.SOPInstanceUID = "2.25.4711.1.1.2"
+    with following(sqlite, spool, pipe=pipe) as follower:
+        dying.on_stored(spooled(spool, radiograph(1), how=provenance(association="a1")))
+        living.on_stored(spooled(spool, two, how=provenance(association="a2")))
+        until(lambda: len(follower.verdicts()) == 2)
+        pipe.writer(0).started()
+        living.on_released("a2")
+        until(lambda: is_released(sqlite))
+
+
+def test_news_that_were_lost_are_made_up_for_by_a_sweep(sqlite: Database, spool: Spool) -> None:
+    pipe = NewsPipe()
+    listener = pipe.writer()
+    while pipe.put(b"\n" * 4096):
+        pass  # until it is full, as when the indexer has been away for long
+    keys = {spooled(spool, radiograph(number)) for number in range(1, 6)}
+    for key in keys:
+        listener.on_stored(key)
+    assert pipe.was_lost()
+    with following(sqlite, spool, pipe=pipe) as follower:
+        until(lambda: len(follower.verdicts()) == 5)
+        while pipe.put(b"\n" * 4096):
+            pass
+        listener.on_stored(late := spooled(spool, radiograph(6)))
+        until(lambda: keys_in(sqlite, instances) == {*keys, late})
+
+
+def test_a_full_backlog_leaves_the_rest_in_the_pipe(
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.indexer, "QUEUE_LIMIT", 1)
-    away = Away(sqlite)
+    monkeypatch.setattr(storage.indexer, "BACKLOG_LIMIT", 1)
+    monkeypatch.setattr(storage.indexer, "BATCH_LIMIT", 1)
     with following(sqlite, spool) as follower:
         keys = {spooled(spool, radiograph(number)) for number in range(1, 6)}
         for key in keys:
             follower.indexer.on_stored(key)
-        away.is_back = True
         until(lambda: keys_in(sqlite, instances) == keys)
+
+
+def test_who_asks_is_told_the_verdict(sqlite: Database, spool: Spool) -> None:
+    pipe = NewsPipe(listeners=2)
+    asking, other = pipe.writer(0, asks=True), pipe.writer(1, asks=True)
+    with following(sqlite, spool, pipe=pipe):
+        kept, conflicting = received(spool, changed(1, 1), second=1), received(spool, changed(1, 2), second=2)
+        asking.on_stored(kept)
+        assert asking.verdict(kept, timeout_s=20.0) == "kept"
+        other.on_stored(conflicting)
+        assert other.verdict(conflicting, timeout_s=20.0) == "conflicting"
+
+
+def test_who_asks_while_the_database_is_away_is_told_at_once_that_nobody_knows(sqlite: Database, spool: Spool) -> None:
+    pipe = NewsPipe()
+    asking, away = pipe.writer(asks=True), Away(sqlite)
+    with following(sqlite, spool, pipe=pipe):
+        until(lambda: away.failures > 0)
+        key = spooled(spool, radiograph(1))
+        asking.on_stored(key)
+        asked_at = time.monotonic()
+        assert asking.verdict(key, timeout_s=600.0) is None
+        assert time.monotonic() - asked_at < 300.0
+        away.is_back = True
+        until(lambda: keys_in(sqlite, instances) == {key})
 
 
 def test_an_instance_that_the_database_does_not_take_goes_into_quarantine_alone(
@@ -158,14 +281,12 @@ def test_an_instance_that_the_database_does_not_take_goes_into_quarantine_alone(
 ) -> None:
     good = {spooled(spool, radiograph(number)) for number in (1, 3)}
     bad = spooled(spool, radiograph(2))
-    keep = storage.intake._keep
+    row_of = storage.intake._row
 
-    def refuse_one(connection: sa.Connection, stored: storage.headers.StoredInstance) -> Recorded:
-        if stored.spool_key == bad:
-            connection.execute(sa.text("INSERT INTO clinics (name, tier) VALUES (NULL, NULL)"))
-        return keep(connection, stored)
+    def refuse_one(stored: StoredInstance, study_id: int) -> dict[str, Any]:
+        return row_of(stored, -1 if stored.spool_key == bad else study_id)  # there is no such study
 
-    monkeypatch.setattr(storage.intake, "_keep", refuse_one)
+    monkeypatch.setattr(storage.intake, "_row", refuse_one)
     with following(database, spool) as follower:
         until(lambda: len(follower.verdicts()) == 3)
     assert keys_in(database, instances) == good
@@ -186,6 +307,20 @@ def test_an_instance_of_a_clinic_that_nobody_knows_waits_and_holds_up_nobody(dat
         until(lambda: keys_in(database, instances) == {known, late, stranger})
 
 
+def test_an_instance_that_is_damaged_at_rest_or_has_no_key_waits_and_holds_up_nobody(
+    sqlite: Database, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]))
+    damaged, keyless, sound = (spooled(spool, radiograph(number), study=f"st-mary/{number}") for number in (1, 2, 3))
+    spool.path(damaged).write_bytes(spool.path(damaged).read_bytes()[:-1] + b"?")
+    assert spool.keys is not None
+    spool.keys.destroy("st-mary/2")
+    with following(sqlite, spool):
+        until(lambda: keys_in(sqlite, instances) == {sound})
+    assert keys_in(sqlite, quarantine) == set()
+    assert set(spool.stored_keys()) == {damaged, keyless, sound}
+
+
 def test_a_strangers_file_in_the_spool_is_left_alone_and_holds_up_nobody(sqlite: Database, spool: Spool) -> None:
     stranger = spool.root / "00" / "stranger.dcm"
     stranger.write_bytes(b"?" * 400)
@@ -195,16 +330,17 @@ def test_a_strangers_file_in_the_spool_is_left_alone_and_holds_up_nobody(sqlite:
     assert stranger.exists()
 
 
-def test_what_a_dead_receiver_left_is_cleared_away_at_the_start(sqlite: Database, spool: Spool) -> None:
-    (spool.incoming / f"{2**22 + 1}-{'0' * 32}").write_bytes(b"half")
-    with following(sqlite, spool):
-        pass
-    assert files_in(Path(spool.incoming)) == []
-
-
 def test_a_release_of_nothing_needs_no_database() -> None:
     record_release(Database("postgresql://nobody@127.0.0.1:1/none"), [])
 
 
 def test_there_is_a_verdict_for_each_way_that_an_instance_can_go() -> None:
-    assert sorted(Verdict) == ["conflicting", "duplicate", "kept", "own_result", "unreadable"]
+    assert sorted(Verdict) == [
+        "conflicting",
+        "duplicate",
+        "erased",
+        "kept",
+        "own_result",
+        "unknown_caller",
+        "unreadable",
+    ]

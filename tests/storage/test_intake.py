@@ -1,25 +1,38 @@
 """What becomes of an instance that came: the verdicts, and the generation that it belongs to."""
 
 import threading
+from secrets import token_hex
 
 import pytest
 import sqlalchemy as sa
+from pydicom.uid import ImplicitVRLittleEndian
 
 from domain.completion import CompletionRules
+from domain.identity import INSTANCE_CREATOR_UID
 from domain.states import StudyState
 from domain.study import InstanceFacts
-from storage.database import Database
+from storage.content import content_sha256
+from storage.database import Database, utc_now
+from storage.headers import StoredInstance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
 from storage.studies import OpenStudy, ResultRow, close_study, complete_studies, read_study, save_results
 from storage.tables import clinics, instances, quarantine, results, studies
-from tests.factories.arrivals import CHEST, REPORT, arrival
+from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival, provenance, read_back, spooled
+from tests.factories.sources import radiograph
 
 AT_ONCE = CompletionRules(after_release_s=0.0)
 
 
-def record(database: Database, *stored: object) -> list[Recorded]:
-    return record_instances(database, stored)  # type: ignore[arg-type]
+def record(database: Database, *stored: StoredInstance, spool: Spool = NO_SPOOL) -> list[Recorded]:
+    return record_instances(database, spool, stored)
+
+
+def came(spool: Spool, content: str = "Chest PA", *, clinic: str = "st-mary") -> StoredInstance:
+    """An instance with its file; each time it comes over another association. The same text, the same data set."""
+    dataset = radiograph(1)
+    dataset.StudyDescription = content
+    return read_back(spool, spooled(spool, dataset, how=provenance(clinic=clinic, association=token_hex(8))))
 
 
 def rows(database: Database, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
@@ -42,40 +55,110 @@ def test_a_new_instance_is_kept_in_a_new_study(database: Database) -> None:
     assert [row.spool_key for row in rows(database, instances)] == ["k1"]
 
 
-def test_an_identical_re_send_is_dropped_and_counted(database: Database) -> None:
-    record(database, arrival("k1"))
-    for key in ("k2", "k3"):
-        (recorded,) = record(database, arrival(key))
+def test_an_identical_re_send_is_dropped_and_counted(database: Database, spool: Spool) -> None:
+    first = came(spool)
+    record(database, first, spool=spool)
+    for _ in range(2):
+        (recorded,) = record(database, came(spool), spool=spool)
         assert (recorded.verdict, recorded.keeps_file) == (Verdict.DUPLICATE, False)
     (row,) = rows(database, instances)
-    assert (row.spool_key, row.times_sent_again) == ("k1", 2)
+    assert (row.spool_key, row.times_sent_again) == (first.spool_key, 2)
 
 
-def test_a_re_send_within_one_batch_is_a_re_send(database: Database) -> None:
-    recorded = record(database, arrival("k1"), arrival("k2"))
+def test_a_re_send_within_one_batch_is_a_re_send(database: Database, spool: Spool) -> None:
+    recorded = record(database, came(spool), came(spool), spool=spool)
     assert [one.verdict for one in recorded] == [Verdict.KEPT, Verdict.DUPLICATE]
 
 
-def test_a_re_send_after_the_study_was_closed_opens_nothing(database: Database) -> None:
-    (first,) = record(database, arrival("k1"))
+def test_a_re_send_after_the_study_was_closed_opens_nothing(database: Database, spool: Spool) -> None:
+    (first,) = record(database, came(spool), spool=spool)
     closed(database, first.study_id or 0)
-    assert record(database, arrival("k2"))[0].verdict is Verdict.DUPLICATE
+    assert record(database, came(spool), spool=spool)[0].verdict is Verdict.DUPLICATE
     assert len(rows(database, studies)) == 1
 
 
-def test_other_content_under_a_known_uid_is_quarantined_and_the_first_is_kept(database: Database) -> None:
-    record(database, arrival("k1", content="a"))
-    (recorded,) = record(database, arrival("k2", content="b"))
+@pytest.mark.parametrize("content", ["Chest AP", "Chest"], ids=["of the same size", "shorter"])
+def test_other_content_under_a_known_uid_is_quarantined_and_the_first_is_kept(
+    database: Database, spool: Spool, content: str
+) -> None:
+    first, second = came(spool, "Chest PA"), came(spool, content)
+    record(database, first, spool=spool)
+    (recorded,) = record(database, second, spool=spool)
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.CONFLICTING, True)
-    assert [row.spool_key for row in rows(database, instances)] == ["k1"]
+    assert [row.spool_key for row in rows(database, instances)] == [first.spool_key]
     (aside,) = rows(database, quarantine)
-    assert (aside.spool_key, aside.reason, aside.sop_instance_uid) == ("k2", "conflicting", "1.2.3.1")
+    assert (aside.spool_key, aside.reason, aside.sop_instance_uid) == (
+        second.spool_key,
+        "conflicting",
+        "2.25.4711.1.1.1",
+    )
+    assert aside.peer_address == "192.0.2.10"
+
+
+def test_what_cannot_be_compared_because_the_first_is_lost_is_not_thrown_away(database: Database, spool: Spool) -> None:
+    first = came(spool)
+    record(database, first, spool=spool)
+    spool.path(first.spool_key).unlink()
+    (recorded,) = record(database, came(spool), spool=spool)
+    assert (recorded.verdict, recorded.keeps_file) == (Verdict.CONFLICTING, True)
+    (aside,) = rows(database, quarantine)
+    assert aside.detail == "it cannot be compared with the instance that is here already: No such file or directory"
+
+
+def test_a_re_send_that_another_process_dropped_already_is_no_conflict(database: Database, spool: Spool) -> None:
+    record(database, came(spool), spool=spool)
+    again = came(spool)
+    spool.remove(again.spool_key)
+    assert record(database, again, spool=spool)[0].verdict is Verdict.DUPLICATE
+
+
+def test_pixels_that_were_removed_are_known_again_by_their_digest(database: Database, spool: Spool) -> None:
+    first = came(spool)
+    record(database, first, spool=spool)
+    digest = content_sha256(spool, first.spool_key)
+    with database.write() as connection:
+        connection.execute(sa.update(instances).values(content_sha256=digest, removed_at=utc_now()))
+    spool.remove(first.spool_key)
+    again, other = came(spool), came(spool, "Chest AP")
+    recorded = record(database, again, other, spool=spool)
+    assert [one.verdict for one in recorded] == [Verdict.DUPLICATE, Verdict.CONFLICTING]
+    assert [row.times_sent_again for row in rows(database, instances)] == [1]
+
+
+def test_what_was_erased_does_not_come_back_by_itself(database: Database, spool: Spool) -> None:
+    record(database, came(spool), spool=spool)
+    with database.write() as connection:
+        connection.execute(sa.update(instances).values(removed_at=utc_now()))
+    (recorded,) = record(database, came(spool), spool=spool)
+    assert (recorded.verdict, recorded.keeps_file) == (Verdict.ERASED, True)
+
+
+def test_a_file_that_a_crash_left_behind_its_removal_is_found_and_dropped(database: Database, spool: Spool) -> None:
+    first = came(spool)
+    record(database, first, spool=spool)
+    assert unknown_keys(database, [first.spool_key]) == []
+    with database.write() as connection:
+        connection.execute(sa.update(instances).values(content_sha256="0" * 64, removed_at=utc_now()))
+    assert unknown_keys(database, [first.spool_key]) == [first.spool_key]
+    (recorded,) = record(database, first, spool=spool)
+    assert not recorded.keeps_file
+    assert [row.times_sent_again for row in rows(database, instances)] == [0]
+
+
+@pytest.mark.parametrize("problem", ["", "StudyInstanceUID is missing"], ids=["sound", "unreadable"])
+def test_what_an_unknown_caller_sent_is_quarantined_for_no_clinic(database: Database, problem: str) -> None:
+    (recorded,) = record(database, arrival("k1", clinic="", problem=problem))
+    assert (recorded.verdict, recorded.keeps_file, recorded.study_id) == (Verdict.UNKNOWN_CALLER, True, None)
+    (aside,) = rows(database, quarantine)
+    assert (aside.clinic, aside.reason, aside.peer_address) == (None, "unknown_caller", "192.0.2.10")
+    assert aside.detail == "MODALITY1 is a caller of no clinic"
+    assert rows(database, studies) == []
 
 
 def test_the_same_uid_at_another_clinic_is_another_instance(database: Database) -> None:
-    recorded = record(database, arrival("k1"), arrival("k2", clinic="mercy", content="b"))
+    recorded = record(database, arrival("k1"), arrival("k2", clinic="mercy"))
     assert [one.verdict for one in recorded] == [Verdict.KEPT, Verdict.KEPT]
-    assert [row.clinic for row in rows(database, studies)] == ["st-mary", "mercy"]
+    assert {row.clinic for row in rows(database, studies)} == {"st-mary", "mercy"}
 
 
 def test_an_own_result_that_comes_back_is_dropped_and_counted(database: Database) -> None:
@@ -95,6 +178,15 @@ def test_an_own_result_that_comes_back_is_dropped_and_counted(database: Database
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.OWN_RESULT, False)
     assert rows(database, results)[0].times_sent_back == 1
     assert [row.spool_key for row in rows(database, instances)] == ["k1"]
+
+
+def test_an_own_result_is_known_even_when_a_relay_wrote_another_file_meta(database: Database, spool: Spool) -> None:
+    result = radiograph(1)
+    result.InstanceCreatorUID = INSTANCE_CREATOR_UID
+    relay = provenance(calling_ae_title="RELAY", association="another")
+    returned = read_back(spool, spooled(spool, result, transfer_syntax_uid=ImplicitVRLittleEndian, how=relay))
+    (recorded,) = record(database, returned, spool=spool)
+    assert (recorded.verdict, recorded.keeps_file) == (Verdict.OWN_RESULT, False)
 
 
 def test_what_cannot_be_read_is_quarantined_with_its_reason(database: Database) -> None:
@@ -189,9 +281,11 @@ def test_an_image_that_comes_while_its_study_is_being_closed_opens_the_next_gene
     assert [row.study_id for row in rows(database, instances)] == [1, 2]
 
 
-def test_many_receivers_bring_one_study_and_it_is_one_study(database: Database) -> None:
+def test_many_receivers_bring_one_study_and_it_is_one_study(database: Database, spool: Spool) -> None:
     def bring(number: int) -> None:
-        record(database, arrival(f"k{number}", f"1.2.3.{number}"), arrival(f"again{number}", f"1.2.3.{number}"))
+        image = radiograph(1)
+        image.SOPInstanceUID = f"1.2.3.{number}"
+        record(database, *(read_back(spool, spooled(spool, image)) for _ in range(2)), spool=spool)
 
     threads = [threading.Thread(target=bring, args=(number,)) for number in range(8)]
     for thread in threads:

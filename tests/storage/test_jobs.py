@@ -7,7 +7,7 @@ from domain.plans import Tier
 from storage.database import Database
 from storage.intake import record_instances
 from storage.jobs import JobQueue, migrate_jobs, priority_of
-from tests.factories.arrivals import arrival
+from tests.factories.arrivals import NO_SPOOL, arrival
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_first_attempt_for_a_note_does_not_stand_for_the_first_attempt_for_t
 
 
 def test_each_run_of_a_study_is_a_job_of_its_own(database: Database, queue: JobQueue) -> None:
-    study_id = record_instances(database, [arrival("k1")])[0].study_id or 0
+    study_id = record_instances(database, NO_SPOOL, [arrival("k1")])[0].study_id or 0
     for attempt in (1, 2, 1):
         with database.write() as connection:
             queue.put_study(connection, study_id=study_id, attempt=attempt, priority=1000)

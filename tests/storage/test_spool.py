@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,9 +108,45 @@ def test_a_second_spool_in_the_same_folder_finds_what_the_first_has_stored(spool
     assert list(Spool(tmp_path).stored_keys()) == [key]
 
 
+@pytest.mark.parametrize(
+    ("minimum_free_bytes", "minimum_free_share", "has_room"),
+    [(0, 0.0, True), (1, 0.000001, True), (1 << 60, 0.0, False), (0, 1.0, False), (1 << 60, 0.000001, False)],
+    ids=["no limit", "under neither", "too few bytes", "too small a share", "one is enough to refuse"],
+)
+def test_there_is_room_while_the_disk_is_under_neither_limit(
+    tmp_path: Path, minimum_free_bytes: int, minimum_free_share: float, has_room: bool
+) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=minimum_free_bytes, minimum_free_share=minimum_free_share)
+    assert spool.has_room() is has_room
+
+
+def test_room_that_was_made_is_seen_within_half_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, real = Spool(tmp_path, minimum_free_bytes=1), os.statvfs(tmp_path)
+    fields = list(real)
+    fields[4] = 0  # f_bavail
+    with monkeypatch.context() as full:
+        full.setattr(os, "statvfs", lambda folder: os.statvfs_result(fields))
+        assert not spool.has_room()
+    assert not spool.has_room()
+    time.sleep(0.6)
+    assert spool.has_room()
+
+
+def test_a_result_that_a_crash_left_half_written_is_cleared_away_once_it_is_old(tmp_path: Path) -> None:
+    results = ResultFolder(tmp_path)
+    kept = results.put("2.25.7", b"result", study="st-mary/1.2.3")
+    for name, age_s in (("old", 7200), ("new", 60)):
+        half = results.root / "incoming" / name
+        half.write_bytes(b"half")
+        os.utime(half, (time.time() - age_s, time.time() - age_s))
+    os.utime(kept, (1, 1))
+    assert results.remove_leftovers() == 1
+    assert {path.name for path in files_in(results.root)} == {"new", "2.25.7.dcm"}
+
+
 def test_a_result_written_twice_is_there_once(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path)
     for _ in range(2):
-        path = results.put("2.25.7", b"result")
+        path = results.put("2.25.7", b"result", study="st-mary/1.2.3")
     assert files_in(results.root) == [path]
     assert results.path("2.25.7").read_bytes() == b"result"

@@ -9,8 +9,9 @@ from scu.store import Answer, SendOutcome
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, close_study, save_analyses, save_results
+from storage.study_keys import study_name
 from storage.tables import deliveries, results, studies
-from tests.factories.arrivals import arrival
+from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.portal_api.rows import ANALYSIS, result
 from tests.workflow.conftest import Direct, Puts
 from workflow.deliver import Sent, deliver, record
@@ -18,9 +19,9 @@ from workflow.rooms import DeliveryRules, Rooms
 
 
 @pytest.fixture
-def study_id(database: Database) -> int:
+def study_id(database: Database, rooms: Rooms) -> int:
     """A study whose overlay and report wait for the PACS."""
-    study_id = record_instances(database, [arrival("k1")])[0].study_id or 0
+    study_id = record_instances(database, NO_SPOOL, [arrival("k1")])[0].study_id or 0
     record_release(database, [study_id])
     with database.write() as connection:
         open_study = OpenStudy(study_id=study_id, clinic="st-mary", reason="released")
@@ -28,6 +29,8 @@ def study_id(database: Database) -> int:
         save_analyses(connection, study_id, [ANALYSIS])
         rows = [result("overlay", "2.25.100"), result("text_sr", "2.25.101")]
         save_results(connection, study_id, rows, {"standard": ["pacs"]})
+    for row in rows:
+        rooms.results.put(row.sop_instance_uid, b"an object", study=study_name("st-mary", "1.2.3"))
     return study_id
 
 
@@ -42,6 +45,11 @@ def states(database: Database) -> tuple[str, list[str]]:
     with database.read() as connection:
         study = connection.scalar(sa.select(studies.c.state)) or ""
         return study, list(connection.scalars(sa.select(deliveries.c.state).order_by(deliveries.c.id)))
+
+
+def last_error(database: Database) -> str:
+    with database.read() as connection:
+        return connection.scalar(sa.select(deliveries.c.last_error)) or ""
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,16 @@ def test_a_pacs_that_is_away_is_tried_again_later_and_nothing_is_charged(
     assert puts.jobs == [("pacs", study_id, 4, 20.0)]
     assert states(database) == ("delivering", ["pending", "pending"])
     assert read_ledger(database) == []
+    assert "127.0.0.1:1" in last_error(database)
+
+
+def test_a_result_that_cannot_be_read_waits_and_says_so(
+    database: Database, rooms: Rooms, puts: Puts, study_id: int
+) -> None:
+    rooms.results.path("2.25.100").unlink()
+    deliver(study_id, "pacs", 1, rooms=rooms, durable=Direct(database))
+    assert last_error(database) == "a result cannot be read: No such file or directory"
+    assert puts.jobs == [("pacs", study_id, 2, 5.0)]
 
 
 def test_the_first_accepted_result_is_charged_and_the_rest_is_tried_again(

@@ -10,7 +10,7 @@ from domain.plans import Tier
 from storage.database import Database
 from storage.intake import record_instances, record_release
 from storage.tables import studies
-from tests.factories.arrivals import arrival
+from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.workflow.conftest import Puts
 from workflow.intake import Intake
 
@@ -23,9 +23,8 @@ def intake(database: Database, puts: Puts, *, after_release_s: float = 0.0, quie
 
 
 def received(database: Database, key: str = "k1", uid: str = "1.2.3", *, clinic: str = "st-mary") -> int:
-    return (
-        record_instances(database, [arrival(key, f"{uid}.1", study_instance_uid=uid, clinic=clinic)])[0].study_id or 0
-    )
+    stored = arrival(key, f"{uid}.1", study_instance_uid=uid, clinic=clinic)
+    return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
 
 
 def state_of(database: Database, study_id: int) -> tuple[str, str]:

@@ -11,14 +11,14 @@ from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, close_study
 from storage.tables import studies
-from tests.factories.arrivals import CHEST, REPORT, arrival
+from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival
 from tests.workflow.conftest import Direct, Puts
 from workflow.process_study import process_study
 from workflow.rooms import Rooms
 
 
 def closed(database: Database, facts: InstanceFacts, *, clinic: str = "mercy") -> int:
-    study_id = record_instances(database, [arrival("k1", facts=facts, clinic=clinic)])[0].study_id or 0
+    study_id = record_instances(database, NO_SPOOL, [arrival("k1", facts=facts, clinic=clinic)])[0].study_id or 0
     record_release(database, [study_id])
     with database.write() as connection:
         open_study = OpenStudy(study_id=study_id, clinic=clinic, reason="released")

@@ -1,0 +1,72 @@
+"""How many may come in: connections that have not associated yet wait in a pool of their own, apart from associations.
+
+accepted  ->  pool (the oldest gives way when it is full)  ->  associated: per node, per caller, per address
+"""
+
+import threading
+from collections import Counter
+from typing import Protocol
+
+from scp.limits import Limits
+
+
+class Guest(Protocol):
+    """A connection. `drop` ends it from another thread."""
+
+    def drop(self) -> None: ...
+
+
+class Admission:
+    """Counts who is in; safe to use from every connection's thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._waiting: dict[Guest, None] = {}  # in the order of arrival
+        self._associated: dict[Guest, tuple[str, str]] = {}
+        self._callers: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()
+
+    def wait(self, guest: Guest) -> None:
+        """A connection was accepted. An honest peer asks for its association at once, so the oldest silent one goes."""
+        with self._lock:
+            self._waiting[guest] = None
+            surplus = next(iter(self._waiting)) if len(self._waiting) > self._limits.maximum_unassociated else None
+            if surplus is not None:
+                del self._waiting[surplus]
+        if surplus is not None:
+            surplus.drop()
+
+    def admit(self, guest: Guest, *, caller: str, address: str) -> bool:
+        """Whether there is an association left for this peer; if so, it has it until `leave`."""
+        with self._lock:
+            if (
+                len(self._associated) >= self._limits.maximum_associations
+                or self._callers[caller] >= self._limits.maximum_associations_per_caller
+                or self._addresses[address] >= self._limits.maximum_associations_per_address
+            ):
+                return False
+            self._waiting.pop(guest, None)
+            self._associated[guest] = (caller, address)
+            self._callers[caller] += 1
+            self._addresses[address] += 1
+            return True
+
+    def leave(self, guest: Guest) -> None:
+        """The connection is over, or will ask for nothing more; harmless when it is said twice."""
+        with self._lock:
+            self._waiting.pop(guest, None)
+            caller, address = self._associated.pop(guest, ("", ""))
+            if address:
+                for counter, name in ((self._callers, caller), (self._addresses, address)):
+                    counter[name] -= 1
+                    if not counter[name]:
+                        del counter[name]
+
+    def associated(self) -> list[Guest]:
+        with self._lock:
+            return list(self._associated)
+
+    def all(self) -> list[Guest]:
+        with self._lock:
+            return [*self._waiting, *self._associated]

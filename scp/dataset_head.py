@@ -1,0 +1,182 @@
+"""Reads the front of a data set while it arrives: which instance it says it is, and whether it can be one at all.
+
+    bytes so far  ->  element by element (PS3.5 7.1)  ->  four UIDs, and where the last element must end
+
+Only what is wrong for certain is held against the sender. An object that is merely odd is taken; the reader behind the
+receiver has more time for it.
+"""
+
+import zlib
+from struct import Struct
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00080016, 0x00080018
+STUDY_INSTANCE_UID, SERIES_INSTANCE_UID = 0x0020000D, 0x0020000E
+IDENTIFIERS = frozenset((SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
+PIXEL_DATA = 0x7FE00010
+ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED_LENGTH = 0xFFFFFFFF
+# Value representations whose length field has four bytes (PS3.5 7.1.2).
+LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+LITTLE_ENDIAN = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
+BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
+DEEPEST = 64  # sequences and items inside each other; real objects have ten or so
+
+Content = bytes | bytearray | memoryview
+
+
+class NotADataSet(Exception):
+    """What came cannot be a data set in this transfer syntax."""
+
+
+class Head:
+    """What is known so far. Positions are in bytes from the start of the data set, inflated if it was deflated.
+
+    uids: those of IDENTIFIERS that were met, by tag, without padding.
+    is_done: nothing more will be looked at; the pixels begin, or something that only a full parser can follow.
+    is_followed: it was understood up to there; False after something that only a full parser can follow.
+    """
+
+    def __init__(self, transfer_syntax_uid: str) -> None:
+        self._is_explicit = transfer_syntax_uid != ImplicitVRLittleEndian
+        formats = BIG_ENDIAN if transfer_syntax_uid == ExplicitVRBigEndian else LITTLE_ENDIAN
+        self._explicit_header, self._implicit_header, self._long_length = formats
+        self._position = 0
+        self._bytes_seen = 0
+        # Where each open sequence and item ends; None: at its delimiter.
+        self._ends: list[int | None] = []
+        self.uids: dict[int, str] = {}
+        self.is_done = False
+        self.is_followed = True
+
+    def read(self, content: Content) -> None:
+        """Go on reading. `content` begins at the data set's start; each call has at least what the last one had.
+
+        Raises:
+            NotADataSet: an element has no possible value representation, a wrong place, or is nested without end.
+        """
+        self._bytes_seen = len(content)
+        while not self.is_done:
+            self._leave_what_is_over()
+            header = self._header(content)
+            if header is None:
+                return
+            tag, is_sequence, length, start = header
+            if tag >> 16 == 0xFFFE:
+                self._position = start
+                self._delimiter(tag, length)
+            elif tag == PIXEL_DATA and not self._ends:
+                self._position = start + (0 if length == UNDEFINED_LENGTH else length)
+                self.is_done = True
+            elif is_sequence:
+                self._position = start
+                self._enter(length)
+            elif length == UNDEFINED_LENGTH:
+                self._position = start
+                self.is_done, self.is_followed = True, False
+            elif tag in IDENTIFIERS and not self._ends:
+                if length > 66:
+                    raise NotADataSet("a UID is longer than a UID can be")
+                if start + length > len(content):
+                    return
+                self._position = start + length
+                self.uids[tag] = bytes(content[start : start + length]).rstrip(b"\0 ").decode("latin-1")
+            else:
+                self._position = start + length
+
+    def check_end(self, size: int) -> None:
+        """The whole data set has `size` bytes.
+
+        Raises:
+            NotADataSet: it ends in the middle of an element.
+        """
+        is_all_read = self._bytes_seen == size and not self.is_done
+        if size < self._position or (is_all_read and (self._ends or size > self._position)):
+            raise NotADataSet("the data set is cut short")
+
+    def has_passed_identifiers(self, size: int) -> bool:
+        """Whether what is missing of them in a data set of `size` bytes is really not there."""
+        return self.is_followed and (self.is_done or self._position >= size or len(self.uids) == len(IDENTIFIERS))
+
+    def _header(self, content: Content) -> tuple[int, bool, int, int] | None:
+        """Tag, whether it is a sequence, length, and where the value starts; None: it has not come yet."""
+        position = self._position
+        if position + 8 > len(content):
+            return None
+        group, element, length = self._implicit_header.unpack_from(content, position)
+        tag = group << 16 | element
+        if group == 0xFFFE:
+            return tag, False, length, position + 8
+        if group < 0x0008 and not self._ends:
+            raise NotADataSet(f"an element of group {group:04X}")
+        if not self._is_explicit:
+            return tag, length == UNDEFINED_LENGTH, length, position + 8
+        _, _, vr, length = self._explicit_header.unpack_from(content, position)
+        if vr not in LONG:
+            if not (vr.isalpha() and vr.isupper()):
+                raise NotADataSet("an element has no value representation")
+            return tag, False, length, position + 8
+        if position + 12 > len(content):
+            return None
+        (length,) = self._long_length.unpack_from(content, position + 8)
+        return tag, vr == b"SQ", length, position + 12
+
+    def _enter(self, length: int) -> None:
+        if len(self._ends) == DEEPEST:
+            raise NotADataSet("sequences are nested too deep")
+        self._ends.append(None if length == UNDEFINED_LENGTH else self._position + length)
+
+    def _delimiter(self, tag: int, length: int) -> None:
+        if not self._ends:
+            raise NotADataSet("an item or a delimiter outside of a sequence")
+        if tag == ITEM:
+            self._enter(length)
+        elif self._ends.pop() is not None:
+            raise NotADataSet("a delimiter inside of a length")
+
+    def _leave_what_is_over(self) -> None:
+        while self._ends and (end := self._ends[-1]) is not None and end <= self._position:
+            if end < self._position:
+                raise NotADataSet("an element is longer than the item that holds it")
+            self._ends.pop()
+
+
+class Inflation:
+    """Looks into a deflated data set (PS3.5 A.5) without keeping it: its front, and how large it becomes."""
+
+    def __init__(self, *, keep: int) -> None:
+        self._keep = keep
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        self.front = bytearray()
+        self.size = 0
+
+    def feed(self, fragment: Content, *, limit: int) -> None:
+        """Take the next piece of the stream.
+
+        Raises:
+            NotADataSet: this is not a deflated stream.
+            OverflowError: it becomes larger than `limit` bytes.
+        """
+        rest: Content = fragment
+        inflated = b""
+        try:
+            # After the stream's end a padding byte may come; what zlib holds back comes without new input.
+            while (rest or inflated) and not self._inflate.eof and self.size <= limit:
+                inflated = self._inflate.decompress(rest, 1 << 16)
+                rest = self._inflate.unconsumed_tail
+                self.size += len(inflated)
+                if len(self.front) < self._keep:
+                    self.front += inflated
+        except zlib.error as error:
+            raise NotADataSet("the deflated stream is damaged") from error
+        if self.size > limit:
+            raise OverflowError(f"inflates to more than {limit} bytes")
+
+    @property
+    def is_complete(self) -> bool:
+        return self._inflate.eof
+
+
+def is_deflated(transfer_syntax_uid: str) -> bool:
+    return transfer_syntax_uid == DeflatedExplicitVRLittleEndian

@@ -1,0 +1,466 @@
+"""One peer, one thread, one buffer: the upper layer protocol as acceptor (PS3.8 9.2), and C-STORE straight to file.
+
+    socket  ->  Wire (one fixed buffer)  ->  PDU  ->  PDV  ->  command set  |  data set
+                                                                 |               |
+                                                              Request     Reception (scp/store.py)
+
+Written in the order in which a peer speaks, with blocking reads: where the thread stands is the protocol's state.
+    _associate  Sta2, Sta3        _serve  Sta6        _await_close  Sta13
+"""
+
+import secrets
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from scp import associate
+from scp.admission import Admission
+from scp.associate import Context, ProtocolError, Rejection
+from scp.callers import Callers
+from scp.command import IS_COMMAND, IS_LAST, PDV_HEADER, Command, encode_response, parse_command
+from scp.limits import Limits
+from scp.peer import Peer
+from scp.requests import CommandField, Request, Services
+from scp.status import Status
+from scp.store import Reception, StoreHandler, TooLarge
+from scp.tls import subject_of
+
+log = structlog.get_logger()
+
+# 64 to 128 KiB stays in the processor's cache: a larger buffer costs two to three times the time for each byte. One
+# PDU of the size that DCMTK sends at most fits in whole, with the header of the next.
+BUFFER_BYTES = 131_072 + 4_096
+TICK_S = 0.5  # how often a waiting thread looks up
+SLOWEST_BYTES_PER_S = 4096  # below this a peer holds a PDU back on purpose
+# Some peers count the PDU's own header into the length that they were allowed.
+PDU_SIZE_TOLERANCE = 1024
+SMALLEST_PEER_PDU = 512  # an answer must fit into one PDU
+LINGER_S = 2.0
+TIMEVAL = struct.Struct("@ll")
+
+
+class Gone(Exception):
+    """The peer closed the connection, or it was dropped."""
+
+
+class Silent(Exception):
+    """The peer took longer than it may."""
+
+
+class Closing(Exception):
+    """The node shuts down, and this peer is not in the middle of anything."""
+
+
+class DataSet(Protocol):
+    """What takes the data set of the message that is coming."""
+
+    def write(self, fragment: memoryview) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def discard(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Desk:
+    """What every connection of one receiver shares. `supported`: transfer syntaxes of each abstract syntax."""
+
+    ae_title: str
+    callers: Callers
+    store: StoreHandler
+    services: Services
+    supported: Mapping[str, Sequence[str]]
+    limits: Limits
+    admission: Admission
+    on_released: Callable[[str], None]
+    on_closed: Callable[[str], None]
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+class Wire:
+    """The receiving side of a socket. Bytes lie in one buffer of fixed size, whatever the peer announces.
+
+    flush: called before bytes that were handed out are overwritten.
+    is_idle: told at each tick; may raise.
+    """
+
+    def __init__(self, sock: socket.socket, *, on_tick: Callable[[], None]) -> None:
+        self.socket = sock
+        self.flush: Callable[[], None] = lambda: None
+        self._on_tick = on_tick
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._start = self._end = 0
+        self._silence_s = self._until = 0.0
+        self.set_tick(TICK_S)
+
+    def set_tick(self, tick_s: float) -> None:
+        """A plain socket blocks in the kernel with a timeout there; that saves a poll(2) for every read."""
+        if isinstance(self.socket, ssl.SSLSocket):
+            self.socket.settimeout(tick_s)
+        else:
+            self.socket.settimeout(None)
+            timeout = TIMEVAL.pack(int(tick_s), int(tick_s % 1 * 1e6))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+
+    def expect(self, *, silence_s: float, within_s: float) -> None:
+        """From now on the peer may be silent for `silence_s`, and all that is expected must come within `within_s`."""
+        self._silence_s = silence_s
+        self._until = time.monotonic() + within_s
+
+    def take(self, count: int) -> memoryview:
+        """The next `count` bytes, at most a header's worth, in one piece."""
+        while self._end - self._start < count:
+            self._fill()
+        part = self._buffer[self._start : self._start + count]
+        self._start += count
+        return part
+
+    def take_some(self, most: int) -> memoryview:
+        """At least one of the next bytes, at most `most`; what has come already is enough."""
+        if self._start == self._end:
+            self._fill()
+        part = self._buffer[self._start : min(self._end, self._start + most)]
+        self._start += len(part)
+        return part
+
+    def _fill(self) -> None:
+        self.flush()
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start:
+            left = self._end - self._start
+            self._buffer[:left] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, left
+        silent_until = time.monotonic() + self._silence_s
+        while True:
+            try:
+                count = self.socket.recv_into(self._buffer[self._end :])
+            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+                count = -1
+            except OSError as error:
+                raise Gone from error
+            if not count:
+                raise Gone
+            if count < 0:
+                self._on_tick()
+            if time.monotonic() > (self._until if count > 0 else min(silent_until, self._until)):
+                raise Silent
+            if count > 0:
+                self._end += count
+                return
+
+
+class Connection:
+    """One accepted socket, from its first byte to its last. `run` is the thread."""
+
+    def __init__(self, desk: Desk, sock: socket.socket, address: str) -> None:
+        self._desk = desk
+        self._socket = sock
+        self._address = address
+        self._certificate_subject: str | None = None
+        self._peer: Peer | None = None
+        self._contexts: dict[int, Context] = {}
+        # The message that is coming: its context, its command set so far, and what takes its data set.
+        self._context_id = 0
+        self._command_set = bytearray()
+        self._command: Command | None = None
+        self._data_set: DataSet | None = None
+        self._is_between_messages = True
+
+    def run(self, wrap: Callable[[socket.socket], ssl.SSLSocket] | None = None) -> None:
+        """Serve the peer to its end. `wrap`: makes the TLS side of the socket; the handshake happens here."""
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if wrap is not None:
+                self._shake_hands(wrap)
+            self._wire = Wire(self._socket, on_tick=self._look_up)
+            if self._associate():
+                self._serve()
+        except ProtocolError as error:
+            log.warning("protocol_error", error=str(error), peer_address=self._address)
+            self._abort(2, error.reason)
+        except Silent:
+            log.warning("peer_silent", peer_address=self._address)
+            if self._peer is not None:  # before an association, ARTIM ends it without a word (PS3.8 9.2.3, AA-2)
+                self._abort(2, 0)
+        except Closing:
+            if self._peer is not None:
+                self._abort(0, 0)
+        except (Gone, OSError):
+            pass
+        except Exception:
+            log.exception("connection_failed")
+            self._abort(2, 0)
+        finally:
+            self._leave()
+
+    def drop(self) -> None:
+        """End it from another thread; the peer may not even listen."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _shake_hands(self, wrap: Callable[[socket.socket], ssl.SSLSocket]) -> None:
+        self._socket.settimeout(self._desk.limits.artim_s)
+        try:
+            self._socket = wrap(self._socket)
+            self._certificate_subject = subject_of(self._socket)
+        except (ssl.SSLError, TimeoutError, ValueError) as error:
+            reason = getattr(error, "reason", None) or type(error).__name__
+            log.warning("tls_refused", reason=str(reason), peer_address=self._address)
+            raise Gone from error
+
+    # The association (PS3.8 9.2.2, 9.2.3)
+
+    def _associate(self) -> bool:
+        limits = self._desk.limits
+        self._wire.expect(silence_s=limits.artim_s, within_s=limits.artim_s)
+        kind, _, length = associate.PDU_HEADER.unpack(self._wire.take(6))
+        if kind == associate.A_ABORT:
+            return False
+        if kind != associate.A_ASSOCIATE_RQ:
+            is_known = associate.A_ASSOCIATE_RQ <= kind <= associate.A_ABORT
+            raise ProtocolError(
+                "another PDU than A-ASSOCIATE-RQ comes first",
+                ProtocolError.UNEXPECTED_PDU if is_known else ProtocolError.UNRECOGNIZED_PDU,
+            )
+        if length > limits.maximum_request_size:
+            raise ProtocolError(f"an A-ASSOCIATE-RQ of {length} bytes")
+        request = associate.decode_request(self._take_all(length))
+        rejection = self._why_not(request)
+        if rejection is not None:
+            self._end(rejection.encoded())
+            return False
+        self._contexts, items = associate.negotiate(request.contexts, self._desk.supported)
+        self._socket.sendall(associate.encode_accept(request, self._contexts, items, limits.maximum_pdu_size))
+        return True
+
+    def _why_not(self, request: associate.AssociateRequest) -> Rejection | None:
+        """Who the peer is, and whether it may come in; None: it may, and is."""
+        if not request.protocol_version & 1:
+            return associate.PROTOCOL_VERSION_NOT_SUPPORTED
+        if request.application_context_name != associate.APPLICATION_CONTEXT_NAME:
+            return associate.APPLICATION_CONTEXT_NOT_SUPPORTED
+        if request.called_ae_title != self._desk.ae_title:
+            return associate.CALLED_AE_TITLE_NOT_RECOGNIZED
+        caller = self._desk.callers.caller_of(
+            calling_ae_title=request.calling_ae_title,
+            peer_address=self._address,
+            certificate_subject=self._certificate_subject,
+        )
+        if caller is None:
+            log.warning("caller_rejected", calling_ae=request.calling_ae_title, peer_address=self._address)
+            return associate.CALLING_AE_TITLE_NOT_RECOGNIZED
+        if 0 < request.maximum_pdu_size < SMALLEST_PEER_PDU:
+            return associate.NO_REASON_GIVEN
+        if not self._desk.admission.admit(self, caller=request.calling_ae_title, address=self._address):
+            log.warning("association_refused", calling_ae=request.calling_ae_title, peer_address=self._address)
+            return associate.LOCAL_LIMIT_EXCEEDED
+        self._peer = Peer(
+            association=secrets.token_hex(8),
+            clinic=caller.clinic,
+            ae_title=request.calling_ae_title,
+            address=self._address,
+        )
+        return None
+
+    # Data transfer (PS3.8 9.2.4, PS3.7 6.3)
+
+    def _serve(self) -> None:
+        limits = self._desk.limits
+        while True:
+            self._wire.expect(silence_s=limits.association_timeout_s, within_s=float("inf"))
+            kind, _, length = associate.PDU_HEADER.unpack(self._wire.take(6))
+            if kind == associate.P_DATA_TF:
+                if length > limits.maximum_pdu_size + PDU_SIZE_TOLERANCE:
+                    raise ProtocolError(f"a P-DATA-TF of {length} bytes")
+                self._wire.expect(silence_s=limits.artim_s, within_s=limits.artim_s + length / SLOWEST_BYTES_PER_S)
+                self._read_p_data(length)
+                if self._is_between_messages and self._desk.closing.is_set():
+                    raise Closing
+            elif kind == associate.A_RELEASE_RQ:
+                self._release(length)
+                return
+            elif kind == associate.A_ABORT:
+                return
+            elif associate.A_ASSOCIATE_RQ <= kind <= associate.A_ABORT:
+                raise ProtocolError("a PDU that does not belong here", ProtocolError.UNEXPECTED_PDU)
+            else:
+                raise ProtocolError("an unknown PDU", ProtocolError.UNRECOGNIZED_PDU)
+
+    def _read_p_data(self, length: int) -> None:
+        while length:
+            if length < PDV_HEADER.size:
+                raise ProtocolError("a PDV is cut short")
+            pdv_length, context_id, control = PDV_HEADER.unpack(self._wire.take(PDV_HEADER.size))
+            if pdv_length < 2 or pdv_length + 4 > length:
+                raise ProtocolError("a PDV of a wrong length")
+            length -= pdv_length + 4
+            if control & IS_COMMAND:
+                self._read_command(context_id, pdv_length - 2, is_last=bool(control & IS_LAST))
+            else:
+                self._read_data(context_id, pdv_length - 2, is_last=bool(control & IS_LAST))
+
+    def _read_command(self, context_id: int, length: int, *, is_last: bool) -> None:
+        if context_id not in self._contexts:
+            raise ProtocolError("a presentation context that was not accepted")
+        if self._command is not None or (self._command_set and context_id != self._context_id):
+            raise ProtocolError("a command in the middle of a message", ProtocolError.UNEXPECTED_PARAMETER)
+        if len(self._command_set) + length > self._desk.limits.maximum_command_size:
+            raise ProtocolError("a command set without end")
+        self._context_id = context_id
+        self._is_between_messages = False
+        while length:
+            part = self._wire.take_some(length)
+            self._command_set += part
+            length -= len(part)
+        if is_last:
+            content, self._command_set = bytes(self._command_set), bytearray()
+            self._begin(parse_command(content))
+
+    def _begin(self, command: Command) -> None:
+        assert self._peer is not None
+        if command.command_field == CommandField.C_STORE_RQ:
+            reception = self._desk.store.begin(command, self._contexts[self._context_id], self._peer)
+            self._data_set = reception
+            if not command.has_data_set:
+                self._answer_store(command, reception)
+                return
+        elif command.has_data_set:
+            self._data_set = Message(self._desk.limits.maximum_message_size)
+        else:
+            self._answer_request(command, b"")
+            return
+        self._command = command
+        self._wire.flush = self._data_set.flush
+
+    def _read_data(self, context_id: int, length: int, *, is_last: bool) -> None:
+        if self._command is None or self._data_set is None or context_id != self._context_id:
+            raise ProtocolError("a data set without its command", ProtocolError.UNEXPECTED_PARAMETER)
+        try:
+            while length:
+                part = self._wire.take_some(length)
+                self._data_set.write(part)
+                length -= len(part)
+        except TooLarge:
+            self._socket.sendall(encode_response(context_id, self._command, Status.OUT_OF_RESOURCES))
+            raise ProtocolError("a data set without end", ProtocolError.NOT_SPECIFIED) from None
+        if is_last:
+            if isinstance(self._data_set, Reception):
+                self._answer_store(self._command, self._data_set)
+            elif isinstance(self._data_set, Message):
+                self._answer_request(self._command, bytes(self._data_set.content))
+
+    def _answer_store(self, command: Command, reception: Reception) -> None:
+        status = reception.finish()
+        self._answered()
+        self._socket.sendall(encode_response(self._context_id, command, status))
+
+    def _answer_request(self, command: Command, data_set: bytes) -> None:
+        assert self._peer is not None
+        context = self._contexts[self._context_id]
+        service = self._desk.services.get((command.command_field, command.sop_class_uid))
+        sop_instance_uid = ""
+        if service is None or context.abstract_syntax != command.sop_class_uid:
+            status = int(Status.UNRECOGNIZED_OPERATION)
+        else:
+            request = Request(
+                command_field=command.command_field,
+                message_id=command.message_id,
+                sop_class_uid=command.sop_class_uid,
+                sop_instance_uid=command.sop_instance_uid,
+                transfer_syntax_uid=context.transfer_syntax,
+                action_type_id=command.action_type_id,
+                data_set=data_set,
+            )
+            try:
+                response = service(request, self._peer)
+                status, sop_instance_uid = response.status, response.sop_instance_uid
+            except Exception:
+                log.exception("request_failed")
+                status = Status.PROCESSING_FAILURE
+        self._answered()
+        self._socket.sendall(encode_response(self._context_id, command, status, sop_instance_uid))
+
+    def _answered(self) -> None:
+        self._command, self._data_set = None, None
+        self._wire.flush = lambda: None
+        self._is_between_messages = True
+
+    # The end (PS3.8 9.2.5)
+
+    def _release(self, length: int) -> None:
+        """An object that is only half here when its peer releases is given up: it was never acknowledged."""
+        self._take_all(min(length, 4))
+        assert self._peer is not None
+        self._desk.on_released(self._peer.association)
+        self._end(associate.encode_release_response())
+
+    def _end(self, last_pdu: bytes, *, closes: bool = False) -> None:
+        """Say the last word, free the slot, and let the peer close (Sta13): closing first with bytes unread would reset
+        the connection, and the peer might never read that word. After an A-ABORT it is told that nothing follows.
+        """
+        self._desk.admission.leave(self)
+        with suppress(OSError, ValueError):
+            if last_pdu:
+                self._socket.settimeout(LINGER_S)
+                self._socket.sendall(last_pdu)
+                if closes:
+                    self._socket.shutdown(socket.SHUT_WR)
+                self._await_close()
+
+    def _abort(self, source: int, reason: int) -> None:
+        self._end(associate.encode_abort(source, reason), closes=True)
+
+    def _await_close(self) -> None:
+        linger_s = min(LINGER_S, self._desk.limits.artim_s)
+        self._socket.settimeout(linger_s)
+        until = time.monotonic() + linger_s
+        scratch = bytearray(65_536)
+        while time.monotonic() < until and self._socket.recv_into(scratch):
+            pass
+
+    def _leave(self) -> None:
+        if self._data_set is not None:
+            self._data_set.discard()
+        self._desk.admission.leave(self)
+        with suppress(OSError):
+            self._socket.close()
+        if self._peer is not None:
+            self._desk.on_closed(self._peer.association)
+
+    def _look_up(self) -> None:
+        if self._desk.closing.is_set() and self._is_between_messages:
+            raise Closing
+
+    def _take_all(self, count: int) -> bytes:
+        content = bytearray()
+        while len(content) < count:
+            content += self._wire.take_some(count - len(content))
+        return bytes(content)
+
+
+class Message:
+    """The data set of a request other than C-STORE, kept in memory."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.content = bytearray()
+
+    def write(self, fragment: memoryview) -> None:
+        if len(self.content) + len(fragment) > self._most:
+            raise TooLarge("the data set is larger than a request's may be", reason="too_large")
+        self.content += fragment
+
+    def flush(self) -> None:
+        """Nothing is kept in the caller's memory."""
+
+    def discard(self) -> None:
+        self.content.clear()

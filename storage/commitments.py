@@ -1,0 +1,200 @@
+"""Rows for storage commitment: what was asked, what is held of it, and whether the caller was told.
+
+States are drawn in domain/commitment.py. `due_at` of a waiting request is when it stops to wait for the indexer; of a
+pending one, when its report is tried next. Taking a pending row moves its `due_at` ahead: nobody else takes it, and if
+whoever took it dies, it is due again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+import sqlalchemy as sa
+
+from domain.commitment import CommitmentRequest, CommitmentRules, CommitmentState, Holding, Reference
+from storage.database import Database, utc_now
+from storage.instances import Spool
+from storage.intake import Verdict
+from storage.plain import from_plain
+from storage.requests import RequestBox
+from storage.tables import clinics, commitments, instances, quarantine
+
+# An instance may be asked for while the indexer has yet to write its row.
+INDEXER_BEHIND_S = 30.0
+# ... and even where it has one, other content may have come under the same UID a moment ago.
+SETTLES_WITHIN_S = 2.0
+UIDS_AT_ONCE = 500
+DUE_LIMIT = 20  # each may name ten thousand instances
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commitment:
+    """A request that has its row. `attempts`: reports that were tried, this one included once it is taken."""
+
+    commitment_id: int
+    attempts: int
+    due_at: datetime
+    request: CommitmentRequest
+
+
+def record_commitments(database: Database, box: RequestBox) -> int:
+    """Bring every waiting request into the database; how many that were. Doing one twice changes nothing.
+
+    Raises:
+        DBAPIError: the database is away; the requests wait.
+    """
+
+    def record(key: str, request: CommitmentRequest) -> bool:
+        with database.write() as connection:
+            return record_commitment(connection, key, request)
+
+    return box.bring_in(lambda content: from_plain(CommitmentRequest, json.loads(content)), record)
+
+
+def record_commitment(connection: sa.Connection, key: str, request: CommitmentRequest) -> bool:
+    """Enter one request. False when its clinic has no row yet: the receiver knew it before this worker did."""
+    # Two workers may bring in the same request at the same moment; the clinic's row is the lock.
+    if connection.scalar(sa.select(clinics.c.name).where(clinics.c.name == request.clinic).with_for_update()) is None:
+        return False
+    if connection.scalar(sa.select(commitments.c.id).where(commitments.c.request_key == key)) is None:
+        connection.execute(
+            sa.insert(commitments).values(
+                clinic=request.clinic,
+                request_key=key,
+                transaction_uid=request.transaction_uid,
+                calling_ae_title=request.calling_ae_title,
+                peer_address=request.peer_address,
+                asked=[[one.sop_class_uid, one.sop_instance_uid] for one in request.asked],
+                state=CommitmentState.WAITING,
+                requested_at=request.requested_at,
+                due_at=utc_now() + timedelta(seconds=INDEXER_BEHIND_S),
+            )
+        )
+    return True
+
+
+def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: Sequence[str]) -> Mapping[str, Holding]:
+    """What the node holds for this clinic under each of these SOP Instance UIDs; what it does not know is left out."""
+    found: dict[str, Holding] = {}
+    uids = iter(dict.fromkeys(sop_instance_uids))
+    with database.read() as connection:
+        while some := list(islice(uids, UIDS_AT_ONCE)):
+            contested = set(
+                connection.scalars(
+                    sa.select(quarantine.c.sop_instance_uid).where(
+                        quarantine.c.clinic == clinic,
+                        quarantine.c.sop_instance_uid.in_(some),
+                        quarantine.c.reason == Verdict.CONFLICTING,
+                    )
+                )
+            )
+            rows = connection.execute(
+                sa.select(instances).where(instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(some))
+            ).all()
+            for row in rows:
+                found[row.sop_instance_uid] = Holding(
+                    sop_class_uid=row.sop_class_uid,
+                    is_in_spool=row.removed_at is None and spool.path(row.spool_key).is_file(),
+                    is_contested=row.sop_instance_uid in contested,
+                )
+    return found
+
+
+def end_waiting(database: Database, spool: Spool) -> int:
+    """Make the report due of each request whose instances are all known, or that has waited long enough."""
+    ended = 0
+    for waiting in _read(database, CommitmentState.WAITING):
+        if utc_now() < waiting.request.requested_at + timedelta(seconds=SETTLES_WITHIN_S):
+            continue
+        asked = {one.sop_instance_uid for one in waiting.request.asked}
+        is_known = asked <= holdings(database, spool, waiting.request.clinic, sorted(asked)).keys()
+        if is_known or waiting.due_at <= utc_now():
+            with database.write() as connection:
+                ended += connection.execute(
+                    sa.update(commitments)
+                    .where(commitments.c.id == waiting.commitment_id, commitments.c.state == CommitmentState.WAITING)
+                    .values(state=CommitmentState.PENDING, due_at=utc_now())
+                ).rowcount
+    return ended
+
+
+def take_due(database: Database, *, for_s: float) -> list[Commitment]:
+    """The reports that are due now, taken for `for_s` seconds: until then no other worker tries them."""
+    taken = []
+    for due in _read(database, CommitmentState.PENDING, commitments.c.due_at <= utc_now()):
+        until = utc_now() + timedelta(seconds=for_s)
+        with database.write() as connection:
+            changed = connection.execute(
+                sa.update(commitments)
+                .where(
+                    commitments.c.id == due.commitment_id,
+                    commitments.c.state == CommitmentState.PENDING,
+                    commitments.c.due_at == due.due_at,
+                )
+                .values(attempts=commitments.c.attempts + 1, due_at=until)
+            )
+        if changed.rowcount:
+            taken.append(
+                Commitment(
+                    commitment_id=due.commitment_id,
+                    attempts=due.attempts + 1,
+                    due_at=until,
+                    request=due.request,
+                )
+            )
+    return taken
+
+
+def record_report(database: Database, commitment: Commitment, error: str, rules: CommitmentRules) -> CommitmentState:
+    """Enter one attempt. `error`: why the caller does not have the report; empty: it has it.
+
+    The state after it: a report that did not arrive is tried again, until the caller has been away for too long.
+    """
+    now = utc_now()
+    age = now - commitment.request.requested_at
+    values: dict[str, object]
+    if not error:
+        state = CommitmentState.REPORTED
+        values = {"reported_at": now}
+    elif age >= timedelta(seconds=rules.give_up_after_s):
+        state = CommitmentState.GIVEN_UP
+        values = {}
+    else:
+        state = CommitmentState.PENDING
+        values = {"due_at": now + timedelta(seconds=rules.delay_s(commitment.attempts))}
+    with database.write() as connection:
+        connection.execute(
+            sa.update(commitments)
+            # Another worker may have had it reported, when this attempt took longer than it was taken for.
+            .where(commitments.c.id == commitment.commitment_id, commitments.c.state == CommitmentState.PENDING)
+            .values(state=state, last_error=error, **values)
+        )
+    return state
+
+
+def _read(database: Database, state: CommitmentState, *where: sa.ColumnElement[bool]) -> list[Commitment]:
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(commitments)
+            .where(commitments.c.state == state, *where)
+            .order_by(commitments.c.due_at, commitments.c.id)
+            .limit(DUE_LIMIT)
+        ).all()
+    return [
+        Commitment(
+            commitment_id=row.id,
+            attempts=row.attempts,
+            due_at=row.due_at,
+            request=CommitmentRequest(
+                clinic=row.clinic,
+                calling_ae_title=row.calling_ae_title,
+                peer_address=row.peer_address,
+                transaction_uid=row.transaction_uid,
+                asked=tuple(Reference(sop_class_uid=c, sop_instance_uid=i) for c, i in row.asked),
+                requested_at=row.requested_at,
+            ),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,116 @@
+"""Erases a study (GDPR Art. 17): nothing of it can be read any more; that it was there, and what it cost, stays.
+
+    rows say "erased" and lose what was in the headers and the results  ->  the key goes  ->  the files go
+
+Where objects are encrypted at rest, the key's end is the study's end, in every copy of the files that there is. Doing
+it again finishes what was cut short, and takes what came for the study since.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from domain.errors import Refuse
+from domain.states import DeliveryState, Reason, StudyState
+from storage.database import utc_now
+from storage.events import add_event
+from storage.instances import ResultFolder, Spool
+from storage.intake import lock_clinic
+from storage.study_keys import study_name
+from storage.tables import deliveries, instances, quarantine, results, studies, study_events
+
+IN_WORK = frozenset({StudyState.RECEIVING, StudyState.QUEUED})
+WILL_NOT_GO_ON = frozenset({StudyState.DELIVERING, StudyState.HELD})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Erased:
+    """What the rows of an erased study named: its instances' keys in the spool, its results' SOP Instance UIDs."""
+
+    clinic: str
+    study_instance_uid: str
+    spool_keys: tuple[str, ...]
+    result_uids: tuple[str, ...]
+
+
+def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> Erased:
+    """Strip every row of the study, and stop what was still to be done with it.
+
+    Raises:
+        Refuse: the clinic has no such study, or it is being received or analysed at this moment.
+    """
+    lock_clinic(connection, clinic)
+    generations = connection.execute(
+        sa.select(studies.c.id, studies.c.state)
+        .where(studies.c.clinic == clinic, studies.c.study_instance_uid == study_instance_uid)
+        .with_for_update()
+    ).all()
+    study_ids = [row.id for row in generations]
+    aside = (quarantine.c.clinic == clinic, quarantine.c.study_instance_uid == study_instance_uid)
+    aside_keys = list(connection.scalars(sa.select(quarantine.c.spool_key).where(*aside)))
+    if not study_ids and not aside_keys:
+        raise Refuse(f"{clinic} has no study {study_instance_uid!r}", reason="unknown_study")
+    if any(row.state in IN_WORK for row in generations):
+        hint = "try again in a moment; `collimator study` shows how far it is"
+        raise Refuse("the study is being received or analysed", reason="study_in_work", hint=hint)
+    erased = Erased(
+        clinic=clinic,
+        study_instance_uid=study_instance_uid,
+        spool_keys=(*_spool_keys(connection, study_ids), *aside_keys),
+        result_uids=_result_uids(connection, study_ids),
+    )
+    connection.execute(sa.delete(quarantine).where(*aside))
+    _strip_instances(connection, study_ids)
+    _strip_studies(connection, study_ids)
+    _stop_deliveries(connection, study_ids)
+    return erased
+
+
+def remove_erased(erased: Erased, spool: Spool, result_folder: ResultFolder) -> None:
+    """Destroy the study's key, then its files. Harmless when some are gone already."""
+    if spool.keys is not None:
+        spool.keys.destroy(study_name(erased.clinic, erased.study_instance_uid))
+    for key in erased.spool_keys:
+        spool.remove(key)
+    for uid in erased.result_uids:
+        result_folder.remove(uid)
+
+
+def _spool_keys(connection: sa.Connection, study_ids: list[int]) -> tuple[str, ...]:
+    return tuple(connection.scalars(sa.select(instances.c.spool_key).where(instances.c.study_id.in_(study_ids))))
+
+
+def _result_uids(connection: sa.Connection, study_ids: list[int]) -> tuple[str, ...]:
+    return tuple(connection.scalars(sa.select(results.c.sop_instance_uid).where(results.c.study_id.in_(study_ids))))
+
+
+def _strip_instances(connection: sa.Connection, study_ids: list[int]) -> None:
+    """Removed, and without a digest: that means erased. Even the digest would tell what the pixels were."""
+    connection.execute(
+        sa.update(instances)
+        .where(instances.c.study_id.in_(study_ids))
+        .values(removed_at=utc_now(), content_sha256=None, facts={})
+    )
+
+
+def _strip_studies(connection: sa.Connection, study_ids: list[int]) -> None:
+    """The explanation and the history quote headers; the analyses are findings about a person."""
+    these = studies.c.id.in_(study_ids)
+    connection.execute(sa.update(studies).where(these).values(accession_number="", explanation=[], analyses=[]))
+    connection.execute(
+        sa.update(studies)
+        .where(these, studies.c.state.in_(WILL_NOT_GO_ON))
+        .values(state=StudyState.FAILED, reason=Reason.ERASED, finished_at=utc_now())
+    )
+    connection.execute(sa.update(study_events).where(study_events.c.study_id.in_(study_ids)).values(detail=""))
+    for study_id in study_ids:
+        add_event(connection, study_id, "erased")
+
+
+def _stop_deliveries(connection: sa.Connection, study_ids: list[int]) -> None:
+    of_study = sa.select(results.c.id).where(results.c.study_id.in_(study_ids))
+    connection.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.result_id.in_(of_study), deliveries.c.state == DeliveryState.PENDING)
+        .values(state=DeliveryState.REFUSED, last_error="the study was erased")
+    )

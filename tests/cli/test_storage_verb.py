@@ -1,0 +1,65 @@
+"""What an administrator is told who rotates keys or erases a study."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.__main__ import main
+from storage.study_keys import MasterKey, StudyKeys, study_name
+
+CONFIGURATION = """\
+[node]
+data_dir = "{data_dir}"
+{storage}
+"""
+OLD_KEY, NEW_KEY = "6f" * 32, "6e" * 32
+
+
+class Collimator:
+    """Runs `collimator storage`, and returns its exit status, stdout and stderr."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.data_dir, self.key_file = folder / "var", folder / "keys"
+        self._config, self._capsys = folder / "collimator.toml", capsys
+
+    def __call__(self, *arguments: str, encrypts: bool = True) -> tuple[int, str, str]:
+        storage = f'[storage]\nencryption_key_file = "{self.key_file}"' if encrypts else ""
+        self._config.write_text(CONFIGURATION.format(data_dir=self.data_dir, storage=storage), encoding="utf-8")
+        status = main(["storage", *arguments, "--config", str(self._config)])
+        captured = self._capsys.readouterr()
+        return status, captured.out, captured.err
+
+
+@pytest.fixture
+def collimator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Collimator:
+    return Collimator(tmp_path, capsys)
+
+
+def test_without_a_key_file_there_is_nothing_to_rotate(collimator: Collimator) -> None:
+    complaint = "collimator: storage.encryption_key_file is not set: nothing is encrypted at rest\n"
+    assert collimator("rotate-keys", encrypts=False) == (2, "", complaint)
+
+
+def test_a_key_file_that_is_missing_or_short_is_named(collimator: Collimator) -> None:
+    status, _, complaint = collimator("rotate-keys")
+    assert (status, "storage.encryption_key_file" in complaint, "openssl rand -hex 32" in complaint) == (2, True, True)
+    collimator.key_file.write_text("6f6f")
+    status, _, complaint = collimator("rotate-keys")
+    assert (status, "line 1" in complaint, "6f6f" in complaint) == (2, True, False)
+
+
+def test_keys_are_rotated_once_and_a_lost_master_key_is_told(collimator: Collimator) -> None:
+    keys = StudyKeys(collimator.data_dir, [MasterKey(secret=b"o" * 32)])
+    keys.key_of(study_name("st-mary", "1.2.3"))
+    collimator.key_file.write_text(NEW_KEY)
+    status, told, complaint = collimator("rotate-keys")
+    assert (status, told) == (1, "0 study keys were wrapped with the first key, 0 already were\n")
+    assert complaint.startswith("collimator: 1 study keys are wrapped with a key that is not in the key file")
+    collimator.key_file.write_text(f"{NEW_KEY}\n{OLD_KEY}\n")
+    assert collimator("rotate-keys") == (0, "1 study keys were wrapped with the first key, 0 already were\n", "")
+    assert collimator("rotate-keys") == (0, "0 study keys were wrapped with the first key, 1 already were\n", "")
+
+
+def test_a_study_that_is_not_there_cannot_be_erased(collimator: Collimator) -> None:
+    status, told, complaint = collimator("erase", "--clinic", "st-mary", "1.2.3", encrypts=False)
+    assert (status, told, complaint) == (1, "", "collimator: st-mary has no study '1.2.3'\n")

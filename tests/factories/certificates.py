@@ -1,0 +1,67 @@
+"""Certificates for tests: an authority, the node, modalities, and those who must not come in."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """PEM files. `subject`: as RFC 4514 writes it."""
+
+    certificate: Path
+    key: Path
+    subject: str
+
+
+class Authority:
+    """Signs certificates that lie in one folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.file = folder / f"{name}.pem"
+        certificate = self._signed(self._name, self._key.public_key(), days=365, is_authority=True)
+        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def identity(self, name: str, *, organization: str = "St. Mary", days: int = 30, password: bytes = b"") -> Identity:
+        """A certificate for the loopback address; with negative `days` it has expired."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+                x509.NameAttribute(NameOID.COMMON_NAME, name),
+            ]
+        )
+        identity = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key", subject.rfc4514_string())
+        certificate = self._signed(subject, key.public_key(), days=days, is_authority=False)
+        identity.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+        identity.key.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+        )
+        return identity
+
+    def _signed(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int, is_authority: bool
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=60))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )

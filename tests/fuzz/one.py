@@ -1,0 +1,25 @@
+"""Fuzzes one target in this process, which libFuzzer takes over and ends.
+
+python -m tests.fuzz.one TARGET FOLDER [an option or a corpus of libFuzzer …]
+"""
+
+import sys
+from pathlib import Path
+
+import atheris  # type: ignore[import-untyped]
+
+import tests.factories.hostile  # noqa: F401  what it draws in is not to be instrumented
+
+with atheris.instrument_imports(include=["scp"]):
+    from tests.fuzz.targets import TARGETS
+
+
+def main() -> None:
+    name, folder, *options = sys.argv[1:]
+    check = TARGETS[name].target(Path(folder))
+    atheris.Setup([sys.argv[0], *options], check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

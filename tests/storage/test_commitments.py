@@ -1,0 +1,225 @@
+"""Rows of storage commitment: recorded once, judged by what is held now, taken by one worker, retried and given up."""
+
+import json
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+import storage.commitments
+from domain.commitment import CommitmentRequest, CommitmentRules, Holding, Reference
+from storage.commitments import end_waiting, holdings, record_commitments, record_report, take_due
+from storage.counts import read_counts
+from storage.database import Database, utc_now
+from storage.instances import Spool
+from storage.intake import record_instances
+from storage.plain import to_plain
+from storage.requests import RequestBox
+from storage.tables import commitments, instances
+from tests.factories.arrivals import CR, provenance, read_back, spooled
+from tests.factories.sources import radiograph
+
+ANSWERED = ""
+RULES = CommitmentRules(first_retry_s=10.0, give_up_after_s=3600.0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.commitments, "SETTLES_WITHIN_S", 0.0)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> RequestBox:
+    return RequestBox(tmp_path, "commitments")
+
+
+def asked(
+    box: RequestBox, *uids: str, clinic: str = "st-mary", transaction_uid: str = "2.25.9", at: datetime | None = None
+) -> str:
+    request = CommitmentRequest(
+        clinic=clinic,
+        calling_ae_title="MODALITY1",
+        peer_address="192.0.2.10",
+        transaction_uid=transaction_uid,
+        asked=tuple(Reference(sop_class_uid=CR, sop_instance_uid=uid) for uid in uids or ("1.2.3.1",)),
+        requested_at=at or utc_now(),
+    )
+    return box.put(json.dumps(to_plain(request)).encode())
+
+
+def states(database: Database) -> list[tuple[str, int, str]]:
+    with database.read() as connection:
+        rows = connection.execute(sa.select(commitments).order_by(commitments.c.id)).all()
+    return [(row.state, row.attempts, row.last_error) for row in rows]
+
+
+def due_in_s(database: Database) -> int:
+    with database.read() as connection:
+        due_at = connection.execute(sa.select(commitments.c.due_at)).scalar_one()
+    seconds: float = (due_at - utc_now()).total_seconds()
+    return round(seconds)
+
+
+def change(database: Database, **values: object) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(commitments).values(**values))
+
+
+def keep(database: Database, spool: Spool, number: int = 1, *, clinic: str = "st-mary", rows: int = 64) -> str:
+    """An instance through the indexer's hands; its SOP Instance UID."""
+    dataset = radiograph(number)
+    dataset.Rows = rows
+    key = spooled(spool, dataset, how=provenance(clinic=clinic))
+    record_instances(database, spool, [read_back(spool, key)])
+    return str(dataset.SOPInstanceUID)
+
+
+def test_a_request_is_recorded_once_though_its_file_is_found_again(database: Database, box: RequestBox) -> None:
+    key = asked(box)
+    content = box.read(key) or b""
+    assert record_commitments(database, box) == 1
+    (box.root / f"{key}.json").write_bytes(content)  # the worker died before it removed the file
+    assert record_commitments(database, box) == 1
+    assert (states(database), box.waiting()) == ([("waiting", 0, "")], [])
+
+
+def test_the_request_of_a_clinic_without_a_row_waits_for_it(sqlite: Database, box: RequestBox) -> None:
+    key = asked(box, clinic="new")
+    assert record_commitments(sqlite, box) == 0
+    assert (states(sqlite), box.waiting()) == ([], [key])
+
+
+def test_an_instance_is_held_while_its_file_is_in_the_spool(database: Database, spool: Spool) -> None:
+    uid = keep(database, spool)
+    held = Holding(sop_class_uid=radiograph(1).SOPClassUID, is_in_spool=True, is_contested=False)
+    assert holdings(database, spool, "st-mary", [uid, "1.2.3.404"]) == {uid: held}
+    assert holdings(database, spool, "mercy", [uid]) == {}
+    with database.read() as connection:
+        spool.remove(connection.execute(sa.select(instances.c.spool_key)).scalar_one())
+    assert not holdings(database, spool, "st-mary", [uid])[uid].is_in_spool
+
+
+def test_an_instance_whose_pixels_were_removed_is_not_held(sqlite: Database, spool: Spool) -> None:
+    uid = keep(sqlite, spool)
+    with sqlite.write() as connection:
+        connection.execute(sa.update(instances).values(removed_at=utc_now()))
+    assert not holdings(sqlite, spool, "st-mary", [uid])[uid].is_in_spool
+
+
+def test_an_instance_that_came_with_two_contents_is_contested(database: Database, spool: Spool) -> None:
+    uid = keep(database, spool)
+    keep(database, spool, rows=65)
+    assert holdings(database, spool, "st-mary", [uid])[uid].is_contested
+
+
+def test_ten_thousand_instances_are_looked_up(sqlite: Database, spool: Spool) -> None:
+    uid = keep(sqlite, spool)
+    assert list(holdings(sqlite, spool, "st-mary", [*(f"1.2.3.{n}" for n in range(9999)), uid])) == [uid]
+
+
+def test_a_report_is_due_as_soon_as_every_instance_is_known(database: Database, spool: Spool, box: RequestBox) -> None:
+    one, two = (str(radiograph(number).SOPInstanceUID) for number in (1, 2))
+    asked(box, one, two)
+    record_commitments(database, box)
+    keep(database, spool, 1)
+    assert (end_waiting(database, spool), take_due(database, for_s=60.0)) == (0, [])
+    keep(database, spool, 2)
+    assert end_waiting(database, spool) == 1
+    assert [due.attempts for due in take_due(database, for_s=60.0)] == [1]
+
+
+def test_the_indexer_is_waited_for_and_not_for_ever(sqlite: Database, spool: Spool, box: RequestBox) -> None:
+    asked(box, "1.2.3.404")
+    record_commitments(sqlite, box)
+    assert due_in_s(sqlite) == 30
+    assert end_waiting(sqlite, spool) == 0
+    change(sqlite, due_at=utc_now())
+    assert end_waiting(sqlite, spool) == 1
+
+
+def test_a_request_from_before_an_outage_waits_for_the_sweep_after_it(sqlite: Database, box: RequestBox) -> None:
+    asked(box, at=utc_now() - timedelta(days=3))
+    record_commitments(sqlite, box)
+    assert due_in_s(sqlite) == 30
+
+
+def test_nothing_is_judged_before_a_re_send_of_a_moment_ago_is_compared(
+    sqlite: Database, spool: Spool, box: RequestBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.commitments, "SETTLES_WITHIN_S", 2.0)
+    asked(box, keep(sqlite, spool))
+    record_commitments(sqlite, box)
+    assert end_waiting(sqlite, spool) == 0
+    change(sqlite, requested_at=utc_now() - timedelta(seconds=2))
+    assert end_waiting(sqlite, spool) == 1
+
+
+def test_a_report_that_is_due_is_taken_by_one_worker(database: Database, box: RequestBox) -> None:
+    for number in range(5):
+        asked(box, transaction_uid=f"2.25.{number}")
+    record_commitments(database, box)
+    change(database, state="pending", due_at=utc_now())
+    taken: list[str] = []
+
+    def take() -> None:
+        taken.extend(due.request.transaction_uid for due in take_due(database, for_s=60.0))
+
+    workers = [threading.Thread(target=take) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert sorted(taken) == [f"2.25.{number}" for number in range(5)]
+
+
+def test_what_a_dead_worker_had_taken_is_due_again(sqlite: Database, box: RequestBox) -> None:
+    asked(box)
+    record_commitments(sqlite, box)
+    change(sqlite, state="pending", due_at=utc_now())
+    (first,) = take_due(sqlite, for_s=0.0)
+    (second,) = take_due(sqlite, for_s=60.0)
+    assert (first.attempts, second.attempts) == (1, 2)
+    assert take_due(sqlite, for_s=60.0) == []
+
+
+def test_a_report_that_arrived_is_done(database: Database, box: RequestBox) -> None:
+    asked(box)
+    record_commitments(database, box)
+    change(database, state="pending", due_at=utc_now())
+    (due,) = take_due(database, for_s=60.0)
+    assert record_report(database, due, ANSWERED, RULES) == "reported"
+    assert record_report(database, due, "too late", RULES) == "pending"  # another worker's attempt was slower
+    assert states(database) == [("reported", 1, "")]
+    with database.read() as connection:
+        assert connection.execute(sa.select(commitments.c.reported_at)).scalar_one() is not None
+
+
+def test_requests_are_counted_by_clinic_and_state(sqlite: Database, box: RequestBox) -> None:
+    asked(box)
+    asked(box, clinic="mercy")
+    record_commitments(sqlite, box)
+    counts = read_counts(sqlite, period="2026-11", clinics=None).commitments
+    assert [(count.labels, count.value) for count in counts] == [
+        (("mercy", "waiting"), 1.0),
+        (("st-mary", "waiting"), 1.0),
+    ]
+
+
+def test_a_report_that_did_not_arrive_is_tried_later_and_later_until_it_is_given_up(
+    database: Database, box: RequestBox
+) -> None:
+    asked(box)
+    record_commitments(database, box)
+    change(database, state="pending", due_at=utc_now())
+    for delay_s in (10, 20, 40):
+        (due,) = take_due(database, for_s=60.0)
+        assert record_report(database, due, "away", RULES) == "pending"
+        assert due_in_s(database) == delay_s
+        change(database, due_at=utc_now())
+    change(database, requested_at=utc_now() - timedelta(hours=1))
+    (due,) = take_due(database, for_s=60.0)
+    assert record_report(database, due, "away", RULES) == "given_up"
+    assert states(database) == [("given_up", 4, "away")]
+    assert take_due(database, for_s=60.0) == []

@@ -1,0 +1,119 @@
+"""A request that was answered with success is on disk until it has its row."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import storage.requests
+from storage.requests import ABANDONED_AFTER_S, RequestBox
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> RequestBox:
+    return RequestBox(tmp_path, "commitments")
+
+
+class Rows:
+    """What was recorded, and what `record` says to it."""
+
+    def __init__(self, *, answer: bool = True) -> None:
+        self.recorded: list[tuple[str, str]] = []
+        self.answer = answer
+
+    def record(self, key: str, content: str) -> bool:
+        self.recorded.append((key, content))
+        return self.answer
+
+
+def as_text(content: bytes) -> str:
+    return content.decode("ascii")
+
+
+def test_requests_are_brought_in_in_their_order_and_once(box: RequestBox) -> None:
+    keys = []
+    for content in (b"one", b"two", b"three"):
+        keys.append(box.put(content))
+        time.sleep(0.02)  # file systems count time in ticks
+    rows = Rows()
+    assert [box.bring_in(as_text, rows.record), box.bring_in(as_text, rows.record)] == [3, 0]
+    assert rows.recorded == list(zip(keys, ["one", "two", "three"], strict=True))
+
+
+def test_a_request_that_gets_no_row_stays(box: RequestBox) -> None:
+    key = box.put(b"one")
+    assert box.bring_in(as_text, Rows(answer=False).record) == 0
+    assert box.waiting() == [key]
+
+
+def test_a_request_whose_follower_died_is_brought_in_by_the_next(box: RequestBox) -> None:
+    key = box.put(b"one")
+
+    def die(_key: str, _content: str) -> bool:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        box.bring_in(as_text, die)
+    rows = Rows()
+    box.bring_in(as_text, rows.record)
+    assert rows.recorded == [(key, "one")]
+
+
+def test_a_damaged_request_is_set_aside_and_holds_up_no_other(box: RequestBox) -> None:
+    damaged, good = box.put(b"\xff\xff"), box.put(b"good")
+    rows = Rows()
+    assert box.bring_in(as_text, rows.record) == 1
+    assert rows.recorded == [(good, "good")]
+    assert sorted(path.name for path in box.root.iterdir()) == [f"{damaged}.damaged"]
+
+
+def test_a_request_that_another_follower_took_is_none(box: RequestBox) -> None:
+    key = box.put(b"one")
+    box.remove(key)
+    box.remove(key)
+    box.set_aside(key)
+    assert box.read(key) is None
+
+
+def test_what_a_dead_process_had_begun_is_no_request_and_goes_after_an_hour(box: RequestBox) -> None:
+    begun, fresh = box.root / ".0011", box.root / ".0022"
+    for path in (begun, fresh):
+        path.write_bytes(b"hal")
+    long_ago = time.time() - ABANDONED_AFTER_S - 1
+    os.utime(begun, (long_ago, long_ago))
+    assert box.waiting() == []
+    assert box.remove_leftovers() == 1
+    assert list(box.root.iterdir()) == [fresh]
+
+
+def test_too_many_waiting_requests_are_refused_and_leave_nothing(
+    box: RequestBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.requests, "MOST_WAITING", 2)
+    box.put(b"one")
+    box.put(b"two")
+    with pytest.raises(OSError, match="too many requests"):
+        box.put(b"three")
+    assert len(list(box.root.iterdir())) == 2
+
+
+def test_a_request_is_synced_before_it_has_its_name_and_its_directory_after(
+    box: RequestBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*arguments: object) -> object:
+            done.append(name)
+            return real(*arguments)
+
+        return call
+
+    for name in ("fdatasync", "rename", "fsync"):
+        monkeypatch.setattr(os, name, noted(name))
+    box.put(b"one")
+    assert done == ["fdatasync", "rename", "fsync"]

@@ -1,0 +1,303 @@
+"""Pixels go when they are no longer needed, and nothing else does; what is erased is gone."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from domain.completion import CompletionRules
+from domain.errors import Refuse
+from domain.states import DeliveryState, Reason, StudyState
+from storage import retention
+from storage.content import content_sha256
+from storage.database import Database, utc_now
+from storage.deliveries import record_outcome
+from storage.erasure import mark_erased, remove_erased
+from storage.headers import StoredInstance
+from storage.instances import ResultFolder, Spool
+from storage.intake import Verdict, record_instances, record_release, unknown_keys
+from storage.overview import StudyFilter, read_history
+from storage.retention import remove_delivered_pixels
+from storage.studies import (
+    OpenStudy,
+    ResultRow,
+    close_study,
+    finish_study,
+    read_study,
+    save_analyses,
+    save_decision,
+    save_results,
+)
+from storage.study_keys import KeyNotThere, MasterKey, StudyKeys, study_name
+from storage.tables import deliveries, instances, quarantine, results, studies
+from tests.factories.arrivals import provenance, read_back, spooled
+from tests.factories.sources import radiograph
+from tests.portal_api.rows import ANALYSIS
+
+STUDY = "2.25.4711.1"
+MONTH = timedelta(days=30)
+RULES = CompletionRules(after_release_s=0.0)
+RESULT = ResultRow(
+    kind="overlay",
+    profile="standard",
+    is_note=False,
+    sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
+    sop_instance_uid="2.25.7",
+    series_instance_uid="2.25.8",
+    transfer_syntax_uid="1.2.840.10008.1.2.1",
+)
+
+
+def came(spool: Spool, number: int = 1, image: int = 1, content: str = "Chest PA") -> StoredInstance:
+    """An image of study `number`, with its file."""
+    dataset = radiograph(number)
+    dataset.SOPInstanceUID = f"{dataset.SeriesInstanceUID}.{image}"
+    dataset.StudyDescription = content
+    study = study_name("st-mary", str(dataset.StudyInstanceUID))
+    return read_back(spool, spooled(spool, dataset, study=study, how=provenance(association=content)))
+
+
+def recorded(database: Database, spool: Spool, *stored: StoredInstance) -> int:
+    return record_instances(database, spool, stored)[0].study_id or 0
+
+
+def closed(database: Database, study_id: int) -> None:
+    record_release(database, [study_id])
+    with database.write() as connection:
+        assert close_study(connection, OpenStudy(study_id=study_id, clinic="", reason="released"), RULES)
+
+
+def done(database: Database, study_id: int, *, ago: timedelta, uid: str = "2.25.7") -> None:
+    """The study's result was delivered that long ago."""
+    closed(database, study_id)
+    with database.write() as connection:
+        row = ResultRow(**{field: getattr(RESULT, field) for field in RESULT.__slots__} | {"sop_instance_uid": uid})
+        save_results(connection, study_id, [row], {"standard": ["pacs"]})
+        state = DeliveryState.DELIVERED
+        record_outcome(connection, sop_instance_uid=uid, destination="pacs", state=state, status=0, detail="")
+        assert finish_study(connection, study_id)
+        connection.execute(sa.update(studies).where(studies.c.id == study_id).values(finished_at=utc_now() - ago))
+
+
+def kept(spool: Spool) -> set[str]:
+    return set(spool.stored_keys())
+
+
+def column(database: Database, wanted: sa.Column[object]) -> Sequence[object]:
+    with database.read() as connection:
+        return connection.scalars(sa.select(wanted).order_by(wanted.table.c[0])).all()
+
+
+def test_the_pixels_of_a_study_go_when_its_results_have_been_delivered_long_enough(
+    database: Database, spool: Spool
+) -> None:
+    one, two = came(spool, image=1), came(spool, image=2)
+    digests = [content_sha256(spool, stored.spool_key) for stored in (one, two)]
+    study_id = recorded(database, spool, one, two)
+    done(database, study_id, ago=timedelta(days=31))
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 2
+    assert kept(spool) == set()
+    assert column(database, instances.c.content_sha256) == digests
+    assert None not in column(database, instances.c.removed_at)
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 0
+
+
+def test_results_ledger_and_history_stay(database: Database, spool: Spool, tmp_path: object) -> None:
+    study_id = recorded(database, spool, came(spool))
+    done(database, study_id, ago=timedelta(days=31))
+    remove_delivered_pixels(database, spool, after=MONTH)
+    (history,) = read_history(database, StudyFilter(study_instance_uid=STUDY))
+    assert (history.state, history.instances, len(history.results)) == ("done", 1, 1)
+    assert [(event.event, event.detail) for event in history.events][-1] == ("pixels_removed", "1 files")
+
+
+def test_pixels_stay_while_any_of_the_study_is_not_delivered_long_enough(database: Database, spool: Spool) -> None:
+    fresh = recorded(database, spool, came(spool, 1))
+    done(database, fresh, ago=timedelta(days=29))
+    receiving = recorded(database, spool, came(spool, 2))
+    waiting = recorded(database, spool, came(spool, 3))
+    closed(database, waiting)
+    for state in (StudyState.HELD, StudyState.FAILED, StudyState.DELIVERING):
+        study_id = recorded(database, spool, came(spool, 4 + len(kept(spool))))
+        with database.write() as connection:
+            values = {"state": state, "finished_at": utc_now() - timedelta(days=99)}
+            connection.execute(sa.update(studies).where(studies.c.id == study_id).values(values))
+    assert receiving
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 0
+    assert len(kept(spool)) == 6
+
+
+def test_pixels_that_a_later_generation_needs_stay_until_that_is_delivered_too(
+    database: Database, spool: Spool
+) -> None:
+    first = recorded(database, spool, came(spool, image=1))
+    done(database, first, ago=timedelta(days=99))
+    second = recorded(database, spool, came(spool, image=2))
+    assert second != first
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 0
+    done(database, second, ago=timedelta(days=31), uid="2.25.9")
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 2
+
+
+def test_an_image_that_comes_between_the_digests_and_the_removal_keeps_the_pixels(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = recorded(database, spool, came(spool, image=1))
+    done(database, first, ago=timedelta(days=99))
+    save_digest = retention._save_digest
+
+    def save_late(*arguments: object) -> None:
+        save_digest(*arguments)  # type: ignore[arg-type]
+        recorded(database, spool, came(spool, image=2))
+
+    monkeypatch.setattr(retention, "_save_digest", save_late)
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 0
+    assert len(kept(spool)) == 2
+
+
+def test_a_late_image_is_analysed_without_those_whose_pixels_are_gone(database: Database, spool: Spool) -> None:
+    done(database, recorded(database, spool, came(spool, image=1)), ago=timedelta(days=31))
+    remove_delivered_pixels(database, spool, after=MONTH)
+    second = recorded(database, spool, came(spool, image=2))
+    closed(database, second)
+    assert [one.sop_instance_uid for one in read_study(database, spool, second).instances] == ["2.25.4711.1.1.2"]
+
+
+def test_a_re_send_of_removed_pixels_is_a_duplicate_and_other_content_is_a_conflict(
+    database: Database, spool: Spool
+) -> None:
+    done(database, recorded(database, spool, came(spool)), ago=timedelta(days=31))
+    remove_delivered_pixels(database, spool, after=MONTH)
+    again, other = came(spool), came(spool, content="Chest AP")
+    verdicts = [one.verdict for one in record_instances(database, spool, [again, other])]
+    assert verdicts == [Verdict.DUPLICATE, Verdict.CONFLICTING]
+
+
+def test_a_crash_before_the_files_are_gone_is_made_up_for_by_the_sweep(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = came(spool)
+    done(database, recorded(database, spool, stored), ago=timedelta(days=31))
+
+    def crash(self: Spool, key: str) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "remove", crash)
+        with pytest.raises(InterruptedError):
+            remove_delivered_pixels(database, spool, after=MONTH)
+    assert kept(spool) == {stored.spool_key}
+    assert unknown_keys(database, [stored.spool_key]) == [stored.spool_key]
+    (found,) = record_instances(database, spool, [stored])
+    assert not found.keeps_file
+
+
+def test_a_round_reads_so_many_bytes_and_the_next_goes_on(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BYTES_AT_ONCE", 1)
+    done(database, recorded(database, spool, came(spool, image=1), came(spool, image=2)), ago=timedelta(days=31))
+    assert [remove_delivered_pixels(database, spool, after=MONTH) for _ in range(3)] == [0, 2, 0]
+
+
+def test_a_file_that_can_no_longer_be_read_goes_as_well_and_its_re_send_is_looked_at_by_a_person(
+    database: Database, spool: Spool
+) -> None:
+    stored = came(spool)
+    done(database, recorded(database, spool, stored), ago=timedelta(days=31))
+    spool.path(stored.spool_key).unlink()
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 1
+    assert record_instances(database, spool, [came(spool)])[0].verdict is Verdict.CONFLICTING
+
+
+def test_what_is_in_quarantine_stays(database: Database, spool: Spool) -> None:
+    first = came(spool)
+    done(database, recorded(database, spool, first), ago=timedelta(days=31))
+    aside = came(spool, content="Chest AP")
+    record_instances(database, spool, [aside])
+    remove_delivered_pixels(database, spool, after=MONTH)
+    assert kept(spool) == {aside.spool_key}
+
+
+@pytest.fixture
+def sealed(spool: Spool) -> Spool:
+    data_dir = spool.root.parent
+    return Spool(data_dir, keys=StudyKeys(data_dir, [MasterKey(secret=b"m" * 32)]))
+
+
+def erase(database: Database, spool: Spool, uid: str = STUDY) -> None:
+    with database.write() as connection:
+        erased = mark_erased(connection, clinic="st-mary", study_instance_uid=uid)
+    remove_erased(erased, spool, ResultFolder(spool.root.parent, keys=spool.keys))
+
+
+def test_an_erased_study_can_be_read_nowhere_and_others_can(database: Database, sealed: Spool) -> None:
+    result_folder = ResultFolder(sealed.root.parent, keys=sealed.keys)
+    mine, aside, other = came(sealed, 1), came(sealed, 1, content="Chest AP"), came(sealed, 2)
+    copy = sealed.path(mine.spool_key).read_bytes()
+    done(database, recorded(database, sealed, mine, other), ago=timedelta(0))
+    record_instances(database, sealed, [aside])
+    result_folder.put("2.25.7", b"result", study=study_name("st-mary", STUDY))
+    erase(database, sealed)
+    assert kept(sealed) == {other.spool_key}
+    assert not result_folder.path("2.25.7").exists()
+    sealed.path(mine.spool_key).write_bytes(copy)
+    with pytest.raises(KeyNotThere):
+        sealed.open(mine.spool_key)
+    assert sealed.open(other.spool_key).read(132)[128:] == b"DICM"
+    assert column(database, quarantine.c.id) == []
+
+
+def test_the_rows_of_an_erased_study_say_only_that_it_was_there(database: Database, spool: Spool) -> None:
+    study_id = recorded(database, spool, came(spool))
+    with database.write() as connection:
+        save_decision(connection, study_id, ["Study Description 'Chest PA' says chest"], "Study Description 'Chest PA'")
+        save_analyses(connection, study_id, [ANALYSIS])
+    done(database, study_id, ago=timedelta(0))
+    erase(database, spool)
+    (history,) = read_history(database, StudyFilter(study_instance_uid=STUDY))
+    assert (history.state, history.accession_number, history.explanation, history.findings) == ("done", "", (), ())
+    assert {event.detail for event in history.events} == {""}
+    assert history.events[-1].event == "erased"
+    assert column(database, instances.c.facts) == [{}]
+    assert column(database, instances.c.content_sha256) == [None]
+    assert column(database, results.c.sop_instance_uid) == ["2.25.7"]
+
+
+def test_what_comes_again_after_the_erasure_is_put_aside_and_erased_with_the_next(
+    database: Database, sealed: Spool
+) -> None:
+    done(database, recorded(database, sealed, came(sealed)), ago=timedelta(0))
+    erase(database, sealed)
+    again = came(sealed)
+    assert record_instances(database, sealed, [again])[0].verdict is Verdict.ERASED
+    erase(database, sealed)
+    assert kept(sealed) == set()
+
+
+def test_a_study_on_its_way_to_a_pacs_that_is_away_can_be_erased_and_is_not_sent(
+    database: Database, spool: Spool
+) -> None:
+    study_id = recorded(database, spool, came(spool))
+    closed(database, study_id)
+    with database.write() as connection:
+        save_results(connection, study_id, [RESULT], {"standard": ["pacs"]})
+    erase(database, spool)
+    assert (column(database, studies.c.state), column(database, studies.c.reason)) == (["failed"], [Reason.ERASED])
+    assert column(database, deliveries.c.state) == ["refused"]
+
+
+def test_a_study_that_is_being_received_or_analysed_is_erased_a_moment_later(database: Database, spool: Spool) -> None:
+    study_id = recorded(database, spool, came(spool))
+    with pytest.raises(Refuse, match="the study is being received or analysed"):
+        erase(database, spool)
+    closed(database, study_id)
+    with pytest.raises(Refuse, match="the study is being received or analysed"):
+        erase(database, spool)
+    assert len(kept(spool)) == 1
+
+
+def test_a_study_that_the_clinic_does_not_have_is_not_erased(database: Database, spool: Spool) -> None:
+    with pytest.raises(Refuse, match=r"st-mary has no study '1\.2\.999'"):
+        erase(database, spool, "1.2.999")

@@ -1,0 +1,38 @@
+"""A background thread that does the same small thing again and again, and survives when it fails once."""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+log = structlog.get_logger()
+
+
+class Periodic:
+    """Calls `work` every `period_s` seconds, the first time at once. One call ends before the next begins."""
+
+    def __init__(self, name: str, work: Callable[[], object], *, period_s: float) -> None:
+        self._name = name
+        self._work = work
+        self._period_s = period_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, within_s: float = 10.0) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        self._stopping.set()
+        self._thread.join(timeout=within_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._work()
+            except DBAPIError as error:
+                log.warning("database_away", job=self._name, error=type(error).__name__)
+            except Exception:
+                log.exception("periodic_work_failed", job=self._name)
+            self._stopping.wait(self._period_s)
