@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -178,8 +178,10 @@ def associate(ae: AE, to: Address, roles: Sequence[SCP_SCU_RoleSelectionNegotiat
 
 def why_not(association: Association, to: Address) -> str:
     where = f"{to.ae_title} at {to.host}:{to.port}"
-    if association.is_rejected:
-        rejection = association.acceptor.primitive
+    # A peer that rejects within a millisecond: pynetdicom finds the connection closed before it looks at the answer.
+    unread = association.dul.receive_pdu(wait=False) if association.is_aborted else None
+    if association.is_rejected or isinstance(unread, A_ASSOCIATE):
+        rejection = unread if isinstance(unread, A_ASSOCIATE) else association.acceptor.primitive
         return f"{where} rejected the association: {rejection.reason_str if rejection else 'no reason given'}"
     if association.is_aborted:
         return f"{where} aborted the association, or there is nobody"

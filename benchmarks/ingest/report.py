@@ -12,7 +12,7 @@ from benchmarks.ingest.conditions import Conditions
 from benchmarks.ingest.goals import Outcome
 from benchmarks.ingest.summary import Median, ratio
 
-COMPARED_WITH = ("storescp", "orthanc-tuned", "pynetdicom")
+COMPARED_WITH = ("storescp", "orthanc-tuned", "pynetdicom", "floor-durable")
 SECTION = re.compile(r"(<!-- table: ingest -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.ingest.cell import Cell
 
-PEERS = ("storescp", "orthanc-tuned", "pynetdicom", "collimator")
+PEERS = ("storescp", "orthanc-tuned", "pynetdicom", "collimator", "floor-durable")
 COMPARED = ("instances_per_s", "cpu_s_per_gb")
 
 

@@ -25,10 +25,10 @@ CONTEXTS: tuple[Context, ...] = ((1, CR, (EXPLICIT,)), (3, VERIFICATION, (IMPLIC
 
 
 class Peer:
-    """One connection to the receiver."""
+    """One connection to the receiver, from another address of this machine where one is named."""
 
-    def __init__(self, port: int, *, timeout_s: float = 8.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port: int, *, timeout_s: float = 8.0, address: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s, source_address=(address, 0))
 
     def __enter__(self) -> "Peer":
         return self

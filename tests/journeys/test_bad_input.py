@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import UID
+from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from cli.__main__ import main
 from storage.overview import list_quarantine
+from tests.factories.arrivals import encoded
 from tests.factories.raw_store import store_raw
 from tests.factories.sources import CASES, radiograph, stored_study
 from tests.journeys.house import Node, Orthanc, wait_until
@@ -18,15 +19,20 @@ from tests.journeys.test_a_study_and_its_pacs import errors_of
 CR = "1.2.840.10008.5.1.4.1.1.1"
 
 
-def test_a_damaged_object_is_kept_and_reported_and_the_node_goes_on(sqlite_node: Node) -> None:
+def test_what_belongs_to_no_study_is_kept_and_reported_and_what_is_no_data_set_is_refused(sqlite_node: Node) -> None:
     node = sqlite_node
     node.start("serve")
     garbage = b"this is not a data set at all" * 40
-    assert store_raw(node.receiver_port, sop_instance_uid="2.25.99", sop_class_uid=CR, data_set=garbage) == 0x0000
+    assert store_raw(node.receiver_port, sop_instance_uid="2.25.99", sop_class_uid=CR, data_set=garbage) == 0xC000
+    lost = radiograph(1)
+    lost.SOPInstanceUID, lost.SOPClassUID = UID("2.25.98"), UID(CR)
+    del lost.StudyInstanceUID
+    content = encoded(lost, ImplicitVRLittleEndian)
+    assert store_raw(node.receiver_port, sop_instance_uid="2.25.98", sop_class_uid=CR, data_set=content) == 0x0000
     quarantined = wait_until(
         lambda: list_quarantine(node.database, clinics=None, reason=None, limit=10)[0], "it is in quarantine"
     )
-    assert [(line.reason, line.sop_instance_uid) for line in quarantined] == [("unreadable", "2.25.99")]
+    assert [(line.reason, line.sop_instance_uid) for line in quarantined] == [("unreadable", "2.25.98")]
     assert node.answers_echo()
     assert len(list((node.data_dir / "spool").rglob("*.dcm"))) == 1
 

@@ -28,7 +28,11 @@ CLINIC = Clinic(
     name="st-mary",
     tier=Tier.BASIC,
     sends_notes=False,
-    callers=(Caller(ae_title="MODALITY1", host="127.0.0.1"), Caller(ae_title="MODALITY2", host="127.0.0.1")),
+    callers=(
+        Caller(ae_title="MODALITY1", host="127.0.0.1"),
+        Caller(ae_title="MODALITY2", host="127.0.0.1"),
+        Caller(ae_title="MODALITY3", host="127.0.0.2"),
+    ),
     destinations=(),
 )
 

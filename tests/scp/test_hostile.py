@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, SecondaryCaptureImageStorage
 
 from storage.instances import Spool
+from tests.factories.arrivals import encoded
 from tests.factories.hostile import (
     A_ABORT,
     A_ASSOCIATE_AC,
@@ -47,6 +48,7 @@ from tests.factories.hostile import (
     store_command,
     uid_value,
 )
+from tests.factories.sources import radiograph
 from tests.scp.listening_process import LIMITS
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +61,15 @@ ECHO = command_pdu(
     },
     context_id=3,
 )
-DEFLATED = str(DeflatedExplicitVRLittleEndian)
+DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
+
+
+def without(keyword: str) -> bytes:
+    """A CR image that does not say so, or not which."""
+    dataset = radiograph(1, sop_class_uid=CR)
+    dataset.SOPInstanceUID = UID("2.25.1")
+    delattr(dataset, keyword)
+    return encoded(dataset)
 
 
 @dataclass
@@ -79,6 +89,12 @@ class Node:
 
     def stored(self) -> int:
         return len(list(self.spool.stored_keys()))
+
+    def wait_until_quiet(self, threads: int, descriptors: int, *, until: float) -> None:
+        """No connection has more threads and descriptors than there were, at the latest at `until`."""
+        while self.threads() > threads or self.descriptors() > descriptors:
+            assert time.monotonic() < until, "a slot is still taken"
+            time.sleep(0.02)
 
     def _status(self, key: str) -> str:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
@@ -110,14 +126,12 @@ def node(started: Node) -> Iterator[Node]:
     yield started
     began = time.monotonic()
     assert echo(started) < 1.0, "an honest peer had to wait"
-    deadline = began + LIMITS.artim_s + 2.0
-    while started.threads() > threads or started.descriptors() > descriptors:
-        assert time.monotonic() < deadline, "a slot is still taken"
-        time.sleep(0.05)
+    started.wait_until_quiet(threads, descriptors, until=began + LIMITS.artim_s + 2.0)
     with ExitStack() as all_slots:
         for calling in (*[b"MODALITY1"] * 4, *[b"MODALITY2"] * 3):
             peer = all_slots.enter_context(Peer(started.port)).say(associate_rq(calling=calling))
             assert peer.hear()[0] == A_ASSOCIATE_AC
+    started.wait_until_quiet(threads, descriptors, until=time.monotonic() + 2.0)
     assert started.resident_mb() - memory < 256
     assert list(started.spool.incoming.iterdir()) == []
     assert started.process.poll() is None
@@ -137,6 +151,12 @@ def aborts(peer: Peer) -> bool:
     """The receiver says A-ABORT, and closes."""
     kind, _ = peer.hear()
     return kind == A_ABORT and peer.hear() == (0, b"")
+
+
+def aborts_for_a_reason(peer: Peer) -> bool:
+    """It says A-ABORT because of what it read; one that only waited in vain has no reason to give (0)."""
+    kind, content = peer.hear()
+    return kind == A_ABORT and content[2] == 2 and content[3] > 0 and peer.hear() == (0, b"")
 
 
 # What comes before an association
@@ -159,6 +179,17 @@ def aborts(peer: Peer) -> bool:
 def test_what_is_no_association_request_is_aborted(node: Node, said: bytes) -> None:
     with Peer(node.port) as peer:
         assert aborts(peer.say(said))
+
+
+@pytest.mark.parametrize("length", [0xFFFFFFFF, LIMITS.maximum_request_size])
+def test_a_request_that_goes_on_and_on_is_not_kept(node: Node, length: int) -> None:
+    """Whatever it claims to be: of one that is too long not a byte is read, of one without end a mebibyte."""
+    memory = node.resident_mb()
+    with Peer(node.port) as peer, suppress(ConnectionError, TimeoutError):
+        peer.socket.sendall(pdu(1, b"", length=length))
+        for _ in range(64):
+            peer.socket.sendall(bytes(1 << 20))
+    assert node.resident_mb() - memory < 20
 
 
 @pytest.mark.parametrize(
@@ -203,8 +234,9 @@ def test_a_context_alone_is_refused_for_what_is_wrong_with_it(node: Node, contex
 
 @pytest.mark.parametrize("title", [b"EVIL\r\nTITLE", b"\x1b[31mRED", b"", b"A\\B", b"caf\xe9"])
 def test_an_ae_title_that_none_may_have_is_aborted(node: Node, title: bytes) -> None:
-    with Peer(node.port) as peer:
-        assert aborts(peer.say(associate_rq(calling=title)))
+    for rq in (associate_rq(calling=title), associate_rq(called=title)):
+        with Peer(node.port) as peer:
+            assert aborts(peer.say(rq))
 
 
 @pytest.mark.parametrize(
@@ -266,6 +298,16 @@ def test_more_associations_than_a_caller_and_an_address_may_have_are_rejected_fo
     assert answers == [*[A_ASSOCIATE_AC] * 6, transient, A_ASSOCIATE_AC, transient]
 
 
+def test_when_every_association_is_taken_the_next_is_rejected_for_now(node: Node) -> None:
+    with ExitStack() as stack:
+        for calling in (*[b"MODALITY1"] * 4, *[b"MODALITY2"] * 3):
+            assert stack.enter_context(Peer(node.port)).say(associate_rq(calling=calling)).hear()[0] == A_ASSOCIATE_AC
+        from_elsewhere = [stack.enter_context(Peer(node.port, address="127.0.0.2")) for _ in range(2)]
+        answers = [peer.say(associate_rq(calling=b"MODALITY3")).hear() for peer in from_elsewhere]
+    assert answers[0][0] == A_ASSOCIATE_AC
+    assert answers[1] == (A_ASSOCIATE_RJ, b"\0\2\3\2")
+
+
 # What comes on an association
 
 
@@ -288,21 +330,26 @@ def test_more_associations_than_a_caller_and_an_address_may_have_are_rejected_fo
         command_pdu({**store_command("2.25.1"), 0x0100: b"\x01\x80"}),
         command_pdu({key: value for key, value in store_command("2.25.1").items() if key != 0x1000}),
         command_pdu({key: value for key, value in store_command("2.25.1").items() if key != 0x0110}),
+        command_pdu({key: value for key, value in store_command("2.25.1").items() if key != 0x0002}),
+        command_pdu(store_command("1." * 30_000)),
         command_pdu(store_command("2.25.1")) + command_pdu(store_command("2.25.2")),
         command_pdu(store_command("2.25.1")) + data_pdus(b"abc", context_id=3)[0],
         b"".join(pdu(P_DATA, pdv(1, IS_COMMAND, bytes(16_000))) for _ in range(6)),
+        command_pdu(store_command("2.25.1")) + pdu(P_DATA, pdv(1, IS_LAST, an_instance(pixels=200_000))),
     ],
     ids=[
         "P-DATA of 4 GiB", "no PDV", "PDV length 0", "PDV length 4 GiB", "PDV beyond its PDU", "context not accepted",
         "data first", "second A-ASSOCIATE-RQ", "A-ASSOCIATE-AC", "unknown PDU", "command of noise", "empty command",
         "unknown command field", "a response", "no Affected SOP Instance UID", "no Message ID",
-        "second command, no data set", "data on another context", "command set without end",
+        "no Affected SOP Class UID", "a UID of 60,000 characters",
+        "second command, no data set", "data on another context", "command set without end", "PDU longer than agreed",
     ],
 )  # fmt: skip
 def test_what_breaks_the_protocol_is_aborted(node: Node, said: bytes) -> None:
     before = node.stored()
-    with Peer(node.port) as peer:
-        assert aborts(peer.associate().say(said))
+    for _ in range(12):  # more than there are associations
+        with Peer(node.port) as peer:
+            assert aborts_for_a_reason(peer.associate().say(said))
     assert node.stored() == before
 
 
@@ -314,6 +361,9 @@ def test_what_breaks_the_protocol_is_aborted(node: Node, said: bytes) -> None:
         ("1" * 65, an_instance("2.25.1"), 0x0117),
         ("2.25.1", an_instance("2.25.2"), 0xA900),
         ("2.25.1", an_instance("2.25.1").replace(uid_value("2.25.1"), b"../../"), 0xC000),
+        ("2.25.1", an_instance("2.25.1").replace(uid_value(CR), uid_value(CR[:-1] + "7")), 0xA900),
+        ("2.25.1", without("SOPInstanceUID"), 0xC000),
+        ("2.25.1", without("SOPClassUID"), 0xC000),
         ("2.25.1", b"", 0xC000),
         ("2.25.1", b"\0", 0xC000),
         ("2.25.1", bytes(range(256)) * 40, 0xC000),
@@ -322,7 +372,8 @@ def test_what_breaks_the_protocol_is_aborted(node: Node, said: bytes) -> None:
         ("2.25.1", an_instance("2.25.1")[:100], 0xC000),
     ],
     ids=[
-        "path for a UID", "NUL in a UID", "65 characters", "another instance", "path in the data set", "nothing",
+        "path for a UID", "NUL in a UID", "65 characters", "another instance", "path in the data set",
+        "another class", "no SOP Instance UID", "no SOP Class UID", "nothing",
         "one byte", "10 kB of noise", "wrong encoding", "cut in the pixels", "cut in the header",
     ],
 )  # fmt: skip
@@ -336,6 +387,22 @@ def test_an_object_that_is_not_what_it_says_is_refused_and_the_next_is_taken(
         assert node.stored() == before
         assert peer.say(*store("2.25.77", an_instance("2.25.77"))).status() == 0x0000
     assert node.stored() == before + 1
+
+
+@pytest.mark.parametrize("context_syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
+def test_only_the_encoding_that_was_agreed_to_is_taken(node: Node, context_syntax: str, syntax: str) -> None:
+    with Peer(node.port) as peer:
+        peer.associate(contexts=((1, CR, (context_syntax,)),))
+        status = peer.say(*store("2.25.76", an_instance("2.25.76", transfer_syntax_uid=syntax))).status()
+    assert status == (0x0000 if syntax == context_syntax else 0xC000)
+
+
+def test_a_store_that_brings_no_data_set_is_refused_at_once_and_the_next_is_taken(node: Node) -> None:
+    with Peer(node.port) as peer:
+        peer.associate()
+        assert peer.say(command_pdu(store_command("2.25.1", has_data_set=False))).status() == 0xC000
+        assert peer.say(*store("2.25.77", an_instance("2.25.77"))).status() == 0x0000
 
 
 def test_a_class_that_is_not_the_contexts_is_refused(node: Node) -> None:
@@ -390,9 +457,20 @@ def test_a_data_set_without_end_is_ended_at_the_limit(node: Node) -> None:
     assert answers in ([P_DATA, A_ABORT], [P_DATA, 0], [0, 0])
 
 
+def test_a_request_that_may_have_no_data_set_may_not_fill_the_memory_with_one(node: Node) -> None:
+    c_echo_with_data = {0x0002: uid_value(VERIFICATION), 0x0100: b"\x30\0", 0x0110: b"\1\0", 0x0800: b"\1\0"}
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(node.port)).associate() for _ in range(6)]
+        piece = data_pdus(bytes(16_000), context_id=3, is_last=False)[0]
+        for peer in peers:
+            peer.say(command_pdu(c_echo_with_data, context_id=3), piece * 2_000)
+        answers = [[peer.hear()[0], peer.hear()[0]] for peer in peers]
+    assert all(answer in ([P_DATA, A_ABORT], [P_DATA, 0], [0, 0]) for answer in answers)
+
+
 def test_stores_that_are_not_waited_for_are_all_answered_and_never_all_in_memory(node: Node) -> None:
     before, memory = node.stored(), node.resident_mb()
-    count, pixels = 60, 1 << 20
+    count, pixels = 150, 1 << 20
     with Peer(node.port, timeout_s=60.0) as peer:
         peer.associate()
         for number in range(count):
@@ -436,6 +514,27 @@ def test_peers_that_stall_inside_a_pdu_lose_their_associations(node: Node) -> No
         began = time.monotonic()
         assert [aborts(peer) for peer in peers] == [True] * 6
         assert time.monotonic() - began < LIMITS.artim_s + 2.0
+
+
+def test_a_data_set_that_drips_in_is_given_up(node: Node) -> None:
+    with Peer(node.port) as peer:
+        peer.associate().say(command_pdu(store_command("2.25.1")))
+        began = time.monotonic()
+        with suppress(ConnectionError):
+            for byte in data_pdus(an_instance())[0]:
+                peer.socket.sendall(bytes((byte,)))
+                time.sleep(0.1)
+                assert time.monotonic() - began < LIMITS.artim_s + 4.0, "it may drip for ever"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [command_pdu(store_command("2.25.1")), pdu(P_DATA, pdv(1, IS_COMMAND, b"half")), b"\4\0\0"],
+    ids=["no data set follows", "half a command", "half a header"],
+)
+def test_a_message_that_is_never_finished_ends_its_association(node: Node, said: bytes) -> None:
+    with Peer(node.port) as peer:
+        assert aborts(peer.associate().say(said))
 
 
 def test_an_idle_association_is_aborted(node: Node) -> None:

@@ -32,6 +32,7 @@ from scp.store import StoreHandler
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
 from storage.instances import Spool
+from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, associate_rq
 from tests.factories.raw_store import store_raw
 from tests.factories.sources import radiograph
 
@@ -146,13 +147,9 @@ def test_a_stored_file_tells_where_it_came_from(listening: Listening, tmp_path: 
 def test_a_stranger_is_rejected_for_good_with_the_reason(
     listening: Listening, calling: str, called: str, reason: int
 ) -> None:
-    ae = AE(calling)
-    ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate(LOOPBACK, listening.address.port, ae_title=called)
-    assert association.is_rejected
-    rejection = association.acceptor.primitive
-    assert rejection is not None
-    assert (rejection.result, rejection.result_source, rejection.diagnostic) == (0x01, 0x01, reason)
+    with Peer(listening.address.port) as peer:
+        kind, content = peer.say(associate_rq(calling=calling.encode(), called=called.encode())).hear()
+    assert (kind, tuple(content[1:])) == (A_ASSOCIATE_RJ, (0x01, 0x01, reason))
 
 
 @pytest.mark.parametrize(
