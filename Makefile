@@ -24,7 +24,7 @@ check: .venv/testing
 	.venv/bin/lint-imports
 
 bench: .venv/testing
-	.venv/bin/python -m benchmarks
+	.venv/bin/python -m benchmarks $(BENCH)
 
 conformance: .venv/testing
 	.venv/bin/python -m docs.conformance

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID
 
 from cli.__main__ import main
 from storage.overview import list_quarantine
@@ -27,7 +27,7 @@ def test_what_belongs_to_no_study_is_kept_and_reported_and_what_is_no_data_set_i
     lost = radiograph(1)
     lost.SOPInstanceUID, lost.SOPClassUID = UID("2.25.98"), UID(CR)
     del lost.StudyInstanceUID
-    content = encoded(lost, ImplicitVRLittleEndian)
+    content = encoded(lost)
     assert store_raw(node.receiver_port, sop_instance_uid="2.25.98", sop_class_uid=CR, data_set=content) == 0x0000
     quarantined = wait_until(
         lambda: list_quarantine(node.database, clinics=None, reason=None, limit=10)[0], "it is in quarantine"

@@ -138,13 +138,16 @@ def node(started: Node) -> Iterator[Node]:
 
 
 def echo(node: Node) -> float:
-    """Seconds that an honest peer needs for a C-ECHO, from connecting to the answer. Tried again as peers do when the
-    previous test's associations are just ending.
+    """Seconds that an honest peer needs for a C-ECHO, from connecting to the answer. A transient rejection makes it
+    try again at once, as when the previous test's associations are just ending.
     """
     began = time.monotonic()
-    with Peer(node.port) as peer:
-        assert peer.associate().say(ECHO).status() == 0x0000
-        return time.monotonic() - began
+    while time.monotonic() < began + 8.0:
+        with Peer(node.port) as peer:
+            if peer.say(associate_rq()).hear()[0] == A_ASSOCIATE_AC:
+                assert peer.say(ECHO).status() == 0x0000
+                return time.monotonic() - began
+    raise AssertionError("an honest peer is never let in")
 
 
 def aborts(peer: Peer) -> bool:
