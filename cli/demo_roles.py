@@ -29,6 +29,8 @@ data_dir = {data_dir}
 
 [receiver]
 port = {receiver_port}
+minimum_free_gb = 0.2
+minimum_free_percent = 0.0
 
 [portal]
 port = {portal_port}

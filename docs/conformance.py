@@ -16,9 +16,11 @@ from config.settings import DestinationSettings, Settings
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME
 from reports.write import PROFILES, all_writers, contexts_of_profile
 from scp import associate
+from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, UNCOMPRESSED
 from scp.fast import SMALLEST_PEER_PDU
 from scp.limits import Limits
+from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP
 from scp.status import Status
 from scu.store import answer_of
 from storage.headers import PRIVATE_INFORMATION_CREATOR_UID
@@ -75,8 +77,12 @@ def acceptor_syntaxes() -> str:
 
 def acceptor_classes() -> str:
     verification = ("Verification SOP Class", "1.2.840.10008.1.1", ", ".join(syntax.name for syntax in UNCOMPRESSED))
+    services = [
+        (UID(uid).name, uid, ", ".join(syntax.name for syntax in UNCOMPRESSED))
+        for uid in (STORAGE_COMMITMENT_PUSH_MODEL, MODALITY_PERFORMED_PROCEDURE_STEP)
+    ]
     storage = [(uid.name, uid, "all of the table above") for uid in STORAGE_SOP_CLASSES]
-    return _table(("SOP class", "UID", "transfer syntaxes"), [verification, *storage])
+    return _table(("SOP class", "UID", "transfer syntaxes"), [verification, *services, *storage])
 
 
 def rejections() -> str:
