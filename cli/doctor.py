@@ -8,6 +8,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cli.parts import models_dir, settings_for
 from config.settings import Settings
@@ -17,6 +19,7 @@ from domain.plans import PLANS
 from inference.registry import Registry
 from reports.write import contexts_of_profile
 from scp.callers import Callers
+from scp.tls import certificate_of, server_context
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
@@ -24,6 +27,7 @@ from storage.database import Database
 
 TIMEOUT_S = 5.0
 LOW_SPACE_BYTES = 5 << 30
+RENEW_WITHIN = timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +64,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _database(settings)
     yield _clinics(settings)
     yield _receiver(settings)
+    yield from _tls(settings)
     yield _portal(settings)
     yield from _models(settings)
     for clinic in settings.clinic_directory:
@@ -134,6 +139,49 @@ def _receiver(settings: Settings) -> Finding:
         advice = "start `collimator serve` or `collimator receiver`; nothing else may use the port"
         return Finding(what=what, is_well=False, says=error.message, advice=advice, is_fatal=False)
     return Finding(what=what, is_well=True, says="answers C-ECHO")
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    """The files of the TLS port; and callers whom nothing but that port can let in."""
+    receiver = settings.receiver
+    certificate, key, ca = receiver.tls_certificate_file, receiver.tls_key_file, receiver.tls_ca_file
+    if receiver.tls_port and certificate and key and ca:
+        yield from _tls_files(certificate, key, ca)
+        return
+    bound = sum(bool(caller.certificate_subject) for clinic in settings.clinics for caller in clinic.callers)
+    if bound:
+        yield Finding(
+            what="TLS",
+            is_well=False,
+            says=f"there is no TLS port, and callers that are known by their certificate only: {bound}",
+            advice="set receiver.tls_port (2762 by convention): they cannot come in otherwise",
+            is_fatal=False,
+        )
+
+
+def _tls_files(certificate_file: Path, key_file: Path, ca_file: Path) -> Iterator[Finding]:
+    try:
+        server_context(certificate_file, key_file, ca_file)
+        ends = certificate_of(certificate_file).not_valid_after_utc
+    except Misconfigured as error:
+        yield Finding(what="TLS", is_well=False, says=error.message, advice=error.hint)
+        return
+    left = ends - datetime.now(UTC)
+    yield Finding(
+        what="TLS",
+        is_well=left > RENEW_WITHIN,
+        says=f"the certificate is valid until {ends:%Y-%m-%d}, for {left.days} days",
+        advice="have it renewed; the new files are used without a restart",
+        is_fatal=False,
+    )
+    if key_file.stat().st_mode & 0o007:
+        yield Finding(
+            what="TLS",
+            is_well=False,
+            says=f"every user of this machine may use the key in {key_file}",
+            advice="let only the node's user read it: chmod 600",
+            is_fatal=False,
+        )
 
 
 def _portal(settings: Settings) -> Finding:

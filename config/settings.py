@@ -87,6 +87,8 @@ class ReceiverSettings(_Section):
             raise ValueError(f"tls_port is {self.tls_port}, so {' and '.join(missing)} must name a PEM file")
         if self.tls_port and self.path == "stock":
             raise ValueError('path "stock" has no TLS; use path "fast", or tls_port 0')
+        if self.tls_port and self.tls_port == self.port:
+            raise ValueError(f"port and tls_port are both {self.port}; each needs its own (PS3.15 B.12)")
         return self
 
 
@@ -196,8 +198,8 @@ class Settings(_Section):
         _refuse_twice("clinics", "name", [clinic.name for clinic in self.clinics])
         for clinic in self.clinics:
             _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
-        senders = [(caller.ae_title, caller.host) for clinic in self.clinics for caller in clinic.callers]
-        _refuse_twice("clinics.callers", "ae_title and host", [f"{ae_title} at {host}" for ae_title, host in senders])
+        callers = [caller for clinic in self.clinics for caller in clinic.callers]
+        _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", [_sender(c) for c in callers])
         return self
 
     @property
@@ -292,6 +294,12 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         callers=tuple(Caller(**caller.model_dump()) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
     )
+
+
+def _sender(caller: CallerSettings) -> str:
+    """What tells a caller from every other."""
+    subject = f" as {caller.certificate_subject}" if caller.certificate_subject else ""
+    return f"{caller.ae_title} at {caller.host}{subject}"
 
 
 def _refuse_twice(where: str, key: str, values: list[str]) -> None:

@@ -17,11 +17,12 @@ from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAM
 from reports.write import PROFILES, all_writers, contexts_of_profile
 from scp import associate
 from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL
-from scp.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, UNCOMPRESSED
+from scp.contexts import TRANSFER_SYNTAXES, UNCOMPRESSED
 from scp.fast import SMALLEST_PEER_PDU
 from scp.limits import Limits
 from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP
 from scp.status import Status
+from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from scu.store import answer_of
 from storage.headers import PRIVATE_INFORMATION_CREATOR_UID
 
@@ -81,7 +82,7 @@ def acceptor_classes() -> str:
         (UID(uid).name, uid, ", ".join(syntax.name for syntax in UNCOMPRESSED))
         for uid in (STORAGE_COMMITMENT_PUSH_MODEL, MODALITY_PERFORMED_PROCEDURE_STEP)
     ]
-    storage = [(uid.name, uid, "all of the table above") for uid in STORAGE_SOP_CLASSES]
+    storage = [(UID(uid).name, uid, "all of the table above") for uid in STORAGE_SOP_CLASSES]
     return _table(("SOP class", "UID", "transfer syntaxes"), [verification, *services, *storage])
 
 

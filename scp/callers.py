@@ -1,6 +1,7 @@
 """Who may send: a Calling AE Title, the address it comes from, and (with TLS) the subject of its certificate."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,29 +11,37 @@ from domain.errors import Misconfigured
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Attribute = tuple[str, str]
+# RFC 4514 2.1 to 2.4: a backslash takes the meaning from the character after it, or stands before two hex digits.
+ATTRIBUTE = re.compile(r"(?:\\.|[^\\,+])+", re.DOTALL)
+WRITTEN = r"\s*([A-Za-z][A-Za-z0-9-]*|\d+(\.\d+)+)\s*=\s*(\\[0-9A-Fa-f]{2}|\\[ \"#+,;<=>\\]|[^\\\"+,;<>\0])+"
+SUBJECT = re.compile(rf"{WRITTEN}([,+]{WRITTEN})*")
+ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownCaller:
-    """`networks` empty: any address. `certificate_subject` empty: any, or none."""
+    """`networks`: empty, it may come from any address. `subject`: attributes that its certificate must have; empty, it
+    need not have one.
+    """
 
     clinic: str
     ae_title: str
     networks: tuple[Network, ...] = ()
-    certificate_subject: str = ""
+    subject: frozenset[Attribute] = frozenset()
 
-    def is_met_by(self, calling_ae_title: str, address: Address, subject: str | None) -> bool:
+    def is_met_by(self, calling_ae_title: str, address: Address, subject: frozenset[Attribute]) -> bool:
         return (
             self.ae_title == calling_ae_title
             and (not self.networks or any(address in network for network in self.networks))
-            and (not self.certificate_subject or _is_subject(self.certificate_subject, subject))
+            and self.subject <= subject
         )
 
     @property
-    def strictness(self) -> tuple[bool, int]:
-        """The caller that asks for more goes first: a certificate, then the longest network prefix."""
+    def strictness(self) -> tuple[int, int]:
+        """The caller that asks for more goes first: attributes of the subject, then the longest network prefix."""
         longest = max((network.prefixlen + 1 for network in self.networks), default=0)
-        return bool(self.certificate_subject), longest
+        return len(self.subject), longest
 
 
 class Callers:
@@ -41,6 +50,9 @@ class Callers:
     """
 
     def __init__(self, clinics: Iterable[Clinic], *, takes_unknown: bool = False) -> None:
+        """Raises:
+        Misconfigured: a host cannot be looked up, or a subject is none.
+        """
         self._takes_unknown = takes_unknown
         self._known = sorted(
             (
@@ -48,7 +60,7 @@ class Callers:
                     clinic=clinic.name,
                     ae_title=caller.ae_title,
                     networks=_networks(caller.host),
-                    certificate_subject=caller.certificate_subject,
+                    subject=_wanted(caller.certificate_subject),
                 )
                 for clinic in clinics
                 for caller in clinic.callers
@@ -64,9 +76,9 @@ class Callers:
 
         certificate_subject: an RFC 4514 string; None on a connection without TLS.
         """
-        address = _plain_address(peer_address)
+        address, subject = _plain_address(peer_address), _attributes(certificate_subject or "")
         for caller in self._known:
-            if caller.is_met_by(calling_ae_title, address, certificate_subject):
+            if caller.is_met_by(calling_ae_title, address, subject):
                 return caller
         return KnownCaller(clinic="", ae_title=calling_ae_title) if self._takes_unknown else None
 
@@ -78,16 +90,28 @@ def _plain_address(text: str) -> Address:
     return mapped or address
 
 
-def _is_subject(wanted: str, subject: str | None) -> bool:
-    """Whether every attribute that is wanted (CN=…,O=…) is in the subject, in whatever order and case of its type."""
-    return subject is not None and _attributes(wanted) <= _attributes(subject)
+def _wanted(certificate_subject: str) -> frozenset[Attribute]:
+    attributes = _attributes(certificate_subject)
+    is_subject = SUBJECT.fullmatch(certificate_subject) and all(value for _, value in attributes)
+    if certificate_subject and not is_subject:
+        raise Misconfigured(
+            f"clinics.callers.certificate_subject: {certificate_subject!r} is not written as RFC 4514 does",
+            hint='name and value of each attribute, for example "CN=ct1,O=St. Mary"; inside a value \\ before a comma',
+        )
+    return attributes
 
 
-def _attributes(subject: str) -> frozenset[tuple[str, str]]:
-    """RFC 4514, 2.1 to 2.4: attributes separated by commas, of which a backslash takes the meaning."""
-    parts = subject.replace("\\,", "\0").split(",")
-    pairs = (part.partition("=") for part in parts if part.strip())
-    return frozenset((name.strip().upper(), value.strip().replace("\0", ",")) for name, _, value in pairs)
+def _attributes(subject: str) -> frozenset[Attribute]:
+    """Neither order counts, nor the case of a type, nor how much space there is (RFC 4518 2.6.1)."""
+    pairs = (part.partition("=") for part in ATTRIBUTE.findall(subject) if part.strip())
+    return frozenset((name.strip().upper(), " ".join(_unescaped(value).split())) for name, _, value in pairs)
+
+
+def _unescaped(value: str) -> str:
+    def plain(match: re.Match[bytes]) -> bytes:
+        return bytes.fromhex(match[1].decode()) if len(match[1]) == 2 else match[1]
+
+    return ESCAPE.sub(plain, value.encode()).decode(errors="replace")
 
 
 def _networks(host: str) -> tuple[Network, ...]:
@@ -95,14 +119,22 @@ def _networks(host: str) -> tuple[Network, ...]:
     if not host:
         return ()
     try:
-        return (ipaddress.ip_network(host, strict=False),)
+        return (_plain_network(host),)
     except ValueError:
         pass
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
-    except OSError as error:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError) as error:
         raise Misconfigured(
             f"clinics.callers.host: {host!r} is not an address and cannot be looked up",
             hint="write the modality's IP address or network, for example 10.1.0.0/16",
         ) from error
-    return tuple(ipaddress.ip_network(address) for address in found)
+    return tuple(_plain_network(address.partition("%")[0]) for address in sorted(found))
+
+
+def _plain_network(text: str) -> Network:
+    network = ipaddress.ip_network(text, strict=False)
+    first = _plain_address(str(network.network_address))
+    if isinstance(first, ipaddress.IPv4Address) and network.version == 6:
+        return ipaddress.ip_network((first, network.prefixlen - 96))
+    return network

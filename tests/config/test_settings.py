@@ -11,6 +11,7 @@ from domain.errors import Misconfigured
 from domain.plans import Tier
 
 CLINIC = '[[clinics]]\nname = "st-mary"\ntier = "basic"\n'
+TLS_FILES = 'tls_certificate_file = "node.pem"\ntls_key_file = "node.key"\ntls_ca_file = "authorities.pem"'
 
 WRONG = [
     ("[receiver]\nport = 99999", ["receiver.port", "less than or equal to 65535", "99999"]),
@@ -21,6 +22,14 @@ WRONG = [
     ("[worker]\nconcurrency = 0", ["worker.concurrency", "greater than or equal to 1"]),
     ('[receiver]\nunknown_callers = "accept"', ["receiver.unknown_callers", "'reject'", "'accept'"]),
     ("[receiver]\ntls_port = 2762", ["receiver: tls_port is 2762", "tls_key_file and tls_ca_file"]),
+    (
+        "[receiver]\nport = 2762\ntls_port = 2762\n" + TLS_FILES,
+        ["receiver: port and tls_port are both 2762; each needs its own (PS3.15 B.12)"],
+    ),
+    (
+        '[receiver]\npath = "stock"\ntls_port = 2762\n' + TLS_FILES,
+        ['receiver: path "stock" has no TLS'],
+    ),
     ('[node]\nae_title = "A\\\\B"', ["node.ae_title", "1 to 16 ASCII characters, without a backslash", "'A\\\\B'"]),
     ('[node]\nae_title = "SEVENTEEN_LETTERS"', ["node.ae_title", "1 to 16 ASCII characters", "'SEVENTEEN_LETTERS'"]),
     ('[node]\nae_title = "   "', ["node.ae_title", "1 to 16 ASCII characters"]),
@@ -35,6 +44,10 @@ WRONG = [
     (
         CLINIC + '[[clinics.callers]]\nae_title = "CT"\n[[clinics.callers]]\nae_title = "CT"',
         ["clinics.callers", "CT at", "appears more than once"],
+    ),
+    (
+        CLINIC + 2 * '[[clinics.callers]]\nae_title = "CT"\nhost = "10.1.2.3"\ncertificate_subject = "CN=ct1"\n',
+        ["clinics.callers: ae_title, host and certificate_subject CT at 10.1.2.3 as CN=ct1 appears more than once"],
     ),
     (
         CLINIC + '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 0',
@@ -200,6 +213,13 @@ def test_clinics_become_what_the_domain_calls_them(tmp_path: Path) -> None:
             ),
         ),
     )
+
+
+def test_callers_that_differ_in_their_certificate_only_are_two(tmp_path: Path) -> None:
+    caller = '[[clinics.callers]]\nae_title = "CT"\nhost = "10.1.2.3"\n'
+    text = CLINIC + caller + caller + 'certificate_subject = "CN=ct1"\n' + caller + 'certificate_subject = "CN=ct2"\n'
+    (clinic,) = load(written(tmp_path, text), environment={}).clinic_directory
+    assert [caller.certificate_subject for caller in clinic.callers] == ["", "CN=ct1", "CN=ct2"]
 
 
 def test_rules_of_ones_own_replace_the_shipped_ones_and_words_are_added_to_them() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +27,24 @@ class Authority:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = p256()
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.file = folder / f"{name}.pem"
-        certificate = self._signed(self._name, self._key.public_key(), days=365, is_authority=True)
+        certificate = self._signed(self._name, self._key, begins=-60, days=365, is_authority=True)
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def identity(self, name: str, *, organization: str = "St. Mary", days: int = 30, password: bytes = b"") -> Identity:
-        """A certificate for the loopback address; with negative `days` it has expired."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def identity(
+        self,
+        name: str,
+        *,
+        organization: str = "St. Mary",
+        begins: int = -60,
+        days: int = 30,
+        password: bytes = b"",
+        key: PrivateKey | None = None,
+    ) -> Identity:
+        """A certificate for the loopback address, valid from `begins` to `days`, counted in days from now."""
+        key = key or p256()
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
@@ -41,27 +52,36 @@ class Authority:
             ]
         )
         identity = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key", subject.rfc4514_string())
-        certificate = self._signed(subject, key.public_key(), days=days, is_authority=False)
+        certificate = self._signed(subject, key, begins=begins, days=days, is_authority=False)
         identity.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         identity.key.write_bytes(
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
         )
+        identity.key.chmod(0o600)
         return identity
 
     def _signed(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int, is_authority: bool
+        self, subject: x509.Name, key: PrivateKey, *, begins: int, days: int, is_authority: bool
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
-            .public_key(key)
+            .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=60))
+            .not_valid_before(now + timedelta(days=begins))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+
+def p256() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)

@@ -26,6 +26,7 @@ PLANTED = {
     "payments": ("portal_api/app.py", "import stripe"),
     "engine": ("workflow/steps.py", "import dbos"),
     "database": ("scu/echo.py", "import sqlalchemy"),
+    "ciphers": ("scp/callers.py", "import cryptography.x509"),
     "domain": ("domain/plans.py", "import numpy"),
     "writers": ("reports/writers/overlay.py", "import reports.writers.text_sr"),
     "acyclic": ("storage/database.py", "import storage.jobs"),

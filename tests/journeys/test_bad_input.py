@@ -1,5 +1,6 @@
 """What is wrong is kept, reported, and never stops the node."""
 
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydicom.uid import UID
 
 from cli.__main__ import main
+from scu.store import describe, send_files
 from storage.overview import list_quarantine
 from tests.factories.arrivals import encoded
 from tests.factories.raw_store import store_raw
@@ -35,6 +37,28 @@ def test_what_belongs_to_no_study_is_kept_and_reported_and_what_is_no_data_set_i
     assert [(line.reason, line.sop_instance_uid) for line in quarantined] == [("unreadable", "2.25.98")]
     assert node.answers_echo()
     assert len(list((node.data_dir / "spool").rglob("*.dcm"))) == 1
+
+
+def test_what_an_unknown_caller_sends_is_kept_in_quarantine_and_goes_no_further(
+    sqlite_node: Node, tmp_path: Path
+) -> None:
+    """receiver.unknown_callers = "quarantine"."""
+    node = sqlite_node
+    serve = [sys.executable, "-m", "cli", "serve", "--config", str(node.config)]
+    node.start_command(serve, "serve", COLLIMATOR_RECEIVER__UNKNOWN_CALLERS="quarantine")
+    image = radiograph(1)
+    image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
+    (outcome,) = send_files(
+        [describe(tmp_path / "image.dcm")], node.address, calling_ae_title="STRANGER", timeout_s=30.0
+    )
+    assert outcome.status == 0x0000
+    (kept,) = wait_until(
+        lambda: list_quarantine(node.database, clinics=None, reason=None, limit=10)[0], "it is in quarantine"
+    )
+    assert (kept.reason, kept.sop_instance_uid) == ("unknown_caller", image.SOPInstanceUID)
+    (path,) = (node.data_dir / "spool").rglob("*.dcm")
+    assert pydicom.dcmread(path).PixelData == image.PixelData
+    assert (node.histories(), node.counts().instances, node.ledger()) == ([], (), [])
 
 
 def test_a_study_without_an_image_is_kept_and_not_analysed(sqlite_node: Node, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
-"""DICOM over TLS (PS3.15 B.12, B.13), with DCMTK's clients as judges."""
+"""DICOM over TLS (PS3.15 B.12), with DCMTK's clients and sslyze as judges."""
 
+import json
+import os
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.clinics import Caller, Clinic
 from domain.errors import Misconfigured
@@ -18,14 +21,24 @@ from scp.callers import Callers
 from scp.limits import Limits
 from scp.server import Receiver
 from scp.store import StoreHandler
-from scp.tls import TlsIdentity, TlsPort, server_context
+from scp.tls import TlsIdentity, TlsPort, certificate_of, server_context
 from storage.instances import Spool
-from tests.factories.certificates import Authority, Identity
+from tests.factories.certificates import Authority, Identity, PrivateKey, p256, rsa_key
 from tests.factories.hostile import A_ABORT, Peer, associate_rq
 from tests.factories.sources import radiograph
 
-ARTIM_S = 1.0
 LOOPBACK = "127.0.0.1"
+SHORT = Limits(artim_s=1.0, association_timeout_s=3.0)
+PATIENT = Limits(artim_s=60.0, association_timeout_s=60.0, maximum_unassociated=31)
+CLIENT_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(512)
+AEAD_WITH_FORWARD_SECRECY = {
+    "tls_1_2_cipher_suites": {
+        "TLS_ECDHE_{}_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_{}_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_{}_WITH_CHACHA20_POLY1305_SHA256",
+    },
+    "tls_1_3_cipher_suites": {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"},
+}
 
 
 @dataclass
@@ -41,10 +54,10 @@ class Secured:
     folder: Path
 
 
-@pytest.fixture
-def secured(tmp_path: Path) -> Iterator[Secured]:
-    authority = Authority(tmp_path, "authority")
-    node, modality = authority.identity("collimator"), authority.identity("ct1")
+@contextmanager
+def listening(folder: Path, limits: Limits, key: PrivateKey | None = None) -> Iterator[Secured]:
+    authority = Authority(folder, "authority")
+    node, modality = authority.identity("collimator", key=key), authority.identity("ct1")
     clinic = Clinic(
         name="st-mary",
         tier=Tier.BASIC,
@@ -52,10 +65,11 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
         callers=(
             Caller(ae_title="MODALITY1", host=LOOPBACK),
             Caller(ae_title="CT1", host=LOOPBACK, certificate_subject="CN=ct1,O=St. Mary"),
+            Caller(ae_title="CT3", host=LOOPBACK, certificate_subject="O=Müller\\, Söhne \\+ Co,CN=ct3"),
         ),
         destinations=(),
     )
-    spool, limits = Spool(tmp_path / "node"), Limits(artim_s=ARTIM_S, association_timeout_s=3.0)
+    spool = Spool(folder / "node")
     tls = TlsIdentity(certificate_file=node.certificate, key_file=node.key, ca_file=authority.file)
     receiver = Receiver(
         ae_title="COLLIMATOR",
@@ -68,8 +82,21 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
         tls=TlsPort(0, tls),
     )
     port = receiver.start()
-    yield Secured(port, receiver.tls_port, spool, authority, modality, tls, tmp_path)
+    yield Secured(port, receiver.tls_port, spool, authority, modality, tls, folder)
     receiver.stop(grace_s=0.0)
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[Secured]:
+    with listening(tmp_path, SHORT) as node:
+        yield node
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Secured]:
+    """One that waits for its peers longer than they do for it, for 31 at a time."""
+    with listening(tmp_path, PATIENT) as node:
+        yield node
 
 
 @pytest.fixture
@@ -130,6 +157,15 @@ def test_a_caller_with_a_subject_is_known_by_its_certificate_only(
     assert echoscu(port=secured.port, calling="CT1") != 0
 
 
+def test_a_subject_with_commas_and_other_scripts_is_known_as_rfc_4514_writes_it(
+    secured: Secured, echoscu: Callable[..., int]
+) -> None:
+    right = secured.authority.identity("ct3", organization="Müller, Söhne + Co")
+    assert echoscu(*as_client(right, secured.authority), port=secured.tls_port, calling="CT3") == 0
+    wrong = secured.authority.identity("ct3", organization="Müller")
+    assert echoscu(*as_client(wrong, secured.authority), port=secured.tls_port, calling="CT3") != 0
+
+
 @pytest.mark.parametrize(
     ("version", "ciphers", "agrees"),
     [
@@ -161,52 +197,256 @@ def test_only_authenticated_encryption_with_forward_secrecy_is_agreed_to(
     assert agreed == agrees
 
 
-def test_silent_peers_on_the_tls_port_delay_nobody_and_are_closed(
-    secured: Secured, echoscu: Callable[..., int]
+def test_peers_that_stop_in_the_middle_of_their_handshake_delay_nobody(
+    patient: Secured, echoscu: Callable[..., int]
 ) -> None:
-    began = time.monotonic()
     with ExitStack() as stack:
-        silent = [stack.enter_context(Peer(secured.tls_port)) for _ in range(30)]
-        assert echoscu(*as_client(secured.modality, secured.authority), port=secured.tls_port) == 0
-        assert time.monotonic() - began < 1.0
-        assert [peer.hear() for peer in silent] == [(0, b"")] * 30
-    assert time.monotonic() - began < ARTIM_S + 2.0
+        for _ in range(30):
+            stack.enter_context(Peer(patient.tls_port)).say(CLIENT_HELLO[:100])
+        assert echoscu(*as_client(patient.modality, patient.authority), port=patient.tls_port) == 0
+        assert echoscu(port=patient.port) == 0
+
+
+def test_of_too_many_handshakes_the_oldest_gives_way(patient: Secured) -> None:
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(Peer(patient.tls_port)).say(CLIENT_HELLO[:100]) for _ in range(31)]
+        stack.enter_context(Peer(patient.tls_port))
+        assert waiting[0].hear() == (0, b"")
+        assert [is_open(waiting[1]), is_open(waiting[-1])] == [True, True]
+
+
+def test_a_peer_that_says_nothing_is_closed(secured: Secured) -> None:
+    with Peer(secured.tls_port) as peer:
+        assert peer.hear() == (0, b"")
+
+
+def test_a_handshake_that_drips_in_is_closed_before_it_ends(secured: Secured) -> None:
+    with Peer(secured.tls_port, timeout_s=0.1) as peer:
+        said = next((number for number in range(100) if not is_open(peer.say(CLIENT_HELLO[number : number + 1]))), 100)
+    assert said < 100
+
+
+def is_open(peer: Peer) -> bool:
+    """Whether the receiver has not closed the connection while we listened, for as long as the peer's timeout."""
+    peer.socket.settimeout(0.1)
+    try:
+        return bool(peer.socket.recv(1))
+    except TimeoutError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def test_a_tls_hello_on_the_plain_port_is_aborted_at_once(secured: Secured) -> None:
     with Peer(secured.port) as peer:
-        assert peer.say(bytes.fromhex("1603010200010001fc0303") + bytes(512)).hear()[0] == A_ABORT
+        assert peer.say(CLIENT_HELLO).hear()[0] == A_ABORT
+
+
+def serial_number(secured: Secured) -> str:
+    """That of the certificate which the node shows now."""
+    context = ssl.create_default_context(cafile=str(secured.authority.file))
+    context.load_cert_chain(secured.modality.certificate, secured.modality.key)
+    with (
+        socket.create_connection((LOOPBACK, secured.tls_port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=LOOPBACK) as tls,
+    ):
+        certificate = tls.getpeercert()
+        assert certificate is not None
+        return str(certificate["serialNumber"])
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(secured: Secured) -> None:
-    def serial_number() -> str:
-        context = ssl.create_default_context(cafile=str(secured.authority.file))
-        context.load_cert_chain(secured.modality.certificate, secured.modality.key)
-        with (
-            socket.create_connection((LOOPBACK, secured.tls_port), timeout=5) as plain,
-            context.wrap_socket(plain, server_hostname=LOOPBACK) as tls,
-        ):
-            certificate = tls.getpeercert()
-            assert certificate is not None
-            return str(certificate["serialNumber"])
-
-    before = serial_number()
+    before = serial_number(secured)
     secured.authority.identity("collimator")
-    assert serial_number() != before
+    assert serial_number(secured) != before
 
 
-@pytest.mark.parametrize("wrong", ["certificate", "key", "other key", "locked key", "authority"])
-def test_a_file_that_cannot_be_used_is_named_by_its_key(tmp_path: Path, wrong: str) -> None:
+def test_half_a_renewal_is_told_once_and_the_old_files_serve_until_the_other_half_is_there(secured: Secured) -> None:
+    before = serial_number(secured)
+    old_key = (secured.folder / "collimator.key").read_bytes()
+    secured.authority.identity("collimator")
+    new_key = (secured.folder / "collimator.key").read_bytes()
+    (secured.folder / "collimator.key").write_bytes(old_key)
+    with capture_logs() as told:
+        assert [serial_number(secured) for _ in range(3)] == [before] * 3
+    assert [line["error"] for line in told if line["event"] == "tls_files_not_usable"] == [
+        "receiver.tls_key_file: the key does not belong to the certificate (KEY_VALUES_MISMATCH)"
+    ]
+    (secured.folder / "collimator.key").write_bytes(new_key)
+    assert serial_number(secured) != before
+
+
+@pytest.mark.parametrize("name", ["collimator.pem", "collimator.key"])
+def test_a_file_that_is_gone_for_a_while_does_not_stop_the_port(secured: Secured, name: str) -> None:
+    before = serial_number(secured)
+    (secured.folder / name).rename(secured.folder / "away")
+    with capture_logs() as told:
+        assert [serial_number(secured) for _ in range(2)] == [before] * 2
+    assert [f"{name} cannot be read" in line["error"] for line in told if "error" in line] == [True]
+    (secured.folder / "away").rename(secured.folder / name)
+    assert serial_number(secured) == before
+
+
+@dataclass
+class Files:
+    """What the receiver is told to use; a test puts something wrong in the place of one of them."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+def no_certificate(files: Files, authority: Authority) -> None:
+    files.certificate.write_text("none")
+
+
+def no_certificate_file(files: Files, authority: Authority) -> None:
+    files.certificate.unlink()
+
+
+def expired(files: Files, authority: Authority) -> None:
+    authority.identity("node", days=-1)
+
+
+def not_yet_valid(files: Files, authority: Authority) -> None:
+    authority.identity("node", begins=1)
+
+
+def weak(files: Files, authority: Authority) -> None:
+    authority.identity("node", key=rsa_key(1024))
+
+
+def no_key(files: Files, authority: Authority) -> None:
+    files.key = files.certificate
+
+
+def no_key_file(files: Files, authority: Authority) -> None:
+    files.key.unlink()
+
+
+def key_of_another(files: Files, authority: Authority) -> None:
+    files.key = authority.identity("other").key
+
+
+def key_of_another_kind(files: Files, authority: Authority) -> None:
+    files.key = authority.identity("other", key=rsa_key(2048)).key
+
+
+def locked_key(files: Files, authority: Authority) -> None:
+    authority.identity("node", password=b"secret")
+
+
+def no_authority(files: Files, authority: Authority) -> None:
+    files.ca = files.key
+
+
+def no_authority_file(files: Files, authority: Authority) -> None:
+    files.ca.unlink()
+
+
+def authority_folder(files: Files, authority: Authority) -> None:
+    files.ca = files.ca.parent
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (no_certificate, "tls_certificate_file: there is no certificate in {certificate}"),
+        (no_certificate_file, "tls_certificate_file: {certificate} cannot be read: No such file or directory"),
+        (expired, "tls_certificate_file: the certificate expired on "),
+        (not_yet_valid, "tls_certificate_file: the certificate is not valid before "),
+        (weak, "tls_certificate_file: the certificate's key is too short"),
+        (no_key, "tls_key_file: there is no key in {key}"),
+        (no_key_file, "tls_key_file: {key} cannot be read: No such file or directory"),
+        (key_of_another, "tls_key_file: the key does not belong to the certificate"),
+        (key_of_another_kind, "tls_key_file: the key does not belong to the certificate"),
+        (locked_key, "tls_key_file: the key has a password, and nobody is there to type it"),
+        (no_authority, "tls_ca_file: there is no certificate in {ca}"),
+        (no_authority_file, "tls_ca_file: {ca} cannot be read: No such file or directory"),
+        (authority_folder, "tls_ca_file: {ca} cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_by_its_key_with_what_is_wrong(
+    tmp_path: Path, spoil: Callable[[Files, Authority], None], says: str
+) -> None:
     authority = Authority(tmp_path, "authority")
-    node, other = authority.identity("node"), authority.identity("other")
-    locked = authority.identity("locked", password=b"secret")
-    files = {
-        "certificate": (tmp_path / "nowhere.pem", node.key, authority.file),
-        "key": (node.certificate, authority.file, authority.file),
-        "other key": (node.certificate, other.key, authority.file),
-        "locked key": (locked.certificate, locked.key, authority.file),
-        "authority": (node.certificate, node.key, node.key),
+    node = authority.identity("node")
+    files = Files(node.certificate, node.key, authority.file)
+    server_context(files.certificate, files.key, files.ca)
+    spoil(files, authority)
+    with pytest.raises(Misconfigured) as caught:
+        server_context(files.certificate, files.key, files.ca)
+    assert caught.value.message.startswith("receiver." + says.format_map(vars(files)))
+    assert caught.value.hint
+
+
+def test_the_first_certificate_in_a_file_with_its_chain_is_the_nodes(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    node = authority.identity("node")
+    alone = certificate_of(node.certificate)
+    node.certificate.write_bytes(node.certificate.read_bytes() + authority.file.read_bytes())
+    assert certificate_of(node.certificate) == alone
+    assert alone.subject.rfc4514_string() == "CN=node,O=St. Mary"
+
+
+# sslyze, a program of its own
+
+
+@pytest.fixture
+def sslyze(require_program: Callable[[str], str]) -> Callable[..., dict[str, Any]]:
+    """What sslyze found out about a port: the result of each scan by its name."""
+    program = os.environ.get("COLLIMATOR_SSLYZE") or require_program("sslyze")
+
+    def scan(secured: Secured, *options: str | Path) -> dict[str, Any]:
+        report = secured.folder / "sslyze.json"
+        command = [program, "--quiet", "--mozilla_config", "disable", "--json_out", report, *options]
+        subprocess.run([*map(str, command), f"{LOOPBACK}:{secured.tls_port}"], timeout=120, check=True)
+        (server,) = json.loads(report.read_text())["server_scan_results"]
+        assert server["scan_status"] == "COMPLETED"
+        asked = {name: scan for name, scan in server["scan_result"].items() if scan["status"] != "NOT_SCHEDULED"}
+        assert {name: scan["status"] for name, scan in asked.items()} == dict.fromkeys(asked, "COMPLETED")
+        return {"connectivity": server["connectivity_result"]} | {name: scan["result"] for name, scan in asked.items()}
+
+    return scan
+
+
+SCANS = (
+    "--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3", "--compression", "--reneg", "--heartbleed",
+    "--openssl_ccs", "--robot", "--fallback", "--ems", "--early_data", "--resum", "--elliptic_curves",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "kind"), [(p256(), "ECDSA"), (rsa_key(2048), "RSA")], ids=["ECDSA", "RSA"])
+def test_sslyze_finds_authenticated_encryption_with_forward_secrecy_and_nothing_else(
+    sslyze: Callable[..., dict[str, Any]], tmp_path: Path, key: PrivateKey, kind: str
+) -> None:
+    with listening(tmp_path, SHORT, key) as secured:
+        found = sslyze(secured, *SCANS, "--cert", secured.modality.certificate, "--key", secured.modality.key)
+    suites = {
+        name: {suite["cipher_suite"]["name"] for suite in result["accepted_cipher_suites"]}
+        for name, result in found.items()
+        if name.endswith("cipher_suites")
     }
-    key = "tls_ca_file" if wrong == "authority" else "tls_key_file"
-    with pytest.raises(Misconfigured, match=f"receiver.{key}"):
-        server_context(*files[wrong])
+    old = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
+    assert suites == {f"{version}_cipher_suites": set() for version in old} | {
+        version: {suite.format(kind) for suite in names} for version, names in AEAD_WITH_FORWARD_SECRECY.items()
+    }
+    assert found["tls_compression"] == {"supports_compression": False}
+    assert found["session_renegotiation"] == {
+        "supports_secure_renegotiation": True,
+        "is_vulnerable_to_client_renegotiation_dos": False,
+        "client_renegotiations_success_count": 0,
+    }
+    assert found["heartbleed"] == {"is_vulnerable_to_heartbleed": False}
+    assert found["openssl_ccs_injection"] == {"is_vulnerable_to_ccs_injection": False}
+    assert found["robot"] == {"robot_result": "NOT_VULNERABLE_RSA_NOT_SUPPORTED"}
+    assert found["tls_fallback_scsv"] == {"supports_fallback_scsv": True}
+    assert found["tls_extended_master_secret"] == {"supports_ems_extension": True}
+    assert found["tls_1_3_early_data"] == {"supports_early_data": False}
+    assert found["session_resumption"]["tls_ticket_resumption_result"] == "NOT_SUPPORTED"
+    curves = {curve["name"] for curve in found["elliptic_curves"]["supported_curves"]}
+    assert {"X25519", "secp256r1"} <= curves <= {"X25519", "X448", "secp256r1", "secp384r1", "secp521r1"}
+
+
+def test_sslyze_without_a_certificate_is_asked_for_one(sslyze: Callable[..., dict[str, Any]], secured: Secured) -> None:
+    assert sslyze(secured, "--tlsv1_2")["connectivity"]["client_auth_requirement"] == "REQUIRED"

@@ -1,0 +1,119 @@
+"""What `collimator doctor` says of the TLS port: its files, how long they hold, and whom nothing but it lets in."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.__main__ import main
+from tests.factories.certificates import Authority, Identity
+from tests.journeys.house import free_port
+
+CONFIGURATION = """\
+[node]
+data_dir = "{folder}/var"
+[receiver]
+port = {port}
+{tls}
+[portal]
+port = {portal_port}
+[[clinics]]
+name = "st-mary"
+tier = "basic"
+[[clinics.callers]]
+ae_title = "CT1"
+{caller}
+"""
+SUBJECT = 'certificate_subject = "CN=ct1"'
+
+
+class Doctor:
+    """Runs `collimator doctor` for a node that is not started; its exit status, and what it says of TLS and callers."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        self.authority = Authority(folder, "authority")
+
+    def __call__(self, node: Identity | None, caller: str = "") -> tuple[int, list[str]]:
+        tls = ""
+        if node is not None:
+            tls = f'''tls_port = {free_port()}
+tls_certificate_file = "{node.certificate}"
+tls_key_file = "{node.key}"
+tls_ca_file = "{self.authority.file}"'''
+        config = self.folder / "collimator.toml"
+        config.write_text(
+            CONFIGURATION.format(folder=self.folder, port=free_port(), portal_port=free_port(), tls=tls, caller=caller)
+        )
+        status = main(["doctor", "--config", str(config)])
+        lines = self._capsys.readouterr().out.splitlines()
+        return status, [
+            said
+            for number, line in enumerate(lines)
+            if line[6:].startswith(("TLS:", "callers:"))
+            for said in lines[number : number + 2]
+            if said is line or said.startswith("      ")
+        ]
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Doctor:
+    return Doctor(tmp_path, capsys)
+
+
+def test_a_node_without_tls_is_told_nothing_of_it(doctor: Doctor) -> None:
+    assert doctor(None) == (0, ["ok    callers: 1 may send, for 1 clinics"])
+
+
+def test_files_that_hold_are_well(doctor: Doctor) -> None:
+    status, (callers, tls) = doctor(doctor.authority.identity("node", days=366), SUBJECT)
+    assert (status, callers) == (0, "ok    callers: 1 may send, for 1 clinics")
+    assert tls.startswith("ok    TLS: the certificate is valid until ")
+    assert tls.endswith(", for 365 days")
+
+
+def test_a_certificate_that_expires_soon_is_told_with_what_to_do(doctor: Doctor) -> None:
+    status, (_, tls, advice) = doctor(doctor.authority.identity("node", days=30))
+    assert status == 0
+    assert tls.startswith("note  TLS: the certificate is valid until ")
+    assert tls.endswith(", for 29 days")
+    assert advice == "      have it renewed; the new files are used without a restart"
+
+
+@pytest.mark.parametrize(
+    ("days", "begins", "says"),
+    [(-1, -60, "the certificate expired on "), (60, 1, "the certificate is not valid before ")],
+)
+def test_a_certificate_that_does_not_hold_today_is_a_failure(doctor: Doctor, days: int, begins: int, says: str) -> None:
+    status, (_, tls, advice) = doctor(doctor.authority.identity("node", days=days, begins=begins))
+    assert status == 1
+    assert tls.startswith(f"FAIL  TLS: receiver.tls_certificate_file: {says}")
+    assert advice.strip()
+
+
+def test_a_key_that_every_user_may_read_is_told(doctor: Doctor) -> None:
+    node = doctor.authority.identity("node", days=366)
+    node.key.chmod(0o644)
+    status, (_, _, tls, advice) = doctor(node)
+    assert (status, tls) == (0, f"note  TLS: every user of this machine may use the key in {node.key}")
+    assert advice == "      let only the node's user read it: chmod 600"
+
+
+def test_a_key_that_is_not_the_certificates_is_a_failure(doctor: Doctor) -> None:
+    node, other = doctor.authority.identity("node"), doctor.authority.identity("other")
+    node.key.write_bytes(other.key.read_bytes())
+    status, (_, tls, _) = doctor(node)
+    assert status == 1
+    assert tls.startswith("FAIL  TLS: receiver.tls_key_file: the key does not belong to the certificate")
+
+
+def test_callers_that_nothing_but_a_tls_port_could_let_in_are_told(doctor: Doctor) -> None:
+    status, (_, tls, advice) = doctor(None, SUBJECT)
+    assert status == 0
+    assert tls == "note  TLS: there is no TLS port, and callers that are known by their certificate only: 1"
+    assert advice == "      set receiver.tls_port (2762 by convention): they cannot come in otherwise"
+
+
+def test_a_subject_that_is_none_is_a_failure(doctor: Doctor) -> None:
+    status, (callers, _, *_) = doctor(None, 'certificate_subject = "ct1"')
+    assert status == 1
+    assert callers == "FAIL  callers: clinics.callers.certificate_subject: 'ct1' is not written as RFC 4514 does"
