@@ -25,6 +25,7 @@ VERBS = {
     "studies": "list the studies",
     "study": "one study's whole history",
     "ledger": "what was charged",
+    "commitments": "requests for storage commitment, and whether their callers were told",
     "keys": "make and revoke the portal's API keys",
     "storage": "rotate the keys of what is encrypted at rest; erase a study",
     "migrate": "bring the database to this version",

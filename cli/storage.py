@@ -7,6 +7,7 @@ from config.settings import Settings
 from domain.errors import Misconfigured, Refuse
 from metering.quota import release
 from storage.erasure import mark_erased, remove_erased
+from storage.step_folder import StepFolder
 from storage.study_keys import SETTING
 
 
@@ -47,7 +48,7 @@ def erase(settings: Settings, clinic: str, study_instance_uid: str) -> int:
     with database.write() as connection:
         erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
         release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-    remove_erased(erased, spool, results)
+    remove_erased(erased, spool, results, StepFolder(settings.node.data_dir))
     database.close()
     print(f"erased: {len(erased.spool_keys)} instances and {len(erased.result_uids)} results")
     return 0

@@ -2,16 +2,22 @@
 
 waiting ──every instance is known, or the indexer had its time──> pending ──the caller took the report──> reported
                                                                      └──away for too long──> given_up
+
+Whoever asks for the same transaction again, in whatever state it is, makes it waiting again.
 """
 
 import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from hashlib import sha256
 
 from domain.clinics import Caller
 
 LONGEST_RETRY_S = 600.0
+# How long a transaction is remembered after its end, and its Transaction UID after it was last asked for. A modality
+# that asks again does so within days; what was promised can be looked up for a quarter of a year.
+REMEMBERED_FOR_DAYS = 90.0
 
 
 class CommitmentState(StrEnum):
@@ -48,6 +54,12 @@ class CommitmentRequest:
     asked: tuple[Reference, ...]
     requested_at: datetime
 
+    @property
+    def asked_sha256(self) -> str:
+        """Equal for the same references in whatever order, so that a request that is repeated is known for one."""
+        pairs = sorted(f"{one.sop_class_uid}={one.sop_instance_uid}" for one in self.asked)
+        return sha256(" ".join(pairs).encode()).hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
@@ -71,11 +83,13 @@ class Holding:
     """What the node holds under one SOP Instance UID.
 
     is_in_spool: its file is there. is_contested: other content came under the same UID and lies in quarantine.
+    delivered_days: how long ago the last result of its study was delivered, from when retention counts; 0: not yet.
     """
 
     sop_class_uid: str
     is_in_spool: bool
     is_contested: bool
+    delivered_days: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +104,10 @@ class CommitmentRules:
     first_retry_s: float = 10.0
     give_up_after_s: float = 2 * 86400.0
 
-    @property
-    def keeps_long_enough(self) -> bool:
-        return not 0 < self.pixel_retention_days < self.minimum_retention_days
+    def keeps_long_enough(self, delivered_days: float = 0.0) -> bool:
+        """Counted from now: what a study's age has used up of its retention is no longer promised to anybody."""
+        left_days = self.pixel_retention_days - delivered_days
+        return self.pixel_retention_days == 0 or left_days >= self.minimum_retention_days
 
     def delay_s(self, attempts: int) -> float:
         """The wait after that many attempts, doubling from `first_retry_s`."""
@@ -104,13 +119,13 @@ def failure_reason(asked: Reference, holding: Holding | None, rules: CommitmentR
 
     A contested UID is not committed to: whoever asks may mean the other content, and would delete it.
     """
-    if not rules.keeps_long_enough:
+    if not rules.keeps_long_enough():
         return FailureReason.PROCESSING_FAILURE
     if holding is None or not holding.is_in_spool:
         return FailureReason.NO_SUCH_OBJECT_INSTANCE
     if holding.sop_class_uid != asked.sop_class_uid:
         return FailureReason.CLASS_INSTANCE_CONFLICT
-    if holding.is_contested:
+    if holding.is_contested or not rules.keeps_long_enough(holding.delivered_days):
         return FailureReason.PROCESSING_FAILURE
     return None
 

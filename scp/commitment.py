@@ -1,6 +1,8 @@
 """Storage Commitment Push Model as SCP (PS3.4 Annex J): N-ACTION, which asks the node to answer for instances.
 
-    N-ACTION  ->  checked  ->  durable in requests/commitments  ->  0x0000      (workflow/commitment.py reports)
+    N-ACTION  ->  checked  ->  durable in transactions and requests/commitments  ->  0x0000
+
+                                                                         (workflow/commitment.py reports)
 
 Whether the instances are here is not looked at here: this path has no database, and the answer to N-ACTION only says
 that a report will come.
@@ -15,12 +17,14 @@ from pydicom.dataset import Dataset
 
 from domain.clinics import Clinic
 from domain.commitment import CommitmentRequest, Reference, commitment_port
+from domain.errors import Refuse
 from scp.attributes import Malformed, TooManyItems, is_uid, items, parse, text
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
 from storage.plain import to_plain
 from storage.requests import RequestBox
+from storage.transactions import Transactions
 
 log = structlog.get_logger()
 
@@ -32,10 +36,11 @@ MOST_ITEMS = MOST_REFERENCES + 100  # a request may name its performed procedure
 
 
 class CommitmentService:
-    """`box` takes what was answered with success."""
+    """`box` takes what was answered with success; what it was asked for before is remembered beside it."""
 
     def __init__(self, box: RequestBox, clinics: Iterable[Clinic]) -> None:
         self._box = box
+        self._transactions = Transactions(box.data_dir)
         self._callers = {clinic.name: clinic.callers for clinic in clinics}
 
     def handle(self, request: Request, peer: Peer) -> Response:
@@ -60,9 +65,13 @@ class CommitmentService:
     def _accept(self, request: Request, peer: Peer) -> Status:
         try:
             commitment = _read(parse(request.data_set, request.transfer_syntax_uid, most_items=MOST_ITEMS), peer)
-            self._box.put(json.dumps(to_plain(commitment)).encode())
+            # Remembered first: nothing else is ever in the box under this Transaction UID, whenever we die.
+            with self._transactions.entered(commitment) as entered:
+                self._box.put(json.dumps(to_plain(entered)).encode())
         except Malformed as error:
             return self._refuse(peer, Status.INVALID_ARGUMENT_VALUE, str(error))
+        except Refuse as refusal:
+            return self._refuse(peer, Status.INVALID_ARGUMENT_VALUE, refusal.message)
         except TooManyItems:
             reason = f"more than {MOST_REFERENCES} instances in one request"
             return self._refuse(peer, Status.RESOURCE_LIMITATION, reason)

@@ -3,10 +3,13 @@
 States are drawn in domain/commitment.py. `due_at` of a waiting request is when it stops to wait for the indexer; of a
 pending one, when its report is tried next. Taking a pending row moves its `due_at` ahead: nobody else takes it, and if
 whoever took it dies, it is due again.
+
+One row for each Transaction UID of a caller: who asks again is answered again, and by one report however often he asked
+before it went out. storage/transactions.py has seen to it that the same instances are meant.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -14,12 +17,13 @@ from itertools import islice
 import sqlalchemy as sa
 
 from domain.commitment import CommitmentRequest, CommitmentRules, CommitmentState, Holding, Reference
+from domain.states import StudyState
 from storage.database import Database, utc_now
 from storage.instances import Spool
 from storage.intake import Verdict
 from storage.plain import from_plain
 from storage.requests import RequestBox
-from storage.tables import clinics, commitments, instances, quarantine
+from storage.tables import clinics, commitments, instances, quarantine, studies
 
 # An instance may be asked for while the indexer has yet to write its row.
 INDEXER_BEHIND_S = 30.0
@@ -39,6 +43,23 @@ class Commitment:
     request: CommitmentRequest
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommitmentRow:
+    """A request as an administrator sees it. `instances`: how many it names that were not erased since."""
+
+    clinic: str
+    calling_ae_title: str
+    peer_address: str
+    transaction_uid: str
+    instances: int
+    state: str
+    attempts: int
+    last_error: str
+    requested_at: datetime
+    next_attempt_at: datetime | None
+    ended_at: datetime | None
+
+
 def record_commitments(database: Database, box: RequestBox) -> int:
     """Bring every waiting request into the database; how many that were. Doing one twice changes nothing.
 
@@ -46,31 +67,42 @@ def record_commitments(database: Database, box: RequestBox) -> int:
         DBAPIError: the database is away; the requests wait.
     """
 
-    def record(key: str, request: CommitmentRequest) -> bool:
+    def record(_key: str, request: CommitmentRequest) -> bool:
         with database.write() as connection:
-            return record_commitment(connection, key, request)
+            return record_commitment(connection, request)
 
     return box.bring_in(lambda content: from_plain(CommitmentRequest, json.loads(content)), record)
 
 
-def record_commitment(connection: sa.Connection, key: str, request: CommitmentRequest) -> bool:
-    """Enter one request. False when its clinic has no row yet: the receiver knew it before this worker did."""
+def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> bool:
+    """Enter one request, or that it was made again; a copy that is not newer than the row changes nothing.
+
+    False when its clinic has no row yet: the receiver knew it before this worker did.
+    """
     # Two workers may bring in the same request at the same moment; the clinic's row is the lock.
     if connection.scalar(sa.select(clinics.c.name).where(clinics.c.name == request.clinic).with_for_update()) is None:
         return False
-    if connection.scalar(sa.select(commitments.c.id).where(commitments.c.request_key == key)) is None:
+    transaction = {
+        "clinic": request.clinic,
+        "calling_ae_title": request.calling_ae_title,
+        "transaction_uid": request.transaction_uid,
+    }
+    this = [commitments.c[column] == value for column, value in transaction.items()]
+    known = connection.execute(sa.select(commitments).where(*this)).one_or_none()
+    values = {
+        "peer_address": request.peer_address,
+        "asked": [[one.sop_class_uid, one.sop_instance_uid] for one in request.asked],
+        "state": CommitmentState.WAITING,
+        "requested_at": request.requested_at,
+        "due_at": utc_now() + timedelta(seconds=INDEXER_BEHIND_S),
+    }
+    if known is None:
+        connection.execute(sa.insert(commitments).values(**transaction, **values))
+    elif known.requested_at < request.requested_at:
+        if known.state == CommitmentState.WAITING:
+            del values["due_at"]  # who asks every few seconds gets his report all the same
         connection.execute(
-            sa.insert(commitments).values(
-                clinic=request.clinic,
-                request_key=key,
-                transaction_uid=request.transaction_uid,
-                calling_ae_title=request.calling_ae_title,
-                peer_address=request.peer_address,
-                asked=[[one.sop_class_uid, one.sop_instance_uid] for one in request.asked],
-                state=CommitmentState.WAITING,
-                requested_at=request.requested_at,
-                due_at=utc_now() + timedelta(seconds=INDEXER_BEHIND_S),
-            )
+            sa.update(commitments).where(*this).values(**values, attempts=0, last_error="", ended_at=None)
         )
     return True
 
@@ -93,13 +125,30 @@ def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: S
             rows = connection.execute(
                 sa.select(instances).where(instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(some))
             ).all()
+            ages = _delivered_days(connection, clinic, {row.study_instance_uid for row in rows})
             for row in rows:
                 found[row.sop_instance_uid] = Holding(
                     sop_class_uid=row.sop_class_uid,
                     is_in_spool=row.removed_at is None and spool.path(row.spool_key).is_file(),
                     is_contested=row.sop_instance_uid in contested,
+                    delivered_days=ages.get(row.study_instance_uid, 0.0),
                 )
     return found
+
+
+def _delivered_days(connection: sa.Connection, clinic: str, study_instance_uids: Collection[str]) -> dict[str, float]:
+    """How long ago each study was delivered of which every generation is, as storage/retention.py counts it."""
+    rows = connection.execute(
+        sa.select(studies.c.study_instance_uid, studies.c.state, studies.c.finished_at).where(
+            studies.c.clinic == clinic, studies.c.study_instance_uid.in_(study_instance_uids)
+        )
+    ).all()
+    pending = {row.study_instance_uid for row in rows if row.state != StudyState.DONE or row.finished_at is None}
+    ended: dict[str, datetime] = {}
+    for row in rows:
+        if row.study_instance_uid not in pending:
+            ended[row.study_instance_uid] = max(row.finished_at, ended.get(row.study_instance_uid, row.finished_at))
+    return {uid: (utc_now() - finished_at) / timedelta(days=1) for uid, finished_at in ended.items()}
 
 
 def end_waiting(database: Database, spool: Spool) -> int:
@@ -151,16 +200,17 @@ def record_report(database: Database, commitment: Commitment, error: str, rules:
     """Enter one attempt. `error`: why the caller does not have the report; empty: it has it.
 
     The state after it: a report that did not arrive is tried again, until the caller has been away for too long.
+    Whoever asked again meanwhile is answered by a later report, on what is held then.
     """
     now = utc_now()
     age = now - commitment.request.requested_at
     values: dict[str, object]
     if not error:
         state = CommitmentState.REPORTED
-        values = {"reported_at": now}
+        values = {"ended_at": now}
     elif age >= timedelta(seconds=rules.give_up_after_s):
         state = CommitmentState.GIVEN_UP
-        values = {}
+        values = {"ended_at": now}
     else:
         state = CommitmentState.PENDING
         values = {"due_at": now + timedelta(seconds=rules.delay_s(commitment.attempts))}
@@ -168,10 +218,39 @@ def record_report(database: Database, commitment: Commitment, error: str, rules:
         connection.execute(
             sa.update(commitments)
             # Another worker may have had it reported, when this attempt took longer than it was taken for.
-            .where(commitments.c.id == commitment.commitment_id, commitments.c.state == CommitmentState.PENDING)
+            .where(
+                commitments.c.id == commitment.commitment_id,
+                commitments.c.state == CommitmentState.PENDING,
+                commitments.c.requested_at == commitment.request.requested_at,
+            )
             .values(state=state, last_error=error, **values)
         )
     return state
+
+
+def read_commitments(database: Database, *, clinic: str | None = None) -> list[CommitmentRow]:
+    """Every request that is remembered, of this clinic or of all; the one that was made last comes last."""
+    query = sa.select(commitments).order_by(commitments.c.requested_at, commitments.c.id)
+    if clinic is not None:
+        query = query.where(commitments.c.clinic == clinic)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return [
+        CommitmentRow(
+            clinic=row.clinic,
+            calling_ae_title=row.calling_ae_title,
+            peer_address=row.peer_address,
+            transaction_uid=row.transaction_uid,
+            instances=len(row.asked),
+            state=row.state,
+            attempts=row.attempts,
+            last_error=row.last_error,
+            requested_at=row.requested_at,
+            next_attempt_at=row.due_at if row.state == CommitmentState.PENDING else None,
+            ended_at=row.ended_at,
+        )
+        for row in rows
+    ]
 
 
 def _read(database: Database, state: CommitmentState, *where: sa.ColumnElement[bool]) -> list[Commitment]:

@@ -4,6 +4,9 @@
 
 Where objects are encrypted at rest, the key's end is the study's end, in every copy of the files that there is. Doing
 it again finishes what was cut short, and takes what came for the study since.
+
+What modalities said of the study by MPPS goes whole, and so does its part of commitments that have ended. A report that
+is still owed keeps its list, to say that nothing is held; its row is forgotten later (storage/retention.py).
 """
 
 from dataclasses import dataclass
@@ -16,8 +19,18 @@ from storage.database import utc_now
 from storage.events import add_event
 from storage.instances import ResultFolder, Spool
 from storage.intake import lock_clinic
+from storage.step_folder import StepFolder
 from storage.study_keys import study_name
-from storage.tables import deliveries, instances, quarantine, results, studies, study_events
+from storage.tables import (
+    commitments,
+    deliveries,
+    instances,
+    procedure_steps,
+    quarantine,
+    results,
+    studies,
+    study_events,
+)
 
 IN_WORK = frozenset({StudyState.RECEIVING, StudyState.QUEUED})
 WILL_NOT_GO_ON = frozenset({StudyState.DELIVERING, StudyState.HELD})
@@ -48,7 +61,9 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     study_ids = [row.id for row in generations]
     aside = (quarantine.c.clinic == clinic, quarantine.c.study_instance_uid == study_instance_uid)
     aside_keys = list(connection.scalars(sa.select(quarantine.c.spool_key).where(*aside)))
-    if not study_ids and not aside_keys:
+    steps = (procedure_steps.c.clinic == clinic, procedure_steps.c.study_instance_uid == study_instance_uid)
+    has_steps = connection.scalar(sa.select(sa.exists().where(*steps)))
+    if not study_ids and not aside_keys and not has_steps:
         raise Refuse(f"{clinic} has no study {study_instance_uid!r}", reason="unknown_study")
     if any(row.state in IN_WORK for row in generations):
         hint = "try again in a moment; `collimator study` shows how far it is"
@@ -59,6 +74,8 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
         spool_keys=(*_spool_keys(connection, study_ids), *aside_keys),
         result_uids=_result_uids(connection, study_ids),
     )
+    _strip_commitments(connection, clinic, _instance_uids(connection, study_ids, aside))
+    connection.execute(sa.delete(procedure_steps).where(*steps))
     connection.execute(sa.delete(quarantine).where(*aside))
     _strip_instances(connection, study_ids)
     _strip_studies(connection, study_ids)
@@ -66,7 +83,7 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     return erased
 
 
-def remove_erased(erased: Erased, spool: Spool, result_folder: ResultFolder) -> None:
+def remove_erased(erased: Erased, spool: Spool, result_folder: ResultFolder, step_folder: StepFolder) -> None:
     """Destroy the study's key, then its files. Harmless when some are gone already."""
     if spool.keys is not None:
         spool.keys.destroy(study_name(erased.clinic, erased.study_instance_uid))
@@ -74,6 +91,7 @@ def remove_erased(erased: Erased, spool: Spool, result_folder: ResultFolder) -> 
         spool.remove(key)
     for uid in erased.result_uids:
         result_folder.remove(uid)
+    step_folder.forget_study(erased.clinic, erased.study_instance_uid)
 
 
 def _spool_keys(connection: sa.Connection, study_ids: list[int]) -> tuple[str, ...]:
@@ -82,6 +100,27 @@ def _spool_keys(connection: sa.Connection, study_ids: list[int]) -> tuple[str, .
 
 def _result_uids(connection: sa.Connection, study_ids: list[int]) -> tuple[str, ...]:
     return tuple(connection.scalars(sa.select(results.c.sop_instance_uid).where(results.c.study_id.in_(study_ids))))
+
+
+def _instance_uids(
+    connection: sa.Connection, study_ids: list[int], aside: tuple[sa.ColumnElement[bool], ...]
+) -> frozenset[str]:
+    of_study = sa.select(instances.c.sop_instance_uid).where(instances.c.study_id.in_(study_ids))
+    put_aside = sa.select(quarantine.c.sop_instance_uid).where(*aside)
+    return frozenset(connection.scalars(of_study)) | frozenset(connection.scalars(put_aside))
+
+
+def _strip_commitments(connection: sa.Connection, clinic: str, sop_instance_uids: frozenset[str]) -> None:
+    """Of requests that have ended; one that names nothing else goes whole. There are those of ninety days."""
+    ended = sa.select(commitments.c.id).where(commitments.c.clinic == clinic, commitments.c.ended_at.is_not(None))
+    for commitment_id in connection.scalars(ended).all():
+        this = commitments.c.id == commitment_id
+        asked = connection.execute(sa.select(commitments.c.asked).where(this)).scalar_one()
+        left = [[sop_class, uid] for sop_class, uid in asked if uid not in sop_instance_uids]
+        if not left:
+            connection.execute(sa.delete(commitments).where(this))
+        elif len(left) < len(asked):
+            connection.execute(sa.update(commitments).where(this).values(asked=left))
 
 
 def _strip_instances(connection: sa.Connection, study_ids: list[int]) -> None:

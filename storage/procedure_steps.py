@@ -1,4 +1,7 @@
-"""Rows for what modalities say they do, and what those rows say about a study that is still open."""
+"""Rows for what modalities say they do, and what those rows say about a study that is still open.
+
+They are forgotten with their files (storage/step_folder.py): by storage/retention.py, and by storage/erasure.py.
+"""
 
 import json
 from collections.abc import Collection

@@ -1,18 +1,19 @@
 """Requests that were answered with success and have no row yet: one durable file each.
 
     requests/<kind>/<key>.json      durable: written, synced, renamed, directory synced. Only then is 0x0000 answered
-    requests/<kind>/<key>.damaged   cannot be read; kept for a person to look at
+    requests/<kind>/<key>.damaged   cannot be read; kept for a person to look at, for ninety days
 
 Beside the spool for the same reason: answering must not depend on the database. A follower brings each file into the
 database and removes it; when it dies in between, the next one finds the row and removes the file.
 """
 
 import errno
+import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 COMMITMENTS = "commitments"  # a kind; the other is storage/step_folder.py's
 TEMPORARY_PREFIX = "."
 ABANDONED_AFTER_S = 3600.0
+DAMAGED_KEPT_FOR_S = 90 * 86400.0
 # A database that is away over a long weekend leaves fewer.
 MOST_WAITING = 20_000
 
@@ -33,6 +35,7 @@ class RequestBox:
     """The folder of one kind of request."""
 
     def __init__(self, data_dir: Path, kind: str) -> None:
+        self.data_dir = data_dir
         self.root = data_dir / "requests" / kind
         self.root.mkdir(parents=True, exist_ok=True)
         for directory in (self.root, self.root.parent, data_dir):
@@ -100,8 +103,8 @@ class RequestBox:
             os.rename(self._path(key), self.root / f"{key}.damaged")
 
     def remove_leftovers(self) -> int:
-        """Remove what was begun long ago and never finished; how many files that were."""
-        return remove_abandoned(self.root)
+        """Remove what was begun long ago and never finished, or damaged long ago; how many files that were."""
+        return remove_old(self.root, "*.damaged", older_than_s=DAMAGED_KEPT_FOR_S) + remove_abandoned(self.root)
 
     def _path(self, key: str) -> Path:
         return self.root / f"{key}.json"
@@ -135,10 +138,26 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def remove_abandoned(directory: Path, *, older_than_s: float = ABANDONED_AFTER_S) -> int:
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One at a time, in all threads and processes: a file in `directory` is read and written under the same lock."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(directory: Path) -> int:
     """Remove the temporary files in `directory` that nobody writes any more; how many there were."""
+    return remove_old(directory, f"{TEMPORARY_PREFIX}*", older_than_s=ABANDONED_AFTER_S)
+
+
+def remove_old(directory: Path, pattern: str, *, older_than_s: float) -> int:
+    """Remove the files of this pattern that were last written so long ago; how many there were."""
     removed = 0
-    for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
+    for path in directory.glob(pattern):
         try:
             if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
                 path.unlink()

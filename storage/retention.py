@@ -1,10 +1,12 @@
-"""Removes pixels that are no longer needed: results, history and ledger stay.
+"""Removes what is no longer needed. Of studies that is their pixels: results, history and ledger stay.
 
     results delivered long enough ago  ->  digest of each data set  ->  rows say "removed"  ->  files go
 
 The digests come first, so that a re-send is known for what it is. A crash before the files have gone leaves files whose
 rows say that they are removed: the receiver's sweep finds and drops them. A round does a bounded amount of work; the
 next one goes on.
+
+Of requests for storage commitment it is those that ended long ago, and procedure steps that nobody changed for as long.
 """
 
 from datetime import datetime, timedelta
@@ -12,13 +14,15 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 import structlog
 
+from domain.commitment import REMEMBERED_FOR_DAYS
 from domain.states import StudyState
 from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
 from storage.intake import lock_clinic
-from storage.tables import instances, studies
+from storage.step_folder import FORGOTTEN_AFTER_S
+from storage.tables import commitments, instances, procedure_steps, studies
 
 log = structlog.get_logger()
 
@@ -44,6 +48,20 @@ def remove_delivered_pixels(database: Database, spool: Spool, *, after: timedelt
     if removed:
         log.info("pixels_removed", count=removed)
     return removed
+
+
+def forget_commitments(database: Database, now: datetime | None = None) -> int:
+    """Remove the rows of requests that were reported or given up long ago; how many there were."""
+    until = (now or utc_now()) - timedelta(days=REMEMBERED_FOR_DAYS)
+    with database.write() as connection:
+        return connection.execute(sa.delete(commitments).where(commitments.c.ended_at < until)).rowcount
+
+
+def forget_steps(database: Database, now: datetime | None = None) -> int:
+    """Remove the rows of procedure steps that were not changed for so long as their files are kept; how many."""
+    until = (now or utc_now()) - timedelta(seconds=FORGOTTEN_AFTER_S)
+    with database.write() as connection:
+        return connection.execute(sa.delete(procedure_steps).where(procedure_steps.c.updated_at < until)).rowcount
 
 
 def _due_studies(database: Database, before: datetime) -> list[tuple[str, str]]:

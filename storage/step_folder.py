@@ -9,9 +9,7 @@ A receiver that dies between the two has answered nothing, and the row may be ah
 again, the same change is made, and the newest copy wins.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +19,7 @@ from pathlib import Path
 
 from domain.procedure_step import ProcedureStep
 from storage.plain import from_plain, to_plain
-from storage.requests import RequestBox, remove_abandoned, sync_directory, write_durably
+from storage.requests import RequestBox, locked, remove_abandoned, sync_directory, write_durably
 
 STEPS = "procedure_steps"
 FORGOTTEN_AFTER_S = 90 * 86400.0
@@ -39,12 +37,8 @@ class StepFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One change at a time, in all threads and processes: a step is read and written under the same lock."""
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self.root):
             yield
-        finally:
-            os.close(descriptor)
 
     def read(self, clinic: str, sop_instance_uid: str) -> ProcedureStep | None:
         """The step as it is now, or None when there is no such step."""
@@ -68,7 +62,7 @@ class StepFolder:
         write_durably(self._path(step.clinic, step.sop_instance_uid), content)
 
     def forget_old_steps(self, now: datetime | None = None) -> int:
-        """Remove the files of steps that did not change for ninety days; how many there were. Their rows stay."""
+        """Remove the files of steps that did not change for ninety days; how many there were."""
         until = (now or datetime.now(UTC)).timestamp() - FORGOTTEN_AFTER_S
         forgotten = 0
         with self.locked():
@@ -77,6 +71,25 @@ class StepFolder:
                     path.unlink()
                     forgotten += 1
         return forgotten
+
+    def forget_study(self, clinic: str, study_instance_uid: str) -> int:
+        """Remove everything that was said of this study, changes on their way included; how many files that were."""
+
+        def is_of_study(content: bytes | None) -> bool:
+            try:
+                step = None if content is None else from_plain(ProcedureStep, json.loads(content))
+            except ValueError:  # damaged: what it is about cannot be told
+                return False
+            return step is not None and (step.clinic, step.study_instance_uid) == (clinic, study_instance_uid)
+
+        with self.locked():
+            changes = [key for key in self.changes.waiting() if is_of_study(self.changes.read(key))]
+            states = [path for path in self.root.glob("*.json") if is_of_study(path.read_bytes())]
+            for key in changes:
+                self.changes.remove(key)
+            for path in states:
+                path.unlink()
+        return len(changes) + len(states)
 
     def remove_leftovers(self) -> int:
         """Remove what was begun long ago and never finished; how many files that were."""

@@ -127,19 +127,20 @@ commitments = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
-    # The key of the request's own file in the spool, so that recording it twice changes nothing.
-    sa.Column("request_key", sa.String(32), nullable=False, unique=True),
     sa.Column("transaction_uid", sa.String(64), nullable=False),
     sa.Column("calling_ae_title", sa.String(16), nullable=False),
     sa.Column("peer_address", sa.String(64), nullable=False),
-    # Pairs of SOP Class UID and SOP Instance UID.
+    # Pairs of SOP Class UID and SOP Instance UID; once it has ended, without those of studies that were erased.
     sa.Column("asked", sa.JSON, nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("last_error", sa.Text, nullable=False, default=""),
+    # When it was last asked for. The same request may come again.
     sa.Column("requested_at", UtcDateTime, nullable=False),
     sa.Column("due_at", UtcDateTime, nullable=False),
-    sa.Column("reported_at", UtcDateTime),
+    # Reported or given up.
+    sa.Column("ended_at", UtcDateTime),
+    sa.UniqueConstraint("clinic", "calling_ae_title", "transaction_uid", name="uq_commitments_transaction"),
 )
 
 study_events = sa.Table(

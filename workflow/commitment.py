@@ -6,6 +6,7 @@ What is held is looked at anew for every attempt, so that a report never says wh
 address from which was asked, and to the port that is configured for the caller now.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from domain.commitment import (
     CommitmentReport,
     CommitmentRequest,
     CommitmentRules,
+    CommitmentState,
     Refused,
     commitment_port,
     failure_reason,
@@ -36,15 +38,24 @@ from storage.commitments import (
 from storage.database import Database
 from storage.instances import Spool
 from storage.requests import COMMITMENTS, RequestBox
+from storage.retention import forget_commitments
+from storage.transactions import Transactions
 from workflow.periodic import Periodic
 
 log = structlog.get_logger()
 
 POLL_S = 1.0
+CARE_EVERY = 3600  # polls: an hour
 # Callers that are away keep their thread until they time out; the others are served meanwhile.
 CALLERS_AT_ONCE = 8
 TIMEOUT_S = 10.0
 TAKEN_FOR_S = 300.0
+# What the log says of the state after an attempt. A report that is given up is nobody's but an administrator's.
+SAID = {
+    CommitmentState.REPORTED: (logging.INFO, "commitment_reported"),
+    CommitmentState.PENDING: (logging.WARNING, "commitment_not_reported"),
+    CommitmentState.GIVEN_UP: (logging.ERROR, "commitment_given_up"),
+}
 
 
 class Commitments:
@@ -64,24 +75,30 @@ class Commitments:
         self._database = database
         self._spool = spool
         self._box = RequestBox(data_dir, COMMITMENTS)
+        self._transactions = Transactions(data_dir)
         self._callers = {clinic.name: clinic.callers for clinic in clinics}
         self._rules = rules
         self._ae_title = ae_title
         self._timeout_s = timeout_s
+        self._polls = 0
         self._thread = Periodic("commitments", self.work, period_s=POLL_S)
 
     def start(self) -> None:
-        self._box.remove_leftovers()
         self._thread.start()
 
     def stop(self) -> None:
         self._thread.stop()
 
     def work(self) -> None:
-        """Everything that can be done now."""
+        """Everything that can be done now; once an hour, forget what ended long ago."""
         record_commitments(self._database, self._box)
         end_waiting(self._database, self._spool)
         self.report_due()
+        if self._polls % CARE_EVERY == 0:
+            self._box.remove_leftovers()
+            self._transactions.forget_old()
+            forget_commitments(self._database)
+        self._polls += 1
 
     def report_due(self) -> int:
         """Try every report that is due, on one association for each caller; how many were tried."""
@@ -108,8 +125,10 @@ class Commitments:
             errors = [" - ".join(part for part in (refusal.message, refusal.hint) if part)] * len(due)
         for commitment, error in zip(due, errors, strict=True):
             state = record_report(self._database, commitment, error, self._rules)
-            log.info(
-                "commitment_reported" if not error else "commitment_not_reported",
+            level, event = SAID[state]
+            log.log(
+                level,
+                event,
                 clinic=commitment.request.clinic,
                 calling_ae=commitment.request.calling_ae_title,
                 count=len(commitment.request.asked),

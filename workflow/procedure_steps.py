@@ -4,6 +4,7 @@ import structlog
 
 from storage.database import Database
 from storage.procedure_steps import record_steps
+from storage.retention import forget_steps
 from storage.step_folder import StepFolder
 from workflow.periodic import Periodic
 
@@ -34,4 +35,5 @@ class ProcedureSteps:
         if self._polls % CARE_EVERY == 0:
             self._folder.remove_leftovers()
             self._folder.forget_old_steps()
+            forget_steps(self._database)
         self._polls += 1

@@ -4,13 +4,18 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from cli.__main__ import main
+from domain.commitment import CommitmentRequest, Reference
+from storage.commitments import record_commitment
 from storage.database import Database
 from storage.intake import sync_clinics
+from storage.tables import commitments
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, enter_everything, receive
 
 CONFIGURATION = """\
@@ -134,6 +139,51 @@ def test_a_table_shows_what_a_hostile_peer_wrote_without_obeying_it(collimator: 
     out = collimator("study", "1.2.3.7")[1]
     assert "\x1b" not in out
     assert "A\\x1b[2J\\nB" in out
+
+
+@pytest.fixture
+def asked(database: Database) -> Database:
+    """Two modalities asked for storage commitment; the one of st-mary has been away since."""
+    for number, clinic in enumerate(("st-mary", "mercy")):
+        request = CommitmentRequest(
+            clinic=clinic,
+            calling_ae_title="CT1",
+            peer_address="192.0.2.7",
+            transaction_uid=f"2.25.{number}",
+            asked=(Reference(sop_class_uid="1.2.840.10008.5.1.4.1.1.2", sop_instance_uid="1.2.3.1"),),
+            requested_at=datetime(2026, 11, 21, 12, number, tzinfo=UTC),
+        )
+        with database.write() as connection:
+            record_commitment(connection, request)
+    with database.write() as connection:
+        connection.execute(
+            sa.update(commitments)
+            .where(commitments.c.clinic == "st-mary")
+            .values(state="pending", attempts=3, last_error="cannot be reached")
+        )
+    return database
+
+
+def test_requests_for_commitment_are_told_with_why_their_callers_do_not_know(
+    collimator: Collimator, asked: Database
+) -> None:
+    status, out, err = collimator("commitments")
+    assert (status, err) == (0, "")
+    heading, first, second = (line.split() for line in out.splitlines())
+    assert heading[-2:] == ["LAST", "ERROR"]
+    assert " ".join(first) == "2026-11-21 12:00:00 st-mary CT1 192.0.2.7 1 pending 3 cannot be reached"
+    assert second[-3:] == ["waiting", "0", "-"]
+
+
+def test_requests_for_commitment_as_json_are_a_list_of_objects_with_stable_keys(
+    collimator: Collimator, asked: Database
+) -> None:
+    (told,) = json.loads(collimator("commitments", "--json", "--clinic", "mercy")[1])
+    assert list(told) == [
+        "clinic", "calling_ae_title", "peer_address", "transaction_uid", "instances", "state", "attempts",
+        "last_error", "requested_at", "next_attempt_at", "ended_at",
+    ]  # fmt: skip
+    assert (told["transaction_uid"], told["state"], told["next_attempt_at"]) == ("2.25.1", "waiting", None)
 
 
 def test_the_ledger_has_a_line_for_each_charged_study(collimator: Collimator, database: Database) -> None:

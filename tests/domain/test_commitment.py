@@ -1,9 +1,19 @@
 """What the node answers for, when it tries again, and where it reports to."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from domain.clinics import Caller
-from domain.commitment import CommitmentRules, Holding, Reference, commitment_port, failure_reason
+from domain.commitment import (
+    CommitmentRequest,
+    CommitmentRules,
+    Holding,
+    Reference,
+    commitment_port,
+    failure_reason,
+)
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -24,12 +34,35 @@ HELD = Holding(sop_class_uid=CR, is_in_spool=True, is_contested=False)
         (HELD, CommitmentRules(pixel_retention_days=29.9, minimum_retention_days=30.0), 0x0110),
         (None, CommitmentRules(pixel_retention_days=1.0, minimum_retention_days=30.0), 0x0110),
         (HELD, CommitmentRules(pixel_retention_days=0.0, minimum_retention_days=30.0), None),
+        (replace(HELD, delivered_days=10.0), CommitmentRules(pixel_retention_days=40.0), None),
+        (replace(HELD, delivered_days=10.1), CommitmentRules(pixel_retention_days=40.0), 0x0110),
+        (replace(HELD, delivered_days=9999.0), FOR_EVER, None),
+        (
+            replace(HELD, delivered_days=50.0, is_in_spool=False),
+            CommitmentRules(pixel_retention_days=40.0),
+            0x0112,
+        ),
     ],
 )
 def test_an_instance_is_committed_to_or_refused_with_its_reason(
     holding: Holding | None, rules: CommitmentRules, reason: int | None
 ) -> None:
     assert failure_reason(ASKED, holding, rules) == reason
+
+
+def test_a_request_is_the_same_in_whatever_order_it_names_its_instances() -> None:
+    other = Reference(sop_class_uid=CR, sop_instance_uid="1.2.3.2")
+    request = CommitmentRequest(
+        clinic="st-mary",
+        calling_ae_title="CT1",
+        peer_address="192.0.2.7",
+        transaction_uid="2.25.9",
+        asked=(ASKED, other),
+        requested_at=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+    assert replace(request, asked=(other, ASKED)).asked_sha256 == request.asked_sha256
+    assert replace(request, asked=(ASKED,)).asked_sha256 != request.asked_sha256
+    assert replace(request, asked=(replace(ASKED, sop_class_uid=CT), other)).asked_sha256 != request.asked_sha256
 
 
 @pytest.mark.parametrize(

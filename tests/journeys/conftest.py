@@ -1,11 +1,13 @@
 """A node with a small chest model, beside a real PACS, on SQLite and on PostgreSQL."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.data import get_testdata_file
 
+from tests.conftest import ROOT, skip_or_fail
 from tests.factories.packages import build_package
 from tests.journeys.house import Node, Orthanc
 
@@ -28,6 +30,25 @@ def orthanc(require_program: Callable[[str], str], tmp_path: Path) -> Iterator[O
     pacs = Orthanc(require_program("Orthanc"), tmp_path)
     yield pacs
     pacs.stop()
+
+
+@pytest.fixture(scope="session")
+def commitment_scu(require_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The requester of storage commitment that tests/dcmtk builds on DCMTK's library, compiled."""
+    compiler = require_program("g++")
+    has_library = subprocess.run(
+        [compiler, "-E", "-include", "dcmtk/dcmnet/scu.h", "-x", "c++", "/dev/null"], capture_output=True
+    )
+    if has_library.returncode:
+        skip_or_fail("DCMTK's headers (libdcmtk-dev) are not installed")
+    program = tmp_path_factory.mktemp("dcmtk") / "commitment_scu"
+    source = ROOT / "tests" / "dcmtk" / "commitment_scu.cc"
+    libraries = ["-ldcmnet", "-ldcmdata", "-loflog", "-lofstd"]
+    compiled = subprocess.run(
+        [compiler, "-Wall", "-Wextra", "-o", str(program), str(source), *libraries], capture_output=True, text=True
+    )
+    assert (compiled.returncode, compiled.stderr) == (0, "")
+    return program
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,7 @@
-"""Orthanc asks the node to answer for what it has sent; modalities say by MPPS when a study is complete."""
+"""Orthanc and a requester on DCMTK ask the node to answer for what was sent; modalities say by MPPS when it is all."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, wait_until
+from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, free_port, wait_until
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -92,6 +93,76 @@ def test_a_promise_survives_the_death_of_the_receiver_and_the_absence_of_its_ask
     sqlite_node.start("receiver")
     sqlite_node.start("worker")
     assert committed(outcome(orthanc, transaction)) == [reference]
+
+
+# DCMTK
+
+
+class DcmtkModality:
+    """MODALITY1 as tests/dcmtk/commitment_scu.cc is one."""
+
+    def __init__(self, program: Path, node: Node) -> None:
+        self._program, self._node = program, node
+        self._port = free_port()
+        without = f'ae_title = "{MODALITY}"\n'
+        assert without in node.config.read_text()
+        node.config.write_text(node.config.read_text().replace(without, f"{without}commitment_port = {self._port}\n"))
+
+    def ask(self, transaction_uid: str, *references: tuple[str, str], waits_s: int = 60) -> tuple[int, list[str]]:
+        """Exit status and what it was told, a line each; both are explained in the program's head."""
+        peer = ["COLLIMATOR", LOOPBACK, str(self._node.receiver_port)]
+        command = [str(self._program), MODALITY, str(self._port), *peer, str(waits_s), transaction_uid]
+        command += [f"{sop_class}={uid}" for sop_class, uid in references]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=waits_s + 60)
+        return done.returncode, done.stdout.splitlines()
+
+
+def test_a_requester_on_dcmtk_is_told_what_is_held_and_what_is_not(
+    node: Node, commitment_scu: Path, chest: Path, reference: tuple[str, str]
+) -> None:
+    modality = DcmtkModality(commitment_scu, node)
+    node.start("serve")
+    assert node.send(chest) == ["stored"]
+    sop_class, uid = reference
+
+    assert modality.ask("2.25.1", reference) == (
+        0,
+        ["action 0x0000", "event 1 2.25.1", f"committed {sop_class} {uid}"],
+    )
+    assert modality.ask("2.25.2", reference, (sop_class, "1.2.3.404")) == (
+        1,
+        [
+            "action 0x0000",
+            "event 2 2.25.2",
+            f"committed {sop_class} {uid}",
+            f"failed {sop_class} 1.2.3.404 0x0112",
+        ],
+    )
+    assert modality.ask("2.25.3", (CT, uid)) == (1, ["action 0x0000", "event 2 2.25.3", f"failed {CT} {uid} 0x0119"])
+
+
+def test_a_requester_on_dcmtk_that_asks_again_is_told_again_and_may_not_mean_something_else(
+    sqlite_node: Node, commitment_scu: Path, chest: Path, reference: tuple[str, str]
+) -> None:
+    modality = DcmtkModality(commitment_scu, sqlite_node)
+    sqlite_node.start("serve")
+    assert sqlite_node.send(chest) == ["stored"]
+    told = ["action 0x0000", "event 1 2.25.1", f"committed {reference[0]} {reference[1]}"]
+    assert modality.ask("2.25.1", reference) == (0, told)
+    assert modality.ask("2.25.1", reference) == (0, told)
+    assert modality.ask("2.25.1", reference, (CT, "1.2.3.404")) == (2, ["action 0x0115"])
+
+
+def test_a_requester_on_dcmtk_that_the_node_cannot_report_to_is_refused_at_once(
+    sqlite_node: Node, commitment_scu: Path, reference: tuple[str, str]
+) -> None:
+    modality = DcmtkModality(commitment_scu, sqlite_node)
+    without = "\n".join(
+        line for line in sqlite_node.config.read_text().splitlines() if not line.startswith("commitment_port")
+    )
+    sqlite_node.config.write_text(without)
+    sqlite_node.start("receiver")
+    assert modality.ask("2.25.1", reference) == (2, ["action 0x0110"])
 
 
 # MPPS

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 import storage.requests
+from domain.clinics import Caller
 from domain.commitment import CommitmentRequest, Reference
 from scp.commitment import CommitmentService
 from scp.peer import Peer
@@ -130,6 +132,68 @@ def test_ten_thousand_instances_may_be_asked_for_at_once(box: RequestBox) -> Non
 def test_an_instance_that_is_named_twice_is_answered_for_once(box: RequestBox) -> None:
     assert answer(box, n_action(action_information("1.2.3.1", "1.2.3.1"))) == 0x0000
     assert len(kept(box)[0].asked) == 1
+
+
+# The same Transaction UID again (PS3.4 J.3.2.1.2)
+
+
+def test_a_request_that_is_repeated_is_kept_again_as_a_newer_one(box: RequestBox) -> None:
+    assert answer(box, n_action(action_information("1.2.3.1", "1.2.3.2"))) == 0x0000
+    assert answer(box, n_action(action_information("1.2.3.2", "1.2.3.1"))) == 0x0000
+    first, again = kept(box)
+    assert first.requested_at < again.requested_at
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_transaction_uid_that_stands_for_other_instances_is_refused(
+    tmp_path: Path, box: RequestBox, path: str
+) -> None:
+    with (
+        serving(tmp_path, path, services(box)) as port,
+        associated(port, PUSH_MODEL, ExplicitVRLittleEndian, ae_title="MODALITY1") as association,
+    ):
+        statuses = [
+            association.send_n_action(action_information(*uids), 1, PUSH_MODEL, WELL_KNOWN_INSTANCE)[0].Status
+            for uids in (["1.2.3.1"], ["1.2.3.1", "1.2.3.2"], ["1.2.3.1"])
+        ]
+    assert statuses == [0x0000, 0x0115, 0x0000]
+    assert {len(one.asked) for one in kept(box)} == {1}
+
+
+def test_it_is_refused_long_after_the_first_request_was_brought_in_and_by_another_process(box: RequestBox) -> None:
+    assert answer(box, n_action(action_information("1.2.3.1"))) == 0x0000
+    box.remove(*box.waiting())
+    again = RequestBox(box.data_dir, "commitments")
+    assert answer(again, n_action(action_information("1.2.3.2"))) == 0x0115
+    assert kept(box) == []
+
+
+def test_two_modalities_may_choose_the_same_transaction_uid(box: RequestBox) -> None:
+    caller = Caller(ae_title="MODALITY3", host="127.0.0.1", commitment_port=4711)
+    service = CommitmentService(box, [replace(CLINIC, callers=(*CLINIC.callers, caller))])
+    peers = (MODALITY, replace(MODALITY, ae_title="MODALITY3"))
+    requests = (n_action(action_information("1.2.3.1")), n_action(action_information("1.2.3.2")))
+    assert [service.handle(asked, peer).status for asked, peer in zip(requests, peers, strict=True)] == [0x0000] * 2
+
+
+def test_of_many_that_ask_under_one_transaction_uid_at_once_one_is_heard(box: RequestBox) -> None:
+    statuses: list[int] = []
+    requests = [n_action(action_information(f"1.2.3.{number}")) for number in range(8)]
+    threads = [Thread(target=lambda asked=asked: statuses.append(answer(box, asked))) for asked in requests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert sorted(statuses) == [0x0000] + [0x0115] * 7
+    assert len(kept(box)) == 1
+
+
+def test_a_request_that_could_not_be_kept_may_be_made_again(box: RequestBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(storage.requests, "MOST_WAITING", 0)
+        assert answer(box, n_action(action_information("1.2.3.1"))) == 0x0213
+    assert answer(box, n_action(action_information("1.2.3.1"))) == 0x0000
+    assert len(kept(box)) == 1
 
 
 def test_a_caller_of_no_clinic_gets_no_commitment(box: RequestBox) -> None:

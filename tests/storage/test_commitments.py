@@ -17,7 +17,7 @@ from storage.instances import Spool
 from storage.intake import record_instances
 from storage.plain import to_plain
 from storage.requests import RequestBox
-from storage.tables import commitments, instances
+from storage.tables import commitments, instances, studies
 from tests.factories.arrivals import CR, provenance, read_back, spooled
 from tests.factories.sources import radiograph
 
@@ -36,12 +36,17 @@ def box(tmp_path: Path) -> RequestBox:
 
 
 def asked(
-    box: RequestBox, *uids: str, clinic: str = "st-mary", transaction_uid: str = "2.25.9", at: datetime | None = None
+    box: RequestBox,
+    *uids: str,
+    clinic: str = "st-mary",
+    transaction_uid: str = "2.25.9",
+    at: datetime | None = None,
+    address: str = "192.0.2.10",
 ) -> str:
     request = CommitmentRequest(
         clinic=clinic,
         calling_ae_title="MODALITY1",
-        peer_address="192.0.2.10",
+        peer_address=address,
         transaction_uid=transaction_uid,
         asked=tuple(Reference(sop_class_uid=CR, sop_instance_uid=uid) for uid in uids or ("1.2.3.1",)),
         requested_at=at or utc_now(),
@@ -193,7 +198,100 @@ def test_a_report_that_arrived_is_done(database: Database, box: RequestBox) -> N
     assert record_report(database, due, "too late", RULES) == "pending"  # another worker's attempt was slower
     assert states(database) == [("reported", 1, "")]
     with database.read() as connection:
-        assert connection.execute(sa.select(commitments.c.reported_at)).scalar_one() is not None
+        assert connection.execute(sa.select(commitments.c.ended_at)).scalar_one() is not None
+
+
+# The same request again
+
+
+def report(database: Database, error: str = ANSWERED) -> None:
+    change(database, state="pending", due_at=utc_now())
+    (due,) = take_due(database, for_s=60.0)
+    record_report(database, due, error, RULES)
+
+
+def test_who_asks_again_before_the_report_is_out_gets_one(database: Database, spool: Spool, box: RequestBox) -> None:
+    asked(box, keep(database, spool))
+    asked(box, keep(database, spool))
+    record_commitments(database, box)
+    assert states(database) == [("waiting", 0, "")]
+    assert end_waiting(database, spool) == 1
+    asked(box, keep(database, spool))
+    record_commitments(database, box)
+    assert end_waiting(database, spool) == 1
+    report(database)
+    assert states(database) == [("reported", 1, "")]
+
+
+@pytest.mark.parametrize("error", [ANSWERED, "away"])
+def test_who_asks_again_after_the_end_is_answered_anew(database: Database, box: RequestBox, error: str) -> None:
+    asked(box, at=utc_now() - timedelta(hours=2))
+    record_commitments(database, box)
+    report(database, error)
+    asked(box)
+    record_commitments(database, box)
+    with database.read() as connection:
+        row = connection.execute(sa.select(commitments)).one()
+    assert (row.state, row.attempts, row.last_error, row.ended_at) == ("waiting", 0, "", None)
+
+
+def test_who_asks_every_few_seconds_is_answered_all_the_same(sqlite: Database, spool: Spool, box: RequestBox) -> None:
+    asked(box, "1.2.3.404")
+    record_commitments(sqlite, box)
+    change(sqlite, due_at=utc_now() + timedelta(seconds=5))
+    asked(box, "1.2.3.404")
+    record_commitments(sqlite, box)
+    assert due_in_s(sqlite) == 5
+
+
+def test_an_older_copy_of_a_request_changes_nothing(database: Database, box: RequestBox) -> None:
+    content = box.read(asked(box)) or b""
+    record_commitments(database, box)
+    report(database)
+    box.put(content)
+    record_commitments(database, box)
+    assert states(database) == [("reported", 1, "")]
+
+
+def test_a_report_that_was_under_way_when_the_caller_asked_again_does_not_answer_that(
+    database: Database, box: RequestBox
+) -> None:
+    asked(box)
+    record_commitments(database, box)
+    change(database, state="pending", due_at=utc_now())
+    (under_way,) = take_due(database, for_s=60.0)
+    asked(box)
+    record_commitments(database, box)
+    record_report(database, under_way, ANSWERED, RULES)
+    assert states(database) == [("waiting", 0, "")]
+    report(database)
+    assert states(database) == [("reported", 1, "")]
+
+
+def test_the_report_goes_to_where_was_asked_from_last(sqlite: Database, box: RequestBox) -> None:
+    asked(box)
+    asked(box, address="192.0.2.11")
+    record_commitments(sqlite, box)
+    change(sqlite, state="pending", due_at=utc_now())
+    assert [due.request.peer_address for due in take_due(sqlite, for_s=60.0)] == ["192.0.2.11"]
+
+
+def test_how_long_ago_a_study_was_delivered_counts_from_its_last_generation(database: Database, spool: Spool) -> None:
+    uid = keep(database, spool)
+    assert holdings(database, spool, "st-mary", [uid])[uid].delivered_days == 0.0
+    ten_days_ago = utc_now() - timedelta(days=10)
+    with database.write() as connection:
+        connection.execute(sa.update(studies).values(state="done", finished_at=ten_days_ago))
+    assert holdings(database, spool, "st-mary", [uid])[uid].delivered_days == pytest.approx(10.0, abs=0.01)
+    with database.write() as connection:
+        first = dict(connection.execute(sa.select(studies)).mappings().one())
+        second = first | {"id": None, "generation": 2, "finished_at": utc_now() - timedelta(days=1)}
+        del second["id"]
+        connection.execute(sa.insert(studies).values(**second))
+    assert holdings(database, spool, "st-mary", [uid])[uid].delivered_days == pytest.approx(1.0, abs=0.01)
+    with database.write() as connection:
+        connection.execute(sa.update(studies).where(studies.c.generation == 2).values(state="queued"))
+    assert holdings(database, spool, "st-mary", [uid])[uid].delivered_days == 0.0
 
 
 def test_requests_are_counted_by_clinic_and_state(sqlite: Database, box: RequestBox) -> None:

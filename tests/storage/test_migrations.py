@@ -1,13 +1,16 @@
 """The migrations lead to the tables that the code uses, on both engines, however often they are run."""
 
+from datetime import UTC, datetime
+
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from domain.errors import Misconfigured
-from storage.database import Database
-from storage.tables import metadata
+from storage.database import Database, _alembic
+from storage.tables import commitments, metadata
 
 
 def test_the_migrated_schema_is_the_one_in_the_code(database: Database) -> None:
@@ -21,6 +24,27 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
     database.migrate()
     with database.read() as connection:
         assert sorted(sa.inspect(connection).get_table_names()) == before
+
+
+def test_of_requests_under_one_transaction_uid_the_last_stays(database: Database) -> None:
+    row = (
+        "INSERT INTO commitments (clinic, request_key, transaction_uid, calling_ae_title, peer_address, asked, state,"
+        " attempts, last_error, requested_at, due_at) VALUES ('st-mary', '{0}', '2.25.{1}', 'CT1', '192.0.2.7', '[]',"
+        " '{2}', 1, '', '2026-11-21 12:00:00', '2026-11-21 12:05:00')"
+    )
+    with database.write() as connection:
+        command.downgrade(_alembic(connection), "0002")
+        for key, transaction, state in (("a", 1, "reported"), ("b", 1, "waiting"), ("c", 2, "given_up")):
+            connection.execute(sa.text(row.format(key, transaction, state)))
+    database.migrate()
+    with database.read() as connection:
+        rows = connection.execute(sa.select(commitments).order_by(commitments.c.id)).all()
+        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
+    five_past = datetime(2026, 11, 21, 12, 5, tzinfo=UTC)
+    assert [(row.transaction_uid, row.state, row.ended_at) for row in rows] == [
+        ("2.25.1", "waiting", None),
+        ("2.25.2", "given_up", five_past),
+    ]
 
 
 def test_the_embedded_database_keeps_what_it_committed_when_the_power_goes(sqlite: Database) -> None:

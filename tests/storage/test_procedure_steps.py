@@ -118,6 +118,17 @@ def test_a_step_is_forgotten_ninety_days_after_its_last_change(folder: StepFolde
     assert (folder.read("st-mary", "2.25.1"), folder.read("st-mary", "2.25.2") is None) == (None, False)
 
 
+def test_all_that_was_said_of_a_study_is_forgotten_and_nothing_else(folder: StepFolder) -> None:
+    other = replace(step(uid="2.25.2"), study_instance_uid="1.2.4")
+    write(folder, step(), step(COMPLETED), other, step(clinic="mercy"))
+    damaged = folder.root / "damaged.json"
+    damaged.write_bytes(b"{")
+    assert folder.forget_study("st-mary", "1.2.3") == 3
+    assert folder.read("st-mary", "2.25.1") is None
+    assert (folder.read("st-mary", "2.25.2") is None, folder.read("mercy", "2.25.1") is None) == (False, False)
+    assert (len(folder.changes.waiting()), damaged.exists()) == (2, True)
+
+
 # What an open study hears of it
 
 

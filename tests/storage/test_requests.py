@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import storage.requests
-from storage.requests import ABANDONED_AFTER_S, RequestBox
+from storage.requests import ABANDONED_AFTER_S, DAMAGED_KEPT_FOR_S, RequestBox
 
 
 @pytest.fixture
@@ -86,6 +86,16 @@ def test_what_a_dead_process_had_begun_is_no_request_and_goes_after_an_hour(box:
     assert box.waiting() == []
     assert box.remove_leftovers() == 1
     assert list(box.root.iterdir()) == [fresh]
+
+
+def test_a_damaged_request_goes_after_ninety_days(box: RequestBox) -> None:
+    old, fresh = box.put(b"\xff"), box.put(b"\xff")
+    for key in (old, fresh):
+        box.set_aside(key)
+    long_ago = time.time() - DAMAGED_KEPT_FOR_S - 1
+    os.utime(box.root / f"{old}.damaged", (long_ago, long_ago))
+    assert box.remove_leftovers() == 1
+    assert [path.name for path in box.root.iterdir()] == [f"{fresh}.damaged"]
 
 
 def test_too_many_waiting_requests_are_refused_and_leave_nothing(

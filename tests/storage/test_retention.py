@@ -6,10 +6,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from domain.commitment import CommitmentRequest, Reference
 from domain.completion import CompletionRules
 from domain.errors import Refuse
+from domain.procedure_step import ProcedureStep, StepStatus
 from domain.states import DeliveryState, Reason, StudyState
 from storage import retention
+from storage.commitments import holdings, record_commitment, take_due
 from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.deliveries import record_outcome
@@ -18,7 +21,9 @@ from storage.headers import StoredInstance
 from storage.instances import ResultFolder, Spool
 from storage.intake import Verdict, record_instances, record_release, unknown_keys
 from storage.overview import StudyFilter, read_history
-from storage.retention import remove_delivered_pixels
+from storage.procedure_steps import record_steps
+from storage.retention import forget_commitments, forget_steps, remove_delivered_pixels
+from storage.step_folder import StepFolder
 from storage.studies import (
     OpenStudy,
     ResultRow,
@@ -30,7 +35,7 @@ from storage.studies import (
     save_results,
 )
 from storage.study_keys import KeyNotThere, MasterKey, StudyKeys, study_name
-from storage.tables import deliveries, instances, quarantine, results, studies
+from storage.tables import commitments, deliveries, instances, procedure_steps, quarantine, results, studies
 from tests.factories.arrivals import provenance, read_back, spooled
 from tests.factories.sources import radiograph
 from tests.portal_api.rows import ANALYSIS
@@ -229,7 +234,8 @@ def sealed(spool: Spool) -> Spool:
 def erase(database: Database, spool: Spool, uid: str = STUDY) -> None:
     with database.write() as connection:
         erased = mark_erased(connection, clinic="st-mary", study_instance_uid=uid)
-    remove_erased(erased, spool, ResultFolder(spool.root.parent, keys=spool.keys))
+    data_dir = spool.root.parent
+    remove_erased(erased, spool, ResultFolder(data_dir, keys=spool.keys), StepFolder(data_dir))
 
 
 def test_an_erased_study_can_be_read_nowhere_and_others_can(database: Database, sealed: Spool) -> None:
@@ -263,6 +269,90 @@ def test_the_rows_of_an_erased_study_say_only_that_it_was_there(database: Databa
     assert column(database, instances.c.facts) == [{}]
     assert column(database, instances.c.content_sha256) == [None]
     assert column(database, results.c.sop_instance_uid) == ["2.25.7"]
+
+
+def said(database: Database, spool: Spool, uid: str, study_instance_uid: str) -> StepFolder:
+    """What a modality says by MPPS, in its file and its row, with a change that still waits for the database."""
+    folder = StepFolder(spool.root.parent)
+    step = ProcedureStep(
+        clinic="st-mary",
+        sop_instance_uid=uid,
+        study_instance_uid=study_instance_uid,
+        status=StepStatus.IN_PROGRESS,
+        performed=(f"{study_instance_uid}.1.1",),
+        updated_at=utc_now(),
+    )
+    for _ in range(2):
+        record_steps(database, folder.changes)
+        with folder.locked():
+            folder.write(step)
+    return folder
+
+
+def asked(database: Database, transaction_uid: str, *uids: str, state: str = "reported") -> None:
+    request = CommitmentRequest(
+        clinic="st-mary",
+        calling_ae_title="CT1",
+        peer_address="192.0.2.7",
+        transaction_uid=transaction_uid,
+        asked=tuple(Reference(sop_class_uid="1.2.840.10008.5.1.4.1.1.1", sop_instance_uid=uid) for uid in uids),
+        requested_at=utc_now(),
+    )
+    with database.write() as connection:
+        record_commitment(connection, request)
+        this = commitments.c.transaction_uid == transaction_uid
+        ended_at = None if state == "pending" else utc_now()
+        connection.execute(sa.update(commitments).where(this).values(state=state, ended_at=ended_at, due_at=utc_now()))
+
+
+def test_what_modalities_said_of_an_erased_study_is_gone(database: Database, spool: Spool) -> None:
+    done(database, recorded(database, spool, came(spool)), ago=timedelta(0))
+    folder = said(database, spool, "2.25.1", STUDY)
+    said(database, spool, "2.25.2", "1.2.4")
+    erase(database, spool)
+    assert column(database, procedure_steps.c.sop_instance_uid) == ["2.25.2"]
+    assert (folder.read("st-mary", "2.25.1"), folder.read("st-mary", "2.25.2") is None) == (None, False)
+    assert record_steps(database, folder.changes) == 1
+    assert column(database, procedure_steps.c.sop_instance_uid) == ["2.25.2"]
+
+
+def test_a_study_of_which_only_its_modality_spoke_can_be_erased(database: Database, spool: Spool) -> None:
+    said(database, spool, "2.25.1", STUDY)
+    erase(database, spool)
+    assert column(database, procedure_steps.c.id) == []
+
+
+def test_an_erased_study_is_in_no_commitment_that_was_reported(database: Database, spool: Spool) -> None:
+    mine = came(spool)
+    done(database, recorded(database, spool, mine), ago=timedelta(0))
+    asked(database, "2.25.1", mine.sop_instance_uid)
+    asked(database, "2.25.2", mine.sop_instance_uid, "1.2.4.1")
+    asked(database, "2.25.3", "1.2.4.1")
+    erase(database, spool)
+    other = ["1.2.840.10008.5.1.4.1.1.1", "1.2.4.1"]
+    assert column(database, commitments.c.transaction_uid) == ["2.25.2", "2.25.3"]
+    assert column(database, commitments.c.asked) == [[other], [other]]
+
+
+def test_a_report_that_is_owed_says_that_nothing_of_an_erased_study_is_held(database: Database, spool: Spool) -> None:
+    mine = came(spool)
+    done(database, recorded(database, spool, mine), ago=timedelta(0))
+    asked(database, "2.25.1", mine.sop_instance_uid, state="pending")
+    erase(database, spool)
+    (due,) = take_due(database, for_s=60.0)
+    assert [one.sop_instance_uid for one in due.request.asked] == [mine.sop_instance_uid]
+    assert not holdings(database, spool, "st-mary", [mine.sop_instance_uid])[mine.sop_instance_uid].is_in_spool
+
+
+def test_requests_and_steps_are_forgotten_ninety_days_after_their_end(database: Database, spool: Spool) -> None:
+    said(database, spool, "2.25.1", STUDY)
+    for number, state in enumerate(("reported", "given_up", "pending")):
+        asked(database, f"2.25.{number}", "1.2.4.1", state=state)
+    later = utc_now() + timedelta(days=90)
+    assert (forget_commitments(database), forget_steps(database)) == (0, 0)
+    assert (forget_commitments(database, later), forget_steps(database, later)) == (2, 1)
+    assert column(database, commitments.c.state) == ["pending"]
+    assert column(database, procedure_steps.c.id) == []
 
 
 def test_what_comes_again_after_the_erasure_is_put_aside_and_erased_with_the_next(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
+from structlog.testing import capture_logs
 
 import storage.commitments
 from domain.clinics import Caller, Clinic
@@ -204,6 +206,45 @@ def test_a_caller_that_answers_with_a_failure_is_told_again(node: Node, modality
     assert node.rows() == [("reported", 2, "")]
 
 
+def test_a_report_that_is_given_up_is_an_error_in_the_log(node: Node) -> None:
+    node.ask(HERE)
+    with capture_logs() as log:
+        node.worker().work()
+        node.make_due()
+        node.worker(replace(RULES, give_up_after_s=0.0)).work()
+    assert [(line["log_level"], line["event"]) for line in log] == [
+        ("warning", "commitment_not_reported"),
+        ("error", "commitment_given_up"),
+    ]
+    assert "commitment_port" in log[-1]["error"]
+    assert node.rows()[0][:2] == ("given_up", 2)
+
+
+def test_who_asks_again_after_the_report_gets_another(node: Node, modality: Modality) -> None:
+    node.ask(HERE)
+    with modality.listening():
+        node.worker().work()
+        node.ask(HERE)
+        node.worker().work()
+        node.worker().work()
+    assert [information.TransactionUID for _, information in modality.told] == ["2.25.9", "2.25.9"]
+    assert node.rows() == [("reported", 1, "")]
+
+
+def test_an_hour_of_work_forgets_what_ended_ninety_days_ago(node: Node, modality: Modality) -> None:
+    node.ask(HERE)
+    with modality.listening():
+        node.worker().work()
+    with node.database.write() as connection:
+        connection.execute(sa.update(commitments).values(ended_at=utc_now() - timedelta(days=89)))
+    node.worker().work()
+    assert len(node.rows()) == 1
+    with node.database.write() as connection:
+        connection.execute(sa.update(commitments).values(ended_at=utc_now() - timedelta(days=91)))
+    node.worker().work()
+    assert node.rows() == []
+
+
 def test_all_reports_of_a_caller_go_over_one_association(node: Node, modality: Modality) -> None:
     for number in range(3):
         node.ask(HERE, transaction_uid=f"2.25.{number}")
@@ -214,7 +255,7 @@ def test_all_reports_of_a_caller_go_over_one_association(node: Node, modality: M
 
 
 def test_a_caller_that_is_away_does_not_hold_up_another(node: Node, modality: Modality) -> None:
-    node.ask(HERE, address="127.0.0.2")
+    node.ask(HERE, address="127.0.0.2", transaction_uid="2.25.8")
     node.ask(HERE)
     with modality.listening():
         node.worker().work()
