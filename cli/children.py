@@ -59,6 +59,17 @@ class Child:
         log.error("role_ended", role=self.name, exit_status=exit_status, delay_s=delay_s)
 
 
+def in_own_process(work: Callable[[], int]) -> int:
+    """Wait for work that is done in a process of its own, and return its exit status: its memory goes with it.
+
+    That process leaves from here by an exception: nothing on the way up may hold it back. Call this before any thread.
+    """
+    sys.stdout.flush()
+    if process_id := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
+    sys.exit(work())
+
+
 class Crew:
     """The children of a process, in ranks: those of an earlier one are stopped before those of a later one.
 

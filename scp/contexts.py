@@ -1,4 +1,4 @@
-"""What the receiver accepts (PS3.8 9.3.2): every storage SOP class that pynetdicom knows, and Verification.
+"""What the receiver accepts (PS3.8 9.3.2): every storage SOP class of the table, and Verification.
 
 Objects are stored as they come, bit for bit, so any transfer syntax will do that keeps one instance in one data set.
 """
@@ -21,9 +21,8 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from pynetdicom import build_context
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import _STORAGE_CLASSES, Verification  # type: ignore[attr-defined]
+
+from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 
@@ -44,18 +43,10 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
     ExplicitVRBigEndian,
 )
 
-STORAGE_SOP_CLASSES: tuple[UID, ...] = tuple(UID(uid) for uid in sorted(_STORAGE_CLASSES.values()))
-
-
-VERIFICATION = str(Verification)
+VERIFICATION = "1.2.840.10008.1.1"  # PS3.4 A.4
 
 
 def supported_syntaxes(services: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
     """The transfer syntaxes, by preference, of every abstract syntax: storage, and these services."""
-    storage = {str(uid): tuple(map(str, TRANSFER_SYNTAXES)) for uid in STORAGE_SOP_CLASSES}
+    storage = dict.fromkeys(STORAGE_SOP_CLASSES, tuple(map(str, TRANSFER_SYNTAXES)))
     return {**storage, **{str(uid): tuple(map(str, UNCOMPRESSED)) for uid in services}}
-
-
-def supported_contexts(services: Iterable[str] = ()) -> list[PresentationContext]:
-    """The same in pynetdicom's terms."""
-    return [build_context(uid, list(syntaxes)) for uid, syntaxes in supported_syntaxes(services).items()]

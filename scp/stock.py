@@ -11,14 +11,14 @@ from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from scp.associate import CALLING_AE_TITLE_NOT_RECOGNIZED, Context
 from scp.callers import Callers
 from scp.command import Command
-from scp.contexts import VERIFICATION, supported_contexts
+from scp.contexts import VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
 from scp.limits import Limits
 from scp.peer import Peer
@@ -59,7 +59,8 @@ class StockReceiver:
         self._association_timeout_s = limits.association_timeout_s
         self._peers: dict[Association, Peer] = {}
         self._ae = AE(ae_title)
-        self._ae.supported_contexts = supported_contexts(sop_class for _, sop_class in self._services)
+        supported = supported_syntaxes(sop_class for _, sop_class in self._services)
+        self._ae.supported_contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in supported.items()]
         self._ae.require_called_aet = True
         self._ae.maximum_associations = limits.maximum_associations
         self._ae.maximum_pdu_size = limits.maximum_pdu_size

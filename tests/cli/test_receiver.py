@@ -105,6 +105,44 @@ def test_one_listener_and_one_indexer_do_the_work_of_a_default_receiver(role: Ca
     wait_until(lambda: receiver.count(released) == 1, "its study is released")
 
 
+def test_a_receiver_makes_the_tables_of_a_new_node(tmp_path: Path) -> None:
+    receiver = Role(tmp_path)
+    receiver.database.close()
+    for file in (tmp_path / "var").glob("collimator.db*"):
+        file.unlink()
+    receiver.start()
+    assert receiver.send(1) == 0x0000
+    wait_until(lambda: "instances_recorded" in receiver.log(), "it has its row")
+    assert receiver.count(instances) == 1
+    assert receiver.process.stop() == 0
+
+
+def test_a_receiver_whose_database_cannot_be_used_ends(tmp_path: Path) -> None:
+    receiver = Role(tmp_path)
+    receiver.database.close()
+    for file in (tmp_path / "var").glob("collimator.db*"):
+        file.unlink()
+    (tmp_path / "var" / "collimator.db").mkdir()
+    ended = subprocess.run(receiver.command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "cannot be used" in ended.stderr
+
+
+def test_no_process_of_a_receiver_loads_what_decodes_pixels(role: Callable[[str], Role]) -> None:
+    receiver = role("")
+    assert receiver.send(1) == 0x0000
+    wait_until(lambda: receiver.count(instances) == 1, "all of them have worked")
+    for process_id in (receiver.process.process.pid, *receiver.children().values()):
+        loaded = Path(f"/proc/{process_id}/maps").read_text()
+        assert "/pydantic_core/" in loaded
+        assert not any(f"/{package}/" in loaded for package in ("numpy", "PIL"))
+
+
+def test_a_listener_does_without_pynetdicom() -> None:
+    check = "import sys, cli.listener; sys.exit('pynetdicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+
+
 def test_several_listeners_share_the_port_and_are_told_as_ready_when_all_are(role: Callable[[str], Role]) -> None:
     receiver = role("processes = 3")
     assert sorted(receiver.children()) == ["indexer", "listener 0", "listener 1", "listener 2"]

@@ -21,13 +21,15 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, build_context
+from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from domain.clinics import Caller, Clinic
 from domain.plans import Tier
 from scp.callers import Callers
-from scp.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from scp.contexts import TRANSFER_SYNTAXES
 from scp.server import Receiver
 from scp.stock import StockReceiver
+from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from scp.store import StoreHandler
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
@@ -110,6 +112,10 @@ def test_every_radiograph_of_a_hospital_is_taken(listening: Listening, tmp_path:
         [describe(tmp_path / "one.dcm")], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0
     )
     assert outcome.status == 0x0000
+
+
+def test_the_table_of_storage_sop_classes_is_pynetdicoms() -> None:
+    assert sorted(_STORAGE_CLASSES.values()) == list(STORAGE_SOP_CLASSES)
 
 
 def test_all_storage_sop_classes_are_accepted_a_hundred_at_a_time(listening: Listening) -> None:
