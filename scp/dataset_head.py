@@ -19,6 +19,12 @@ ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE
 UNDEFINED_LENGTH = 0xFFFFFFFF
 # Value representations whose length field has four bytes (PS3.5 7.1.2).
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+SHORT = frozenset(
+    (
+        b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+        b"ST", b"TM", b"UI", b"UL", b"US",
+    )
+)  # fmt: skip
 LITTLE_ENDIAN = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
 DEEPEST = 64  # sequences and items inside each other; real objects have ten or so
@@ -58,6 +64,8 @@ class Head:
         """
         self._bytes_seen = len(content)
         while not self.is_done:
+            if not self._ends:
+                self._pass_plain_elements(content)
             self._leave_what_is_over()
             header = self._header(content)
             if header is None:
@@ -98,6 +106,28 @@ class Head:
     def has_passed_identifiers(self, size: int) -> bool:
         """Whether what is missing of them in a data set of `size` bytes is really not there."""
         return self.is_followed and (self.is_done or self._position >= size or len(self.uids) == len(IDENTIFIERS))
+
+    def _pass_plain_elements(self, content: Content) -> None:
+        """Go on over elements between group 0008 and the pixels that are neither identifiers nor anything special: that
+        is nearly all of them, and this takes a fifth of the time.
+        """
+        position, last = self._position, len(content) - 8
+        if self._is_explicit:
+            unpack = self._explicit_header.unpack_from
+            while position <= last:
+                group, element, vr, length = unpack(content, position)
+                if vr not in SHORT or not 0x0008 <= group < 0x7FE0 or group << 16 | element in IDENTIFIERS:
+                    break
+                position += 8 + length
+        else:
+            unpack = self._implicit_header.unpack_from
+            while position <= last:
+                group, element, length = unpack(content, position)
+                is_special = length == UNDEFINED_LENGTH or group << 16 | element in IDENTIFIERS
+                if is_special or not 0x0008 <= group < 0x7FE0:
+                    break
+                position += 8 + length
+        self._position = position
 
     def _header(self, content: Content) -> tuple[int, bool, int, int] | None:
         """Tag, whether it is a sequence, length, and where the value starts; None: it has not come yet."""

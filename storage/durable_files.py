@@ -16,7 +16,7 @@ def make_directories(root: Path, *more: Path) -> None:
     sync_directory(root)
 
 
-def sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path | str) -> None:
     """A rename is durable only when its directory is (POSIX; ext4 happens to do more)."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,10 +1,13 @@
 """Files that must not be lost: received instances in the spool, result objects beside them.
 
-    spool/incoming/<pid>-<key>   being received; nobody reads it
-    spool/<xx>/<key>.dcm         durable: written, synced, renamed, directory synced. Only then is 0x0000 answered
-    spool/keys/                  with encryption at rest, the studies' wrapped keys (study_keys.py)
-    results/incoming/            objects being written
-    results/<xx>/<uid>.dcm       objects that the node made
+    spool/<xx>/<key>.<pid>.part   being received; nobody reads it
+    spool/<xx>/<key>.dcm          durable: written, synced, renamed, directory synced. Only then is 0x0000 answered
+    spool/keys/                   with encryption at rest, the studies' wrapped keys (study_keys.py)
+    results/incoming/             objects being written
+    results/<xx>/<uid>.dcm        objects that the node made
+
+An instance is received in the folder that it stays in: in one folder for all that are coming, associations would wait
+for each other, and a rename from one folder to another locks the whole file system for a moment.
 
 The spool is the node's write-ahead log: a row in the database follows each file, and a sweep finds files without one.
 File names are the node's own random keys, never anything that a peer sent.
@@ -16,7 +19,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +28,7 @@ from storage.durable_files import SHARDS, make_directories, remove_left_behind, 
 from storage.sealed import Seal, lent_descriptor, open_stored
 from storage.study_keys import KeyNotThere, StudyKeys
 
-INCOMING_NAME = re.compile(r"(?P<process_id>\d{1,9})-[0-9a-f]{32}")
+UNFINISHED_NAME = re.compile(r"[0-9a-f]{32}\.(?P<process_id>\d{1,9})\.part")
 MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
 WRITE_BACK_BYTES = 1 << 20
 ROOM_IS_KNOWN_FOR_S = 0.5
@@ -38,7 +41,8 @@ class IncomingFile:
         self._spool = spool
         self.key = secrets.token_hex(16)
         self._seal = None if spool.keys is None else Seal(spool.keys, study, self.key)
-        self._path = spool.incoming / f"{os.getpid()}-{self.key}"
+        self._folder = f"{spool.root}/{self.key[:2]}"
+        self._path = f"{self._folder}/{self.key}.{os.getpid()}.part"
         self._size = self._written_back = 0
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
@@ -82,18 +86,18 @@ class IncomingFile:
             self._append(self._seal.finish())
         os.fdatasync(self._descriptor)
         self._close()
-        final = self._spool.path(self.key)
-        os.rename(self._path, final)
-        sync_directory(final.parent)
+        os.rename(self._path, f"{self._folder}/{self.key}.dcm")
+        sync_directory(self._folder)
         if self._seal is not None and not self._seal.still_holds():
-            final.unlink(missing_ok=True)
+            self._spool.path(self.key).unlink(missing_ok=True)
             raise KeyNotThere(errno.ENOKEY, "the study was erased while this came", self.key)
         return self.key
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after a commit."""
         self._close()
-        self._path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -118,11 +122,10 @@ class Spool:
         """
         self.keys = keys
         self.root = data_dir / "spool"
-        self.incoming = self.root / "incoming"
         self._minimum_free_bytes = minimum_free_bytes
         self._minimum_free_share = minimum_free_share
         self._has_room, self._look_again_at = True, 0.0
-        make_directories(self.root, self.incoming)
+        make_directories(self.root)
 
     def has_room(self) -> bool:
         """Whether the disk has more free space than it must keep. Looked up twice a second, so it costs nothing."""
@@ -169,12 +172,17 @@ class Spool:
             for path in (self.root / shard).glob("*.dcm"):
                 yield path.stem
 
+    def unfinished(self) -> Iterator[Path]:
+        """What is being received, or was when its receiver ended."""
+        for shard in SHARDS:
+            yield from (self.root / shard).glob("*.part")
+
     def remove_leftovers(self) -> int:
         """Remove what receivers that are no longer alive had begun to write, and return how many files that were."""
         leftovers = [
             path
-            for path in self.incoming.iterdir()
-            if (begun := INCOMING_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"]))
+            for path in self.unfinished()
+            if (begun := UNFINISHED_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"]))
         ]
         for path in leftovers:
             path.unlink(missing_ok=True)

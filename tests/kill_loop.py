@@ -148,7 +148,7 @@ def look_for_all(node: Node, outcome: Outcome) -> None:
     outcome.lost = [uid for uid, digest in outcome.acknowledged.items() if stored.get(uid) != digest]
     outcome.without_row = sorted(outcome.acknowledged.keys() - rows())
     outcome.foreign = [uid for uid, digest in stored.items() if digest not in outcome.sent]
-    outcome.half_written = [path.name for path in spool.incoming.iterdir()]
+    outcome.half_written = [path.name for path in spool.unfinished()]
 
 
 def read(spool: Spool, key: str) -> tuple[str, str]:

@@ -16,7 +16,6 @@ from storage.database import Database
 from storage.instances import Spool
 from storage.receivers import receiver_signs
 from storage.tables import instances, quarantine, studies
-from tests.factories.arrivals import files_in
 from tests.factories.sources import radiograph
 from tests.journeys.house import LOOPBACK, Process, free_port, wait_until
 
@@ -174,7 +173,7 @@ def test_what_is_received_while_the_indexer_is_gone_is_indexed_when_it_is_back(r
 def test_what_a_listener_that_died_had_begun_is_cleared_away(role: Callable[[str], Role]) -> None:
     receiver = role("")
     process_id = receiver.children()["listener 0"]
-    left = receiver.spool.incoming / f"{process_id}-{'0' * 32}"
+    left = receiver.spool.root / "00" / f"{'0' * 32}.{process_id}.part"
     left.write_bytes(b"half")
     os.kill(process_id, signal.SIGKILL)
     wait_until(lambda: not left.exists(), "it is gone")
@@ -182,9 +181,9 @@ def test_what_a_listener_that_died_had_begun_is_cleared_away(role: Callable[[str
 
 def test_what_an_earlier_receiver_left_is_cleared_away_at_the_start(tmp_path: Path) -> None:
     receiver = Role(tmp_path)
-    (receiver.spool.incoming / f"{2**22 + 1}-{'0' * 32}").write_bytes(b"half")
+    (receiver.spool.root / "00" / f"{'0' * 32}.{2**22 + 1}.part").write_bytes(b"half")
     receiver.start()
-    assert files_in(receiver.spool.incoming) == []
+    assert list(receiver.spool.unfinished()) == []
     assert receiver.process.stop() == 0
 
 

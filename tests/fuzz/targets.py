@@ -201,7 +201,7 @@ class Acceptor:
             self.spool.remove(key)
         self._stored.clear()
         assert not self._desk.admission.all()
-        assert not list(self.spool.incoming.iterdir())
+        assert not list(self.spool.unfinished())
         return bytes(line.answered), kept
 
 

@@ -86,7 +86,7 @@ def test_below_the_watermark_senders_are_put_off_while_there_is_room_left_for_th
     stored = len(list(disk.spool.stored_keys()))
     assert disk.store(pixels=LARGE_BYTES) == OUT_OF_RESOURCES
     assert len(list(disk.spool.stored_keys())) == stored
-    assert list(disk.spool.incoming.iterdir()) == []
+    assert list(disk.spool.unfinished()) == []
     assert disk.node.answers_echo()
     assert disk.free_bytes() > 10 << 20
 
@@ -104,7 +104,7 @@ def test_a_disk_that_runs_full_in_the_middle_of_an_object_takes_nothing_of_it(di
     before = disk.free_bytes()
     for _ in range(5):
         assert disk.store(pixels=LARGE_BYTES) == OUT_OF_RESOURCES
-    assert list(disk.spool.incoming.iterdir()) == []
+    assert list(disk.spool.unfinished()) == []
     assert len(list(disk.spool.stored_keys())) == 1
     assert disk.free_bytes() > before - (1 << 20)
     assert disk.store() == 0x0000, "what fits is taken"
@@ -126,7 +126,7 @@ def test_a_disk_without_a_byte_left_takes_nothing_and_heals_when_there_is_space(
     assert acknowledged < 10
     assert disk.store(pixels=LARGE_BYTES) == OUT_OF_RESOURCES
     assert disk.node.answers_echo()
-    assert list(disk.spool.incoming.iterdir()) == []
+    assert list(disk.spool.unfinished()) == []
     assert len(list(disk.spool.stored_keys())) == acknowledged
 
     disk.empty()

@@ -1,6 +1,6 @@
 """What a power failure would spare, in the order in which the kernel is asked for it, for one C-STORE.
 
-write to incoming  ->  fdatasync  ->  rename  ->  fsync of the directory  ->  C-STORE-RSP
+write  ->  fdatasync  ->  rename  ->  fsync of the directory  ->  C-STORE-RSP
 """
 
 import re
@@ -54,8 +54,8 @@ def test_the_answer_leaves_after_the_instance_is_durable(
     node.stop()
 
     calls = read(trace)
-    writes = [call for call in calls if "write" in call.name and f"-{key}>" in call.arguments]
-    sync = only(call for call in calls if call.name == "fdatasync" and f"-{key}>" in call.arguments)
+    writes = [call for call in calls if "write" in call.name and f"/{key}." in call.arguments]
+    sync = only(call for call in calls if call.name == "fdatasync" and f"/{key}." in call.arguments)
     rename = only(call for call in calls if "rename" in call.name and f"{key}.dcm" in call.arguments)
     directory = only(call for call in calls if call.name == "fsync" and f"spool/{key[:2]}>" in call.arguments)
     answer = next(call for call in calls if call.name.startswith("send") and call.began > writes[0].began)

@@ -22,7 +22,7 @@ def test_an_object_under_way_is_stored_and_answered_before_the_node_stops(
     assert serving.stop() == 0
     assert (sender.process.wait(30), sender.log.read_text()) == (0, "")
     assert len(list((node.data_dir / "spool").rglob("*.dcm"))) == 1
-    assert list((node.data_dir / "spool" / "incoming").iterdir()) == []
+    assert list((node.data_dir / "spool").rglob("*.part")) == []
 
     orthanc.start(node_port=node.receiver_port)
     node.start("serve")

@@ -133,7 +133,7 @@ def node(started: Node) -> Iterator[Node]:
             assert peer.hear()[0] == A_ASSOCIATE_AC
     started.wait_until_quiet(threads, descriptors, until=time.monotonic() + 2.0)
     assert started.resident_mb() - memory < 256
-    assert list(started.spool.incoming.iterdir()) == []
+    assert list(started.spool.unfinished()) == []
     assert started.process.poll() is None
 
 

@@ -175,7 +175,7 @@ def test_a_request_is_answered_with_the_status_that_says_what_is_wrong(
     )
     assert answer == status
     assert listening.stored == []
-    assert list(listening.spool.incoming.iterdir()) == []
+    assert list(listening.spool.unfinished()) == []
 
 
 def test_a_spool_that_cannot_take_more_is_told_as_out_of_resources(
@@ -190,7 +190,7 @@ def test_a_spool_that_cannot_take_more_is_told_as_out_of_resources(
         [describe(tmp_path / "one.dcm")], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0
     )
     assert (outcome.status, outcome.answer) == (0xA700, Answer.RETRY)
-    assert list(listening.spool.incoming.iterdir()) == []
+    assert list(listening.spool.unfinished()) == []
     assert listening.stored == []
 
 

@@ -207,7 +207,7 @@ def test_an_instance_of_a_study_that_is_erased_while_it_comes_is_not_acknowledge
         file.commit()
     file.discard()
     assert len(list(sealed.stored_keys())) == 1
-    assert files_in(sealed.incoming) == []
+    assert list(sealed.unfinished()) == []
 
 
 def test_an_instance_of_no_known_study_has_a_key_of_its_own_that_goes_with_it(sealed: Spool, keys: StudyKeys) -> None:
@@ -229,6 +229,6 @@ def test_the_plain_text_is_lent_by_a_descriptor_and_never_on_a_disk(
         assert Path(f"/proc/self/fd/{descriptor}").read_bytes() == content
         is_in_memory = re.match("/memfd:", os.readlink(f"/proc/self/fd/{descriptor}")) is not None
     assert is_in_memory is is_sealed
-    assert files_in(spool.incoming) == []
+    assert list(spool.unfinished()) == []
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)

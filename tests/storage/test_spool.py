@@ -16,6 +16,7 @@ from tests.factories.arrivals import files_in
 
 UNUSED_PROCESS_ID = 2**22 + 1  # above the largest that Linux gives (PID_MAX_LIMIT)
 KEY = "0123456789abcdef" * 2
+SHARD = KEY[:2]
 
 
 def test_an_instance_is_synced_before_it_is_renamed_and_its_folder_after(
@@ -39,7 +40,7 @@ def test_nothing_shows_under_its_final_name_before_the_commit(spool: Spool) -> N
     file = spool.receive()
     file.write(b"half of it")
     assert list(spool.stored_keys()) == []
-    assert [path.name for path in files_in(spool.root)] == [f"{os.getpid()}-{file.key}"]
+    assert [path.name for path in files_in(spool.root)] == [f"{file.key}.{os.getpid()}.part"]
     file.discard()
 
 
@@ -78,22 +79,23 @@ def test_a_short_write_goes_on_from_where_it_stopped(spool: Spool, monkeypatch: 
 
 
 def test_what_a_dead_receiver_left_is_removed_and_what_a_living_one_writes_is_kept(spool: Spool) -> None:
-    (spool.incoming / f"{UNUSED_PROCESS_ID}-{KEY}").write_bytes(b"left behind")
-    (spool.incoming / f"{os.getppid()}-{KEY}").write_bytes(b"on its way")
+    (spool.root / SHARD / f"{KEY}.{UNUSED_PROCESS_ID}.part").write_bytes(b"left behind")
+    (spool.root / SHARD / f"{KEY}.{os.getppid()}.part").write_bytes(b"on its way")
     assert spool.remove_leftovers() == 1
-    assert [path.name for path in files_in(spool.incoming)] == [f"{os.getppid()}-{KEY}"]
+    assert [path.name for path in spool.unfinished()] == [f"{KEY}.{os.getppid()}.part"]
 
 
 def test_what_bears_this_process_id_at_the_start_is_an_earlier_ones(spool: Spool) -> None:
-    (spool.incoming / f"{os.getpid()}-{KEY}").write_bytes(b"left behind in a container")
+    (spool.root / SHARD / f"{KEY}.{os.getpid()}.part").write_bytes(b"left behind in a container")
     assert spool.remove_leftovers() == 1
 
 
-def test_a_strangers_file_among_the_incoming_is_left_alone(spool: Spool) -> None:
-    for name in (".nfs0000001", "lost+found", "99999999999999999999-x", f"x-{KEY}"):
-        (spool.incoming / name).write_bytes(b"?")
+def test_a_strangers_file_is_left_alone(spool: Spool) -> None:
+    folder = spool.root / SHARD
+    for name in (".nfs0000001", "lost+found", f"{KEY}.99999999999999999999.part", f"x{KEY}.1.part", f"{KEY}.part"):
+        (folder / name).write_bytes(b"?")
     assert spool.remove_leftovers() == 0
-    assert len(files_in(spool.incoming)) == 4
+    assert len(files_in(folder)) == 5
 
 
 def test_an_instance_is_removed_once_and_twice(spool: Spool) -> None:
