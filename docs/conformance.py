@@ -24,7 +24,7 @@ from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP
 from scp.status import Status
 from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from scu.store import answer_of
-from storage.headers import PRIVATE_INFORMATION_CREATOR_UID
+from storage.file_meta import PRIVATE_INFORMATION_CREATOR_UID
 
 PAGE = Path(__file__).with_name("conformance.md")
 SECTION = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

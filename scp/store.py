@@ -26,8 +26,7 @@ from scp.dataset_head import (
 from scp.limits import Limits
 from scp.peer import Peer
 from scp.status import Status, status_of
-from storage.file_meta import encode_file_meta
-from storage.headers import Provenance
+from storage.file_meta import FileMeta, Provenance, encode_file_meta
 from storage.instances import IncomingFile, Spool
 from storage.study_keys import study_name
 
@@ -230,7 +229,7 @@ class Reception:
         self._file.write(self._file_meta(), *content)
 
     def _file_meta(self) -> bytes:
-        return encode_file_meta(
+        meta = FileMeta(
             sop_class_uid=self._command.sop_class_uid,
             sop_instance_uid=self._command.sop_instance_uid,
             transfer_syntax_uid=self._context.transfer_syntax,
@@ -243,6 +242,7 @@ class Reception:
                 received_at=datetime.now(UTC),
             ),
         )
+        return encode_file_meta(meta)
 
     def _refuse(self, error: CollimatorError | OSError) -> None:
         self.discard()

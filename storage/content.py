@@ -6,33 +6,12 @@ is the sender's.
 
 import os
 from hashlib import sha256
-from io import BytesIO
 from typing import BinaryIO
 
-from pydicom.dataset import FileMetaDataset
-from pydicom.filereader import read_dataset
-
+from storage.file_meta import data_set_start
 from storage.instances import Spool
 
 READ_BYTES = 1 << 20
-# Preamble and prefix, then File Meta Information Group Length (0002,0000): 12 bytes, its value the last four
-# (PS3.10 7.1).
-PREFIX_END, GROUP_LENGTH_END = 132, 144
-FILE_META_LIMIT = 1 << 16  # the node's own has about 700 bytes
-
-
-def read_file_meta(file: BinaryIO) -> FileMetaDataset:
-    """The File Meta of a file that the node wrote; the file then stands at its data set.
-
-    Raises:
-        ValueError: there is none, or not one of the node's.
-    """
-    head = file.read(GROUP_LENGTH_END)
-    length = int.from_bytes(head[-4:], "little")
-    if len(head) < GROUP_LENGTH_END or head[PREFIX_END - 4 : PREFIX_END] != b"DICM" or length > FILE_META_LIMIT:
-        raise ValueError("no File Meta of this node")
-    encoded = BytesIO(head[PREFIX_END:] + file.read(length))
-    return FileMetaDataset(read_dataset(encoded, is_implicit_VR=False, is_little_endian=True))
 
 
 def is_same_content(spool: Spool, spool_key: str, other_key: str) -> bool:
@@ -66,8 +45,7 @@ def content_sha256(spool: Spool, spool_key: str) -> str:
 
 def data_set_size(file: BinaryIO) -> int:
     """Size of the data set in bytes. The file may stand anywhere, and stands at the data set afterwards."""
-    file.seek(GROUP_LENGTH_END - 4)
-    start = GROUP_LENGTH_END + int.from_bytes(file.read(4), "little")
+    start = data_set_start(file)
     size = file.seek(0, os.SEEK_END) - start
     file.seek(start)
     return size

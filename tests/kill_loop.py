@@ -22,7 +22,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from storage.content import read_file_meta
+from storage.file_meta import read_file_meta
 from storage.instances import Spool
 from storage.tables import instances
 from tests.factories.hostile import P_DATA, Peer, an_instance, elements, store, uid_value
@@ -153,7 +153,7 @@ def look_for_all(node: Node, outcome: Outcome) -> None:
 
 def read(spool: Spool, key: str) -> tuple[str, str]:
     with spool.open(key) as file:
-        return str(read_file_meta(file).MediaStorageSOPInstanceUID), sha256(file.read()).hexdigest()
+        return read_file_meta(file).sop_instance_uid, sha256(file.read()).hexdigest()
 
 
 def main() -> int:

@@ -1,11 +1,10 @@
 """One measurement: a fresh receiver, one load, one way to send it.
 
 start  ->  settle  ->  CPU before  ->  send, wait for the last 0x0000  ->  all rows are there, nothing more to do
-       ->  CPU after, peaks of memory  ->  does it have every instance?  ->  end, remove its folder
+       ->  CPU after, peaks of memory  ->  does it have every instance?  ->  end, empty its folder
 """
 
 import os
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -74,7 +73,7 @@ class Failed(Exception):
 
 def measure(plan: Plan, receiver: Receiver, items: Sequence[Item], work: Path) -> Cell:
     """Never raises for what goes wrong with a receiver: that is its result."""
-    folder = work / receiver.name
+    folder = work / "-".join((plan.receiver, plan.load, str(plan.associations), plan.sender, str(plan.round)))
     os.sync()  # what the cell before left to be written is not this one's affair
     load_average = os.getloadavg()[0]
     some = tuple(items[: max(plan.associations, round(len(items) * receiver.share))])
@@ -88,7 +87,7 @@ def measure(plan: Plan, receiver: Receiver, items: Sequence[Item], work: Path) -
     except (NotStarted, Failed) as error:
         return Cell(plan=plan, load_average=load_average, figures=None, failure=str(error))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _give_space_back(folder)
 
 
 def _send_and_watch(plan: Plan, receiver: Receiver, items: tuple[Item, ...], started: Running) -> Figures:
@@ -129,6 +128,15 @@ def _figures(
         peak_pss_mb=memory.peak_pss_bytes / 1e6,
         indexed_after_s=indexed_after_s,
     )
+
+
+def _give_space_back(folder: Path) -> None:
+    """Empty its files; they go with the whole run. Where files were removed within the last half minute, ext4 looks at
+    every inode that was freed before it makes a new file, and the next receiver would pay several times the price.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.truncate(path, 0)
 
 
 def _wait_for(rows: Callable[[Path], int], folder: Path, count: int) -> None:

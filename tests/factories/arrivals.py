@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import cast
 
 import pydicom
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from domain.study import InstanceFacts
-from storage.headers import Provenance, StoredInstance, read_stored_instance, write_provenance
+from storage.file_meta import FileMeta, Provenance, encode_file_meta
+from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -86,18 +87,15 @@ def spooled(
     study: str = "",
 ) -> str:
     """Put a data set into the spool as the receiver does; its key. Raw bytes go in as they are."""
-    meta = FileMetaDataset()
     known = content if isinstance(content, Dataset) else Dataset()
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid or str(known.get("SOPInstanceUID", "1.2.3.1")))
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid or str(known.get("SOPClassUID", CR)))
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID("1.2.3.4")
-    write_provenance(meta, how or provenance())
-    head = DicomBytesIO()
-    head.write(b"\0" * 128 + b"DICM")
-    write_file_meta_info(head, meta, enforce_standard=True)
+    meta = FileMeta(
+        sop_instance_uid=sop_instance_uid or str(known.get("SOPInstanceUID", "1.2.3.1")),
+        sop_class_uid=sop_class_uid or str(known.get("SOPClassUID", CR)),
+        transfer_syntax_uid=transfer_syntax_uid,
+        provenance=how or provenance(),
+    )
     file = spool.receive(study)
-    file.write(head.getvalue())
+    file.write(encode_file_meta(meta))
     file.write(content if isinstance(content, bytes) else encoded(content, transfer_syntax_uid))
     return file.commit()
 

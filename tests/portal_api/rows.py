@@ -16,7 +16,8 @@ from storage import studies
 from storage.database import Database, utc_now
 from storage.deliveries import record_outcome
 from storage.events import add_event
-from storage.headers import Provenance, StoredInstance
+from storage.file_meta import Provenance
+from storage.headers import StoredInstance
 from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, ResultRow
 from storage.tables import executors, receivers, results

@@ -1,0 +1,212 @@
+"""The attributes of an instance that the node looks at, read from the front of its data set.
+
+    front of the file  ->  element by element (PS3.5 7.1)  ->  plain text, kept          most of them, at once
+                                                           ->  anything else, set aside  for pydicom, if asked for
+    what this cannot follow                                ->  all of it for pydicom
+
+Each instance passes here, and nearly all that is asked of it is a few words of ASCII: for those pydicom, which handles
+everything, takes five times as long.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from io import BytesIO
+from struct import Struct
+from typing import Any, BinaryIO
+
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from domain.findings import Code
+
+KEYWORDS = (
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
+    "InstanceCreatorUID", "Manufacturer", "ManufacturerModelName", "AccessionNumber", "StudyDate", "PatientBirthDate",
+    "PatientAge", "PatientSex", "Modality", "PresentationIntentType", "BodyPartExamined", "AnatomicRegionSequence",
+    "ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "StudyDescription", "SeriesDescription",
+    "ProtocolName", "ProcedureCodeSequence", "Rows", "Columns", "NumberOfFrames",
+)  # fmt: skip
+TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
+VRS = {tag: dictionary_VR(tag).encode() for tag in TAGS.values()}
+ABSENT = dict.fromkeys(VRS, "")
+ROWS, COLUMNS = TAGS["Rows"], TAGS["Columns"]
+CHARACTER_SET = TAGS["SpecificCharacterSet"]
+PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float, and Pixel Data
+TEXT_VRS = frozenset((b"AE", b"AS", b"CS", b"DA", b"IS", b"LO", b"SH", b"UI"))
+SHORT_VRS = TEXT_VRS | frozenset(
+    (b"AT", b"DS", b"DT", b"FD", b"FL", b"LT", b"PN", b"SL", b"SS", b"ST", b"TM", b"UL", b"US")
+)
+# Value representations whose length field has four bytes (PS3.5 7.1.2).
+LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+EXPLICIT, IMPLICIT, LENGTH = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
+UNDEFINED_LENGTH = 0xFFFFFFFF
+ESC = b"\x1b"  # begins another character set within a value (ISO 2022, PS3.3 C.12.1.1.2)
+FRONT_BYTES = 1 << 16
+
+
+class NotFollowed(Exception):
+    """Only a full parser can say what this is."""
+
+
+class Elements:
+    """The attributes by their keywords, of which only KEYWORDS may be asked for.
+
+    has_pixels: it is an image, whether its pixels are whole or not.
+    """
+
+    def __init__(self, texts: Mapping[int, str], others: Callable[[], Dataset], *, has_pixels: bool) -> None:
+        """`texts`: by tag. What it lacks is in `others`, which is called when it is asked for, or nowhere."""
+        self._texts = texts
+        self._others = others
+        self.has_pixels = has_pixels
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset, *, stops_at_pixels: bool = False) -> "Elements":
+        has_pixels = stops_at_pixels and "Rows" in dataset and "Columns" in dataset
+        return cls({}, lambda: dataset, has_pixels=has_pixels)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return self._others()
+
+    def text(self, keyword: str) -> str:
+        """The value as stripped text; the first of several values; "" when absent or unreadable."""
+        known = self._texts.get(TAGS[keyword])
+        if known is not None:
+            return known
+        return _text(self._dataset, keyword)
+
+    def codes(self, keyword: str) -> Iterator[Code]:
+        """The items of a code sequence (PS3.3 8.8)."""
+        if TAGS[keyword] in self._texts:
+            return
+        try:
+            items = list(self._dataset.get(keyword) or ())
+        except Exception:  # a sequence that does not parse says nothing
+            return
+        for item in items:
+            if isinstance(item, Dataset):
+                yield Code(
+                    value=_text(item, "CodeValue"),
+                    scheme=_text(item, "CodingSchemeDesignator"),
+                    meaning=_text(item, "CodeMeaning"),
+                )
+
+
+def read_elements(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
+    """The elements of a file of the node that stands at its data set.
+
+    Raises:
+        OSError: the file cannot be read.
+        Exception: whatever pydicom raises for what is no data set.
+    """
+    start = file.tell()
+    try:
+        return _scanned(file.read(FRONT_BYTES), transfer_syntax_uid)
+    except NotFollowed:
+        file.seek(start)
+        return _parsed(file, transfer_syntax_uid)
+
+
+def read_elements_of_any(file: BinaryIO) -> tuple[Elements, Dataset]:
+    """The same for any DICOM file, whether it has File Meta or not; and everything in front of its pixels."""
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    # The reader stops in front of Pixel Data (7FE0,0010); a deflated data set is read whole into memory first.
+    stopped_early = bool(file.read(1)) or dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    return Elements.of_dataset(dataset, stops_at_pixels=stopped_early), dataset
+
+
+def _parsed(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        return read_elements_of_any(file)[0]
+    dataset = read_dataset(
+        file,
+        is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
+        is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+        stop_when=lambda tag, _vr, _length: tag in PIXELS,
+    )
+    return Elements.of_dataset(dataset, stops_at_pixels=bool(file.read(1)))
+
+
+def _scanned(front: bytes, transfer_syntax_uid: str) -> Elements:
+    if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        raise NotFollowed
+    is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    texts = dict(ABSENT)
+    others: dict[int, bytes] = {}
+    present = set()
+    position, end = 0, len(front)
+    stops_at_pixels = False
+    while position < end and not stops_at_pixels:
+        tag, vr, start, length = _header(front, position, is_implicit=is_implicit)
+        stops_at_pixels = tag in PIXELS
+        if tag in VRS:
+            present.add(tag)
+            text = _plain_text(vr or VRS[tag], front[start : start + length])
+            if text is None or tag == CHARACTER_SET:
+                others[tag] = front[position : start + length]
+                texts.pop(tag, None)
+            else:
+                texts[tag] = text
+        position = start + length
+    if not stops_at_pixels and (position != end or end == FRONT_BYTES):
+        raise NotFollowed
+    return Elements(
+        texts,
+        lambda: _dataset_of(others, is_implicit=is_implicit),
+        has_pixels=stops_at_pixels and {ROWS, COLUMNS} <= present,
+    )
+
+
+def _header(front: bytes, position: int, *, is_implicit: bool) -> tuple[int, bytes, int, int]:
+    """Tag, VR (empty where it is not written), where the value starts, and its length."""
+    if position + 12 > len(front):
+        raise NotFollowed
+    if is_implicit:
+        group, element, length = IMPLICIT.unpack_from(front, position)
+        vr, start = b"", position + 8
+    else:
+        group, element, vr, length = EXPLICIT.unpack_from(front, position)
+        start = position + 8
+        if vr in LONG_VRS:
+            (length,) = LENGTH.unpack_from(front, position + 8)
+            start = position + 12
+        elif vr not in SHORT_VRS:
+            raise NotFollowed
+    tag = group << 16 | element
+    if (length == UNDEFINED_LENGTH or group == 0xFFFE) and tag not in PIXELS:
+        raise NotFollowed
+    return tag, vr, start, length
+
+
+def _plain_text(vr: bytes, value: bytes) -> str | None:
+    """The first value, where it is a number or ASCII in any character set; None otherwise."""
+    if vr == b"US" and len(value) == 2:
+        return str(int.from_bytes(value, "little"))
+    if vr not in TEXT_VRS or not value.isascii() or ESC in value:
+        return None
+    return _stripped(str(value, "ascii").partition("\\")[0])
+
+
+def _dataset_of(encoded: dict[int, bytes], *, is_implicit: bool) -> Dataset:
+    content = BytesIO(b"".join(encoded[tag] for tag in sorted(encoded)))
+    return read_dataset(content, is_implicit_VR=is_implicit, is_little_endian=True)
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    try:
+        value: Any = dataset.get(keyword)
+    except Exception:  # pydicom raises many kinds for values that break their VR
+        return ""
+    if isinstance(value, pydicom.multival.MultiValue):
+        value = value[0] if len(value) else ""
+    return "" if value is None else _stripped(str(value))
+
+
+def _stripped(text: str) -> str:
+    return text.replace("\0", "").strip()
