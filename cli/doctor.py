@@ -19,7 +19,7 @@ from domain.plans import PLANS
 from inference.registry import Registry
 from reports.write import contexts_of_profile
 from scp.callers import Callers
-from scp.tls import certificate_of, server_context
+from scp.tls import certificate_of, check_dates, server_context
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
@@ -162,10 +162,12 @@ def _tls(settings: Settings) -> Iterator[Finding]:
 def _tls_files(certificate_file: Path, key_file: Path, ca_file: Path) -> Iterator[Finding]:
     try:
         server_context(certificate_file, key_file, ca_file)
-        ends = certificate_of(certificate_file).not_valid_after_utc
+        certificate = certificate_of(certificate_file)
+        check_dates(certificate)
     except Misconfigured as error:
         yield Finding(what="TLS", is_well=False, says=error.message, advice=error.hint)
         return
+    ends = certificate.not_valid_after_utc
     left = ends - datetime.now(UTC)
     yield Finding(
         what="TLS",

@@ -31,7 +31,7 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request, Services
 from scp.status import Status
 from scp.store import Reception, StoreHandler, TooLarge
-from scp.tls import subject_of
+from scp.tls import shake_hands
 
 log = structlog.get_logger()
 
@@ -203,15 +203,15 @@ class Connection:
             self._leave()
 
     def drop(self) -> None:
-        """End it from another thread; the peer may not even listen."""
+        """End it from another thread; the peer may not even listen, or be shaking hands."""
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # that of TLS would take the handshake's state away
 
     def _shake_hands(self, wrap: Callable[[socket.socket], ssl.SSLSocket]) -> None:
         self._socket.settimeout(self._desk.limits.artim_s)
         try:
             self._socket = wrap(self._socket)
-            self._certificate_subject = subject_of(self._socket)
+            self._certificate_subject = shake_hands(self._socket)
         except (ssl.SSLError, TimeoutError, ValueError) as error:
             reason = getattr(error, "reason", None) or type(error).__name__
             log.warning("tls_refused", reason=str(reason), peer_address=self._address)
@@ -256,7 +256,12 @@ class Connection:
             certificate_subject=self._certificate_subject,
         )
         if caller is None:
-            log.warning("caller_rejected", calling_ae=request.calling_ae_title, peer_address=self._address)
+            log.warning(
+                "caller_rejected",
+                calling_ae=request.calling_ae_title,
+                peer_address=self._address,
+                certificate_subject=self._certificate_subject,
+            )
             return associate.CALLING_AE_TITLE_NOT_RECOGNIZED
         if 0 < request.maximum_pdu_size < SMALLEST_PEER_PDU:
             return associate.NO_REASON_GIVEN

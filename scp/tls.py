@@ -1,7 +1,7 @@
 """DICOM over TLS (PS3.15 B.12, after BCP 195: RFC 8996 and RFC 9325): TLS 1.2 with AEAD and forward secrecy, TLS 1.3,
 both sides with a certificate. The handshake happens in the connection's own thread: a slow one delays nobody else.
 
-    files  ->  server_context  ->  TlsIdentity.wrap  ->  subject_of (the handshake)  ->  scp/callers.py
+    files  ->  server_context  ->  TlsIdentity.wrap  ->  shake_hands  ->  scp/callers.py
 """
 
 import ssl
@@ -49,7 +49,7 @@ class TlsIdentity:
         self._files = (certificate_file, key_file, ca_file)
         self._lock = threading.Lock()
         self._read = self._stamp()
-        self._context = server_context(*self._files)
+        self._context = self._load()
 
     def wrap(self, sock: socket) -> ssl.SSLSocket:
         """The TLS side of a socket, as server. Hands are not shaken yet: meanwhile another thread can shut it down."""
@@ -61,11 +61,22 @@ class TlsIdentity:
             if stamp != self._read:
                 self._read = stamp
                 try:
-                    self._context = server_context(*self._files)
+                    self._context = self._load()
                     log.info("tls_files_renewed")
                 except Misconfigured as error:
                     log.error("tls_files_not_usable", error=error.message)
             return self._context
+
+    def _load(self) -> ssl.SSLContext:
+        """A certificate whose time is over is used all the same: peers refuse it themselves, and the other port works
+        on. A receiver that does not start would serve nobody.
+        """
+        context = server_context(*self._files)
+        try:
+            check_dates(certificate_of(self._files[0]))
+        except Misconfigured as error:
+            log.error("tls_certificate_not_valid", error=error.message)
+        return context
 
     def _stamp(self) -> tuple[tuple[int, int, int], ...]:
         """What changes when any of the files is written or replaced."""
@@ -105,34 +116,39 @@ def server_context(certificate_file: Path, key_file: Path, ca_file: Path) -> ssl
 
 
 def certificate_of(certificate_file: Path) -> x509.Certificate:
-    """The node's own certificate, the first in its file, which is valid today.
+    """The node's own certificate, the first in its file.
 
     Raises:
-        Misconfigured: there is none, or its time is over or has not come.
+        Misconfigured: there is none.
     """
     try:
-        certificate = x509.load_pem_x509_certificates(_content(certificate_file, "tls_certificate_file"))[0]
+        return x509.load_pem_x509_certificates(_content(certificate_file, "tls_certificate_file"))[0]
     except ValueError as error:
         raise Misconfigured(
             f"receiver.tls_certificate_file: there is no certificate in {certificate_file}",
             hint="a PEM file: the node's certificate, then those between it and its authority",
         ) from error
+
+
+def check_dates(certificate: x509.Certificate) -> None:
+    """Raises:
+    Misconfigured: its time is over, or has not come.
+    """
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if datetime.now(UTC) > ends:
         raise Misconfigured(
             f"receiver.tls_certificate_file: the certificate expired on {ends:%Y-%m-%d}",
-            hint="have it renewed by your authority; until then, receiver.tls_port = 0 lets the other port work",
+            hint="have it renewed by your authority; the new files are used without a restart",
         )
     if datetime.now(UTC) < begins:
         raise Misconfigured(
             f"receiver.tls_certificate_file: the certificate is not valid before {begins:%Y-%m-%d}",
             hint="check this machine's clock",
         )
-    return certificate
 
 
-def subject_of(sock: ssl.SSLSocket) -> str:
-    """Shake hands, and return the subject of the peer's verified certificate as RFC 4514 writes it: CN=ct1,O=St. Mary.
+def shake_hands(sock: ssl.SSLSocket) -> str:
+    """The handshake, and the subject of the peer's verified certificate as RFC 4514 writes it: CN=ct1,O=St. Mary.
 
     Raises:
         OSError: the peer does not agree, has no certificate, or takes longer for all of it than the socket's timeout.

@@ -304,14 +304,6 @@ def no_certificate_file(files: Files, authority: Authority) -> None:
     files.certificate.unlink()
 
 
-def expired(files: Files, authority: Authority) -> None:
-    authority.identity("node", days=-1)
-
-
-def not_yet_valid(files: Files, authority: Authority) -> None:
-    authority.identity("node", begins=1)
-
-
 def weak(files: Files, authority: Authority) -> None:
     authority.identity("node", key=rsa_key(1024))
 
@@ -353,8 +345,6 @@ def authority_folder(files: Files, authority: Authority) -> None:
     [
         (no_certificate, "tls_certificate_file: there is no certificate in {certificate}"),
         (no_certificate_file, "tls_certificate_file: {certificate} cannot be read: No such file or directory"),
-        (expired, "tls_certificate_file: the certificate expired on "),
-        (not_yet_valid, "tls_certificate_file: the certificate is not valid before "),
         (weak, "tls_certificate_file: the certificate's key is too short"),
         (no_key, "tls_key_file: there is no key in {key}"),
         (no_key_file, "tls_key_file: {key} cannot be read: No such file or directory"),
@@ -378,6 +368,19 @@ def test_a_file_that_cannot_be_used_is_named_by_its_key_with_what_is_wrong(
         server_context(files.certificate, files.key, files.ca)
     assert caught.value.message.startswith("receiver." + says.format_map(vars(files)))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("days", "begins", "says"), [(-1, -60, "expired on"), (60, 1, "is not valid before")], ids=["expired", "to come"]
+)
+def test_a_certificate_out_of_its_time_is_told_and_does_not_keep_the_receiver_from_starting(
+    tmp_path: Path, days: int, begins: int, says: str
+) -> None:
+    authority = Authority(tmp_path, "authority")
+    node = authority.identity("node", days=days, begins=begins)
+    with capture_logs() as told:
+        TlsIdentity(certificate_file=node.certificate, key_file=node.key, ca_file=authority.file)
+    assert [(line["event"], says in line["error"]) for line in told] == [("tls_certificate_not_valid", True)]
 
 
 def test_the_first_certificate_in_a_file_with_its_chain_is_the_nodes(tmp_path: Path) -> None:
