@@ -182,8 +182,11 @@ class Connection:
             if wrap is not None:
                 self._shake_hands(wrap)
             self._wire = Wire(self._socket, on_tick=self._look_up)
-            if self._associate():
-                self._serve()
+            try:
+                if self._associate():
+                    self._serve()
+            finally:
+                del self._wire  # it knows this connection: its buffer would wait for the cycle collector
         except ProtocolError as error:
             log.warning("protocol_error", error=str(error), peer_address=self._address)
             self._abort(2, error.reason)
