@@ -67,7 +67,7 @@ def work(
     engine = build_engine(settings, rooms, executor_id, on_step)
     recovery = Recovery(engine, rooms, executor_id=executor_id, lease_s=settings.worker.lease_s)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
-    intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers)
+    intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers, stat=settings.stat_rules)
     steps = ProcedureSteps(database, StepFolder(settings.node.data_dir))
     commitments = build_commitments(settings, rooms)
 
@@ -128,6 +128,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         ),
         ae_title=settings.node.ae_title,
         delivery=DeliveryRules(**settings.delivery.model_dump()),
+        stat=settings.stat_rules,
         stand_ins=stand_ins or {},
         pixel_retention=timedelta(days=settings.storage.pixel_retention_days) or None,
     )

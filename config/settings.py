@@ -17,6 +17,7 @@ from domain.clinics import Caller, Clinic, Destination
 from domain.completion import CompletionRules
 from domain.errors import Misconfigured
 from domain.plans import Tier
+from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook, plain_term, plain_words
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
@@ -27,6 +28,14 @@ def _ae_title(text: str) -> str:
     text = text.strip(" ")
     if not re.fullmatch(r"[ -\[\]-~]{1,16}", text):
         raise ValueError("an AE title is 1 to 16 ASCII characters, without a backslash")
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression is expected: {error}") from error
     return text
 
 
@@ -131,6 +140,11 @@ class WorkerSettings(_Section):
     lease_s: Annotated[float, Field(ge=3, le=600)] = 20.0
 
 
+class StatSettings(_Section):
+    procedure_priorities: tuple[str, ...] = ("STAT",)
+    descriptions: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ()
+
+
 class LoggingSettings(_Section):
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -159,6 +173,7 @@ class CallerSettings(_Section):
     host: str = ""
     certificate_subject: str = ""
     commitment_port: Port = 0
+    stat: bool = False
 
 
 class DestinationSettings(_Section):
@@ -189,6 +204,7 @@ class Settings(_Section):
     inference: InferenceSettings = InferenceSettings()
     delivery: DeliverySettings = DeliverySettings()
     worker: WorkerSettings = WorkerSettings()
+    stat: StatSettings = StatSettings()
     logging: LoggingSettings = LoggingSettings()
     routing: RoutingSettings = RoutingSettings()
     clinics: tuple[ClinicSettings, ...] = ()
@@ -219,6 +235,16 @@ class Settings(_Section):
     @property
     def clinic_directory(self) -> tuple[Clinic, ...]:
         return tuple(_clinic(clinic) for clinic in self.clinics)
+
+    @property
+    def stat_rules(self) -> StatRules:
+        return StatRules(
+            callers=frozenset(
+                (clinic.name, caller.ae_title) for clinic in self.clinics for caller in clinic.callers if caller.stat
+            ),
+            procedure_priorities=frozenset(priority.upper() for priority in self.stat.procedure_priorities),
+            descriptions=tuple(re.compile(pattern, re.IGNORECASE) for pattern in self.stat.descriptions),
+        )
 
     @property
     def rulebook(self) -> RuleBook:

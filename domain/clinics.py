@@ -11,12 +11,14 @@ class Caller:
 
     certificate_subject: what the subject of its TLS certificate must be (RFC 4514); empty: any, or none.
     commitment_port: where it listens for the outcome of storage commitment; 0: it cannot ask for one.
+    stat: what it sends goes before everything else.
     """
 
     ae_title: str
     host: str = ""
     certificate_subject: str = ""
     commitment_port: int = 0
+    stat: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

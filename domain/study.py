@@ -21,6 +21,7 @@ class InstanceFacts:
     procedure_codes: tuple[Code, ...] = ()  # Procedure Code Sequence (0008,1032)
     patient_age_years: float | None = None  # Patient's Age (0010,1010), or from birth and study dates
     patient_sex: str = ""  # Patient's Sex (0010,0040)
+    requested_procedure_priority: str = ""  # Requested Procedure Priority (0040,1003)
     presentation_intent: str = ""  # Presentation Intent Type (0008,0068)
     has_pixels: bool = False  # Pixel Data (7FE0,0010) is present
     rows: int = 0

@@ -28,7 +28,7 @@ KEYWORDS = (
     "InstanceCreatorUID", "Manufacturer", "ManufacturerModelName", "AccessionNumber", "StudyDate", "PatientBirthDate",
     "PatientAge", "PatientSex", "Modality", "PresentationIntentType", "BodyPartExamined", "AnatomicRegionSequence",
     "ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "StudyDescription", "SeriesDescription",
-    "ProtocolName", "ProcedureCodeSequence", "Rows", "Columns", "NumberOfFrames",
+    "ProtocolName", "ProcedureCodeSequence", "RequestedProcedurePriority", "Rows", "Columns", "NumberOfFrames",
 )  # fmt: skip
 TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
 VRS = {tag: dictionary_VR(tag).encode() for tag in TAGS.values()}

@@ -82,6 +82,7 @@ def read_facts(elements: Elements) -> InstanceFacts:
         procedure_codes=tuple(elements.codes("ProcedureCodeSequence")),
         patient_age_years=patient_age_years(elements),
         patient_sex=elements.text("PatientSex"),
+        requested_procedure_priority=elements.text("RequestedProcedurePriority"),
         presentation_intent=elements.text("PresentationIntentType"),
         has_pixels=elements.has_pixels,
         rows=_number(elements, "Rows", 0),

@@ -8,7 +8,7 @@ import secrets
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, SQLAlchemyDatasource
 
-from domain.plans import PLANS, Tier
+from domain.queueing import ORDINARY_PRIORITY
 from storage.database import Database
 from storage.tables import studies
 
@@ -21,18 +21,10 @@ DELIVERY_QUEUE = "deliveries"
 PROCESS_STUDY = "process_study"
 DELIVER = "deliver"
 
-STAT_PRIORITY = 1
-ORDINARY_PRIORITY = 1000
-
 
 def serializer() -> DBOSPortableJSONSerializer:
     """Checkpoints are JSON: whoever can write to the database must not be able to run code through a pickle."""
     return DBOSPortableJSONSerializer()
-
-
-def priority_of(tier: Tier) -> int:
-    """Smaller goes first. A tier with twice the weight stands half as far behind."""
-    return ORDINARY_PRIORITY + 4000 // PLANS[tier].queue_weight
 
 
 def migrate_jobs(database: Database) -> None:
@@ -58,19 +50,22 @@ class JobQueue:
             lazy=True,
         )
 
-    def put_study(
-        self, connection: sa.Connection, *, study_id: int, attempt: int, priority: int, delay_s: float = 0.0
-    ) -> None:
-        """One run of `process_study`. `attempt` counts the runs in a row that ended in Retry, from 1."""
-        number = connection.execute(
-            sa.update(studies).where(studies.c.id == study_id).values(jobs=studies.c.jobs + 1).returning(studies.c.jobs)
-        ).scalar_one()
+    def put_study(self, connection: sa.Connection, *, study_id: int, attempt: int, delay_s: float = 0.0) -> None:
+        """One run of `process_study`, at the study's place. `attempt` counts the runs in a row that ended in Retry,
+        from 1.
+        """
+        study = connection.execute(
+            sa.update(studies)
+            .where(studies.c.id == study_id)
+            .values(jobs=studies.c.jobs + 1)
+            .returning(studies.c.jobs, studies.c.priority)
+        ).one()
         options = EnqueueOptions(
             workflow_name=PROCESS_STUDY,
             queue_name=STUDY_QUEUE,
-            workflow_id=study_job_id(study_id, number),
+            workflow_id=study_job_id(study_id, study.jobs),
             app_version=APPLICATION_VERSION,
-            priority=priority,
+            priority=study.priority,
         )
         self._put(connection, options, delay_s, study_id, attempt)
 

@@ -236,6 +236,16 @@ def name_of(connection: sa.Connection, study_id: int) -> tuple[str, str]:
     return row.clinic, row.study_instance_uid
 
 
+def calling_ae_title_of(connection: sa.Connection, study_id: int) -> str:
+    return str(connection.scalars(sa.select(studies.c.calling_ae_title).where(studies.c.id == study_id)).one())
+
+
+def facts_of(connection: sa.Connection, study_id: int) -> list[InstanceFacts]:
+    """Of the instances that came with this generation."""
+    rows = connection.scalars(sa.select(instances.c.facts).where(instances.c.study_id == study_id))
+    return [from_plain(InstanceFacts, plain) for plain in rows]
+
+
 def newest_jobs(database: Database) -> list[tuple[int, str]]:
     """(study id, name of its newest job) of every queued study."""
     with database.read() as connection:

@@ -7,6 +7,7 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ procedure_steps              what modalities say they do (MPPS)
          ├─ commitments                  what modalities asked to be kept, and whether they were told
          ├─ reservations, ledger         quota taken, and what was metered
+         ├─ queue_shares                 how far each clinic has come in the queue
          └─ api_keys
 executors, receivers                     which processes are alive
 """
@@ -14,6 +15,8 @@ executors, receivers                     which processes are alive
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+
+from domain.queueing import ORDINARY_PRIORITY
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -64,6 +67,8 @@ studies = sa.Table(
     sa.Column("completion_reason", sa.String(16), nullable=False, default=""),
     sa.Column("analyses", sa.JSON, nullable=False, default=list),
     sa.Column("jobs", sa.Integer, nullable=False, default=0),
+    # Of all its jobs; smaller goes first (domain/queueing.py).
+    sa.Column("priority", sa.Integer, nullable=False, default=ORDINARY_PRIORITY),
     sa.Column("finished_at", UtcDateTime),
     sa.UniqueConstraint("clinic", "study_instance_uid", "generation"),
 )
@@ -226,6 +231,15 @@ receivers = sa.Table(
     metadata,
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("seen_at", sa.Double, nullable=False),
+)
+
+queue_shares = sa.Table(
+    "queue_shares",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    # Where its next study starts at the earliest, and the largest tag of those that were started.
+    sa.Column("finish_tag", sa.Integer, nullable=False, default=0),
+    sa.Column("started_tag", sa.Integer, nullable=False, default=0),
 )
 
 executors = sa.Table(

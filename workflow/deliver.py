@@ -6,6 +6,7 @@ The study is charged here, with the first result of its analysis that any destin
 stored but whose answer was lost is sent again under the same SOP Instance UID with the same bytes: nothing doubles.
 """
 
+import random
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def try_later(connection: sa.Connection, rooms: Rooms, study_id: int, destinatio
         study_id=study_id,
         destination=destination,
         attempt=attempt + 1,
-        delay_s=rooms.delivery.delay_s(attempt),
+        delay_s=rooms.delivery.delay_s(attempt, chance=random.random()),  # noqa: S311  # nobody gains by guessing it
     )
 
 

@@ -6,9 +6,11 @@ import structlog
 
 from domain.completion import CompletionRules
 from domain.plans import Tier
+from domain.queueing import StatRules
 from storage.database import Database
-from storage.jobs import JobQueue, priority_of
+from storage.jobs import JobQueue
 from storage.studies import close_study, complete_studies
+from workflow.queueing import queue_study
 
 log = structlog.get_logger()
 
@@ -18,11 +20,14 @@ POLL_S = 0.25
 class Intake:
     """One background thread in each worker; two workers never start the same study twice."""
 
-    def __init__(self, database: Database, jobs: JobQueue, *, rules: CompletionRules, tiers: dict[str, Tier]) -> None:
+    def __init__(
+        self, database: Database, jobs: JobQueue, *, rules: CompletionRules, tiers: dict[str, Tier], stat: StatRules
+    ) -> None:
         self._database = database
         self._jobs = jobs
         self._rules = rules
         self._tiers = tiers
+        self._stat = stat
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -43,7 +48,14 @@ class Intake:
                 continue
             with self._database.write() as connection:
                 if close_study(connection, study, self._rules):
-                    self._jobs.put_study(connection, study_id=study.study_id, attempt=1, priority=priority_of(tier))
+                    queue_study(
+                        connection,
+                        self._jobs,
+                        study_id=study.study_id,
+                        clinic=study.clinic,
+                        tier=tier,
+                        stat=self._stat,
+                    )
                     started += 1
                     log.info("study_complete", study_id=study.study_id, reason=study.reason)
         return started

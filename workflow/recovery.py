@@ -19,11 +19,11 @@ from domain.states import Reason, StudyState
 from metering.quota import release, reserve
 from storage import studies
 from storage.database import Database, database_clock, utc_now
-from storage.jobs import priority_of
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
 from storage.tables import studies as study_rows
 from workflow.engine import Engine
+from workflow.queueing import queue_study
 from workflow.rooms import Rooms
 
 log = structlog.get_logger()
@@ -137,7 +137,7 @@ def wake_held_for_quota(rooms: Rooms) -> int:
                 continue
             studies.requeue(connection, study_id)
             tier = rooms.clinic(clinic).tier
-            rooms.jobs.put_study(connection, study_id=study_id, attempt=1, priority=priority_of(tier))
+            queue_study(connection, rooms.jobs, study_id=study_id, clinic=clinic, tier=tier, stat=rooms.stat)
             woken += 1
     return woken
 

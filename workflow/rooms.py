@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from domain.clinics import Clinic, Destination
 from domain.errors import Misconfigured
+from domain.queueing import StatRules
 from domain.routing import RuleBook
 from inference.analyst import Analyst
 from inference.registry import Registry
@@ -24,9 +25,14 @@ class DeliveryRules:
     give_up_after_s: float
     timeout_s: float
 
-    def delay_s(self, attempt: int) -> float:
-        """The wait before attempt `attempt + 1`, doubling from `first_retry_s`."""
-        return float(min(self.first_retry_s * 2 ** min(attempt - 1, 32), self.longest_retry_s))
+    def delay_s(self, attempt: int, *, chance: float) -> float:
+        """The wait before attempt `attempt + 1`, doubling from `first_retry_s`.
+
+        chance: from 0 to 1; it spreads the wait by a fifth to either side, so that what failed together does not come
+        back together.
+        """
+        delay_s = min(self.first_retry_s * 2 ** min(attempt - 1, 32), self.longest_retry_s)
+        return float(delay_s * (0.8 + 0.4 * chance))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +53,7 @@ class Rooms:
     node: NodeIdentity
     ae_title: str
     delivery: DeliveryRules
+    stat: StatRules = field(default_factory=StatRules)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     pixel_retention: timedelta | None = None
 

@@ -16,7 +16,7 @@ from reports.write import write_results as write_objects
 from storage import studies
 from storage.database import utc_now
 from storage.events import add_event
-from storage.jobs import priority_of
+from storage.queue_order import note_start
 from storage.studies import ResultRow
 from storage.study_keys import study_name
 from workflow.rooms import Rooms
@@ -40,6 +40,7 @@ def route(rooms: Rooms, study_id: int, study: Study) -> Decision:
     decision = decide(study, rooms.rulebook)
     with rooms.database.write() as connection:
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
+        note_start(connection, study_id)
     return decision
 
 
@@ -156,7 +157,6 @@ def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Stu
         connection,
         study_id=study_id,
         attempt=attempt + 1,
-        priority=priority_of(rooms.clinic(study.clinic).tier),
         delay_s=RETRY_DELAY_S * attempt,
     )
     add_event(connection, study_id, "retry", delay.message)

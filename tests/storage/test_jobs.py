@@ -3,10 +3,9 @@
 import pytest
 import sqlalchemy as sa
 
-from domain.plans import Tier
 from storage.database import Database
 from storage.intake import record_instances
-from storage.jobs import JobQueue, migrate_jobs, priority_of
+from storage.jobs import JobQueue, migrate_jobs
 from tests.factories.arrivals import NO_SPOOL, arrival
 
 
@@ -35,7 +34,7 @@ def test_each_run_of_a_study_is_a_job_of_its_own(database: Database, queue: JobQ
     study_id = record_instances(database, NO_SPOOL, [arrival("k1")])[0].study_id or 0
     for attempt in (1, 2, 1):
         with database.write() as connection:
-            queue.put_study(connection, study_id=study_id, attempt=attempt, priority=1000)
+            queue.put_study(connection, study_id=study_id, attempt=attempt)
     assert queued(database) == ["process_study"] * 3
 
 
@@ -48,7 +47,3 @@ def test_a_job_is_not_there_when_its_rows_are_not(database: Database, queue: Job
     with pytest.raises(InterruptedError):
         cut_short()
     assert queued(database) == []
-
-
-def test_a_dearer_plan_goes_first() -> None:
-    assert [priority_of(tier) for tier in (Tier.ENTERPRISE, Tier.PROFESSIONAL, Tier.BASIC)] == [2000, 3000, 5000]

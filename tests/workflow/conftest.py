@@ -41,7 +41,7 @@ class Puts:
     def __init__(self) -> None:
         self.jobs: list[tuple[str, int, int, float]] = []
 
-    def put_study(self, _connection: object, *, study_id: int, attempt: int, priority: int, delay_s: float = 0) -> None:
+    def put_study(self, _connection: object, *, study_id: int, attempt: int, delay_s: float = 0) -> None:
         self.jobs.append(("study", study_id, attempt, delay_s))
 
     def put_delivery(

@@ -56,16 +56,20 @@ def last_error(database: Database) -> str:
     ("attempt", "delay_s"),
     [(1, 5.0), (2, 10.0), (3, 20.0), (7, 320.0), (8, 600.0), (9, 600.0), (100_000, 600.0)],
 )
-def test_the_wait_doubles_up_to_the_longest(attempt: int, delay_s: float) -> None:
+def test_the_wait_doubles_up_to_the_longest_and_is_spread_by_a_fifth(attempt: int, delay_s: float) -> None:
     rules = DeliveryRules(first_retry_s=5.0, longest_retry_s=600.0, give_up_after_s=3600.0, timeout_s=2.0)
-    assert rules.delay_s(attempt) == delay_s
+    assert rules.delay_s(attempt, chance=0.5) == delay_s
+    assert rules.delay_s(attempt, chance=0.0) == pytest.approx(0.8 * delay_s)
+    assert rules.delay_s(attempt, chance=1.0) == pytest.approx(1.2 * delay_s)
 
 
 def test_a_pacs_that_is_away_is_tried_again_later_and_nothing_is_charged(
     database: Database, rooms: Rooms, puts: Puts, study_id: int
 ) -> None:
     deliver(study_id, "pacs", 3, rooms=rooms, durable=Direct(database))
-    assert puts.jobs == [("pacs", study_id, 4, 20.0)]
+    (job,) = puts.jobs
+    assert job[:3] == ("pacs", study_id, 4)
+    assert job[3] == pytest.approx(20.0, rel=0.21)
     assert states(database) == ("delivering", ["pending", "pending"])
     assert read_ledger(database) == []
     assert "127.0.0.1:1" in last_error(database)
@@ -77,7 +81,9 @@ def test_a_result_that_cannot_be_read_waits_and_says_so(
     rooms.results.path("2.25.100").unlink()
     deliver(study_id, "pacs", 1, rooms=rooms, durable=Direct(database))
     assert last_error(database) == "a result cannot be read: No such file or directory"
-    assert puts.jobs == [("pacs", study_id, 2, 5.0)]
+    (job,) = puts.jobs
+    assert job[:3] == ("pacs", study_id, 2)
+    assert job[3] == pytest.approx(5.0, rel=0.21)
 
 
 def test_the_first_accepted_result_is_charged_and_the_rest_is_tried_again(
@@ -89,7 +95,9 @@ def test_the_first_accepted_result_is_charged_and_the_rest_is_tried_again(
     answered(rooms, study_id, Answer.STORED, Answer.STORED, attempt=2)
     assert states(database) == ("done", ["delivered", "delivered"])
     assert len(read_ledger(database)) == 1
-    assert puts.jobs == [("pacs", study_id, 2, 5.0)]
+    (job,) = puts.jobs
+    assert job[:3] == ("pacs", study_id, 2)
+    assert job[3] == pytest.approx(5.0, rel=0.21)
 
 
 def test_a_study_whose_results_are_all_refused_has_failed_and_is_not_charged(

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 
 from domain.completion import CompletionRules
 from domain.plans import Tier
+from domain.queueing import STAT_PRIORITY, StatRules
 from storage.database import Database
 from storage.intake import record_instances, record_release
-from storage.tables import studies
+from storage.tables import studies, study_events
 from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.workflow.conftest import Puts
 from workflow.intake import Intake
@@ -19,7 +20,7 @@ TIERS = {"st-mary": Tier.PROFESSIONAL}
 
 def intake(database: Database, puts: Puts, *, after_release_s: float = 0.0, quiet_s: float = 3600.0) -> Intake:
     rules = CompletionRules(after_release_s=after_release_s, quiet_s=quiet_s)
-    return Intake(database, cast(Any, puts), rules=rules, tiers=TIERS)
+    return Intake(database, cast(Any, puts), rules=rules, tiers=TIERS, stat=StatRules())
 
 
 def received(database: Database, key: str = "k1", uid: str = "1.2.3", *, clinic: str = "st-mary") -> int:
@@ -75,3 +76,18 @@ def test_a_clinic_that_left_the_configuration_holds_up_nobody(database: Database
     assert intake(database, puts).close_complete_studies() == 1
     assert puts.jobs == [("study", here, 1, 0.0)]
     assert state_of(database, gone) == ("receiving", "")
+
+
+def test_what_is_stat_is_put_before_all_others_and_the_study_says_why(database: Database, puts: Puts) -> None:
+    first, urgent = received(database), received(database, "k2", "1.2.4")
+    record_release(database, [first, urgent])
+    with database.write() as connection:
+        connection.execute(sa.update(studies).where(studies.c.id == urgent).values(calling_ae_title="EMERGENCY"))
+    rules = CompletionRules(after_release_s=0.0)
+    stat = StatRules(callers=frozenset({("st-mary", "EMERGENCY")}))
+    Intake(database, cast(Any, puts), rules=rules, tiers=TIERS, stat=stat).close_complete_studies()
+    with database.read() as connection:
+        priority = {row.id: row.priority for row in connection.execute(sa.select(studies))}
+        said = connection.execute(sa.select(study_events).where(study_events.c.event == "stat")).one()
+    assert priority[urgent] == STAT_PRIORITY < priority[first]
+    assert (said.study_id, said.detail) == (urgent, "the caller EMERGENCY")
