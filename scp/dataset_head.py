@@ -11,20 +11,14 @@ from struct import Struct
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from domain.value_representations import LONG_VRS, SHORT_VRS
+
 SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00080016, 0x00080018
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID = 0x0020000D, 0x0020000E
 IDENTIFIERS = frozenset((SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
 PIXEL_DATA = 0x7FE00010
 ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
-# Value representations whose length field has four bytes (PS3.5 7.1.2).
-LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-SHORT = frozenset(
-    (
-        b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
-        b"ST", b"TM", b"UI", b"UL", b"US",
-    )
-)  # fmt: skip
 LITTLE_ENDIAN = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
 DEEPEST = 64  # sequences and items inside each other; real objects have ten or so
@@ -116,7 +110,7 @@ class Head:
             unpack = self._explicit_header.unpack_from
             while position <= last:
                 group, element, vr, length = unpack(content, position)
-                if vr not in SHORT or not 0x0008 <= group < 0x7FE0 or group << 16 | element in IDENTIFIERS:
+                if vr not in SHORT_VRS or not 0x0008 <= group < 0x7FE0 or group << 16 | element in IDENTIFIERS:
                     break
                 position += 8 + length
         else:
@@ -143,7 +137,7 @@ class Head:
         if not self._is_explicit:
             return tag, length == UNDEFINED_LENGTH, length, position + 8
         _, _, vr, length = self._explicit_header.unpack_from(content, position)
-        if vr not in LONG:
+        if vr not in LONG_VRS:
             if not (vr.isalpha() and vr.isupper()):
                 raise NotADataSet("an element has no value representation")
             return tag, False, length, position + 8

@@ -22,6 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from domain.findings import Code
+from domain.value_representations import LONG_VRS, SHORT_VRS
 
 KEYWORDS = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
@@ -37,11 +38,6 @@ ROWS, COLUMNS = TAGS["Rows"], TAGS["Columns"]
 CHARACTER_SET = TAGS["SpecificCharacterSet"]
 PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float, and Pixel Data
 TEXT_VRS = frozenset((b"AE", b"AS", b"CS", b"DA", b"IS", b"LO", b"SH", b"UI"))
-SHORT_VRS = TEXT_VRS | frozenset(
-    (b"AT", b"DS", b"DT", b"FD", b"FL", b"LT", b"PN", b"SL", b"SS", b"ST", b"TM", b"UL", b"US")
-)
-# Value representations whose length field has four bytes (PS3.5 7.1.2).
-LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 EXPLICIT, IMPLICIT, LENGTH = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ESC = b"\x1b"  # begins another character set within a value (ISO 2022, PS3.3 C.12.1.1.2)

@@ -10,6 +10,7 @@ from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from domain.value_representations import LONG_VRS
 from storage import elements
 from storage.elements import KEYWORDS, TAGS, Elements, read_elements
 from tests.factories.arrivals import encoded
@@ -124,6 +125,6 @@ def element(tag: int, vr: bytes, value: bytes, *, is_implicit: bool) -> bytes:
     group, number = tag >> 16, tag & 0xFFFF
     if is_implicit:
         return elements.IMPLICIT.pack(group, number, len(value)) + value
-    if vr in elements.LONG_VRS:
+    if vr in LONG_VRS:
         return elements.EXPLICIT.pack(group, number, vr, 0) + elements.LENGTH.pack(len(value)) + value
     return elements.EXPLICIT.pack(group, number, vr, len(value)) + value
