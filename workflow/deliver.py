@@ -8,7 +8,7 @@ stored but whose answer was lost is sent again under the same SOP Instance UID w
 
 import random
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -23,6 +23,8 @@ from storage.deliveries import PendingResult
 from storage.events import add_event
 from workflow.durable import Durable
 from workflow.rooms import Rooms
+
+DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 Annex C
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +61,7 @@ def send(rooms: Rooms, study_id: int, destination_name: str) -> Sent:
             )
         except Retry as error:
             return _all(pending, Answer.RETRY, error.message)
-    return Sent(outcomes=tuple(outcomes))
+    return Sent(outcomes=tuple(map(_already_there, outcomes)))
 
 
 def record(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, attempt: int, sent: Sent) -> None:
@@ -95,6 +97,13 @@ def try_later(connection: sa.Connection, rooms: Rooms, study_id: int, destinatio
         attempt=attempt + 1,
         delay_s=rooms.delivery.delay_s(attempt, chance=random.random()),  # noqa: S311  # nobody gains by guessing it
     )
+
+
+def _already_there(outcome: SendOutcome) -> SendOutcome:
+    """A result's SOP Instance UID stands for the same bytes always: a peer that has it already has our result."""
+    if outcome.status == DUPLICATE_SOP_INSTANCE:
+        return replace(outcome, answer=Answer.STORED, detail="the peer has it already")
+    return outcome
 
 
 def _charge_if_first(connection: sa.Connection, study_id: int, destination: str, sent: Sent) -> None:

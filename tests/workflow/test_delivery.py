@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from domain.completion import CompletionRules
 from metering.ledger import read_ledger
-from scu.store import Answer, SendOutcome
+from scu.store import Answer, OutgoingFile, SendOutcome
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, close_study, save_analyses, save_results
@@ -98,6 +98,21 @@ def test_the_first_accepted_result_is_charged_and_the_rest_is_tried_again(
     (job,) = puts.jobs
     assert job[:3] == ("pacs", study_id, 2)
     assert job[3] == pytest.approx(5.0, rel=0.21)
+
+
+def test_a_pacs_that_has_a_result_already_has_got_it(
+    database: Database, rooms: Rooms, study_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer_duplicate(files: list[OutgoingFile], *_: object, **__: object) -> list[SendOutcome]:
+        return [
+            SendOutcome(sop_instance_uid=file.sop_instance_uid, answer=Answer.REFUSED, status=0x0111, detail="0x0111")
+            for file in files
+        ]
+
+    monkeypatch.setattr("workflow.deliver.send_files", answer_duplicate)
+    deliver(study_id, "pacs", 2, rooms=rooms, durable=Direct(database))
+    assert states(database) == ("done", ["delivered", "delivered"])
+    assert last_error(database) == "the peer has it already"
 
 
 def test_a_study_whose_results_are_all_refused_has_failed_and_is_not_charged(
