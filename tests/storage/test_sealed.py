@@ -113,7 +113,7 @@ def test_a_flipped_bit_is_refused(sealed: Spool, place: int) -> None:
     content[place] ^= 0x10
     path.write_bytes(content)
     if place == 0:  # no longer marked as sealed, and no reader takes it for anything else that the node stored
-        with pytest.raises(ValueError, match="has no provenance of this node"):
+        with pytest.raises(ValueError, match="no File Meta of this node"):
             read_stored_instance(sealed, key)
     else:
         with pytest.raises((Damaged, KeyNotThere)):
@@ -139,7 +139,7 @@ def test_a_file_that_was_cut_is_refused_before_any_of_it_is_used(sealed: Spool, 
     os.truncate(path, left if left >= 0 else path.stat().st_size + left)
     if left == 0:
         assert read(sealed, key) == b""  # an empty file is no sealed file, and no instance either
-        with pytest.raises(ValueError, match="has no provenance of this node"):
+        with pytest.raises(ValueError, match="no File Meta of this node"):
             read_stored_instance(sealed, key)
     else:
         with pytest.raises(Damaged, match="the sealed file is damaged"):
