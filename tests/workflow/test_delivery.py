@@ -16,7 +16,7 @@ from scu.store import Answer, OutgoingFile, SendOutcome, answer_of
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
 from storage.overview import StudyFilter, read_history
-from storage.studies import OpenStudy, close_study, save_analyses, save_results
+from storage.studies import OpenStudy, ResultRow, close_study, save_analyses, save_results
 from storage.study_keys import study_name
 from storage.tables import deliveries, outboxes, results, studies, study_events
 from tests.factories.arrivals import NO_SPOOL, arrival
@@ -87,20 +87,20 @@ def study_id(rooms: Rooms) -> int:
     return waiting_study(rooms, 1)
 
 
-def waiting_study(rooms: Rooms, number: int) -> int:
-    """Study 1.2.3.<number> with the results 2.25.<number>00, an overlay, and 2.25.<number>01, a report."""
+def waiting_study(rooms: Rooms, number: int, rows: Sequence[ResultRow] = ()) -> int:
+    """Study 1.2.3.<number> with these results, or with 2.25.<number>00, an overlay, and 2.25.<number>01, a report."""
     database, study = rooms.database, f"1.2.3.{number}"
     instance = arrival(f"k{number}", f"{study}.1", study_instance_uid=study)
     study_id = record_instances(database, NO_SPOOL, [instance])[0].study_id or 0
     record_release(database, [study_id])
-    rows = [result("overlay", f"2.25.{number}00"), result("text_sr", f"2.25.{number}01")]
+    rows = rows or [result("overlay", f"2.25.{number}00"), result("text_sr", f"2.25.{number}01")]
     for row in rows:
         rooms.results.put(row.sop_instance_uid, b"an object", study=study_name("st-mary", study))
     with database.write() as connection:
         open_study = OpenStudy(study_id=study_id, clinic="st-mary", reason="released")
         assert close_study(connection, open_study, CompletionRules(after_release_s=0.0))
         save_analyses(connection, study_id, [ANALYSIS])
-        save_results(connection, study_id, rows, {"standard": ["pacs"]})
+        save_results(connection, study_id, rows, {row.profile: ["pacs"] for row in rows})
         wake(connection, rooms, clinic="st-mary", destination="pacs")
     return study_id
 
