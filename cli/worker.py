@@ -28,17 +28,18 @@ from inference.registry import Registry
 from reports.request import NodeIdentity
 from storage.database import Database
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, PROCESS_STUDY, JobQueue
+from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, JobQueue
 from storage.step_folder import StepFolder
 from storage.studies import read_study
 from workflow.commitment import Commitments
-from workflow.deliver import deliver, try_later
+from workflow.deliver import after_bug, deliver, drain, record_and_wake
 from workflow.engine import Engine
 from workflow.intake import Intake
 from workflow.procedure_steps import ProcedureSteps
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
+from workflow.sending import Sent
 from workflow.steps import try_again
 
 log = structlog.get_logger()
@@ -144,9 +145,14 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
         study = read_study(rooms.database, rooms.spool, study_id)
         try_again(connection, rooms, study_id, study, attempt, Retry("an unexpected error; see the worker's log"))
 
+    def after_drain_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
+        after_bug(connection, rooms, *arguments)
+
     def after_delivery_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
-        try_later(connection, rooms, *arguments)
+        study_id, destination, _ = arguments
+        record_and_wake(connection, rooms, study_id, destination, Sent(outcomes=()))
 
     engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
+    engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
     engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
     return engine

@@ -183,6 +183,7 @@ TABLES: dict[str, Callable[[], str]] = {
 _ACTIONS = {
     "stored": "counts as stored",
     "retry": "sends it again later, for up to seven days (configurable)",
+    "not_taken": "sends the next form of its profile instead, where there is one",
     "refused": "does not send it again; the study is marked not_delivered",
 }
 

@@ -21,9 +21,12 @@ class StudyState(StrEnum):
 
 
 class DeliveryState(StrEnum):
+    """REPLACED: the destination does not take its SOP class, and another form of the same result stands for it."""
+
     PENDING = "pending"
     DELIVERED = "delivered"
     REFUSED = "refused"
+    REPLACED = "replaced"
 
 
 class Reason(StrEnum):

@@ -1,7 +1,7 @@
 """The door of the reports room: an analysis or a note goes in, finished and checked DICOM objects come out."""
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import import_module
 
@@ -17,7 +17,8 @@ from reports.uids import fingerprint_of
 from reports.validate import require_valid
 from reports.writer import Material, Writer
 
-# Which kinds of result a destination gets, in the order in which they are sent.
+# Which kinds of result a destination gets, in the order in which they are sent. What does not take a profile gets the
+# first one behind it that it takes.
 PROFILES = {
     "standard": ("overlay", "measurement_sr", "text_sr"),
     "text": ("text_sr",),
@@ -54,6 +55,13 @@ def kinds_of(profile: str) -> tuple[str, ...]:
             hint=f"Use one of: {', '.join(sorted(PROFILES))}.",
         )
     return PROFILES[profile]
+
+
+def next_profile(profile: str, refused_kinds: Collection[str]) -> str | None:
+    """The form for a destination that refuses these kinds: the first behind `profile` that needs none of them."""
+    forms = list(PROFILES)
+    behind = forms[forms.index(profile) + 1 :]
+    return next((form for form in behind if not set(PROFILES[form]) & set(refused_kinds)), None)
 
 
 def contexts_of_profile(profile: str) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pynetdicom import build_context
 
 from domain.errors import Retry
-from scu.store import Address, application_entity, associate, why_not
+from scu.store import Address, application_entity, associate, takes_nothing, why_not
 
 
 def refused_contexts(
@@ -23,6 +23,6 @@ def refused_contexts(
         accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
         association.release()
         return [pair for pair in wanted if pair not in accepted]
-    if association.is_rejected or not association.rejected_contexts:
+    if not takes_nothing(association):
         raise Retry(why_not(association, to), hint="check that the destination is running and knows this AE title")
     return list(wanted)

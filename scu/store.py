@@ -1,6 +1,7 @@
 """C-STORE as SCU (PS3.4 Annex B): files go out as they are, byte for byte, over one association."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,7 @@ from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAM
 
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
 MAXIMUM_CONTEXTS = 128
+SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 Annex C
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +39,11 @@ class OutgoingFile:
 
 
 class Answer(StrEnum):
+    """NOT_TAKEN: the peer does not take objects of this SOP class at all; another form may do."""
+
     STORED = "stored"
     RETRY = "retry"
+    NOT_TAKEN = "not_taken"
     REFUSED = "refused"
 
 
@@ -70,6 +75,40 @@ def describe(path: Path) -> OutgoingFile:
         raise Refuse(f"{path} is not a DICOM file", reason="not_dicom") from error
 
 
+class StoreAssociation:
+    """An open association: files go over it one after the other, for as long as the peer keeps it."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._association.is_established)
+
+    def send(self, file: OutgoingFile) -> SendOutcome:
+        """Send one file; when the association has ended, say so."""
+
+        def outcome(answer: Answer, status: int | None, detail: str) -> SendOutcome:
+            return SendOutcome(sop_instance_uid=file.sop_instance_uid, answer=answer, status=status, detail=detail)
+
+        if (file.sop_class_uid, file.transfer_syntax_uid) not in self._accepted:
+            what = f"SOP class {file.sop_class_uid} in transfer syntax {file.transfer_syntax_uid}"
+            return outcome(Answer.NOT_TAKEN, None, f"the peer does not take {what}")
+        if not self.is_open:
+            return outcome(Answer.RETRY, None, "the association ended before this file")
+        try:
+            response = self._association.send_c_store(file.path)
+        except (RuntimeError, OSError) as error:
+            return outcome(Answer.RETRY, None, str(error))
+        status = response.get("Status")
+        if status is None:
+            return outcome(Answer.RETRY, None, "the peer did not answer: timed out, aborted or closed the connection")
+        return outcome(
+            answer_of(status), status, "" if status == 0 else f"0x{status:04X} {response.get('ErrorComment', '')}"
+        )
+
+
 def send_files(
     files: Sequence[OutgoingFile],
     to: Address,
@@ -85,8 +124,26 @@ def send_files(
     """
     if not files:
         return []
-    ae = application_entity(calling_ae_title, timeout_s)
     contexts = list(dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files))
+    outcomes = []
+    with store_association(to, contexts, calling_ae_title=calling_ae_title, timeout_s=timeout_s) as association:
+        for file in files:
+            outcome = association.send(file)
+            outcomes.append(outcome)
+            on_outcome(outcome)
+    return outcomes
+
+
+@contextmanager
+def store_association(
+    to: Address, contexts: Sequence[tuple[str, str]], *, calling_ae_title: str, timeout_s: float
+) -> Iterator[StoreAssociation]:
+    """An association for files of these (SOP Class UID, Transfer Syntax UID) pairs; released in the end.
+
+    Raises:
+        Retry: no association came about: the peer is away, or refused it.
+    """
+    ae = application_entity(calling_ae_title, timeout_s)
     if len(contexts) > MAXIMUM_CONTEXTS:
         raise Refuse(
             f"the files need {len(contexts)} presentation contexts and an association has {MAXIMUM_CONTEXTS}",
@@ -96,52 +153,28 @@ def send_files(
     # One context for each pair: offered together, the peer could choose a transfer syntax that the file is not in.
     ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
     association = associate(ae, to)
-    if not association.is_established:
+    if not association.is_established and not takes_nothing(association):
         raise Retry(why_not(association, to), hint="check that the destination is running and knows this AE title")
-    outcomes = []
     try:
-        accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
-        for file in files:
-            outcome = _send_one(association, file, accepted)
-            outcomes.append(outcome)
-            on_outcome(outcome)
+        yield StoreAssociation(association)
     finally:
         if association.is_established:
             association.release()
-    return outcomes
-
-
-def _send_one(association: Association, file: OutgoingFile, accepted: set[tuple[str, str]]) -> SendOutcome:
-    def outcome(answer: Answer, status: int | None, detail: str) -> SendOutcome:
-        return SendOutcome(sop_instance_uid=file.sop_instance_uid, answer=answer, status=status, detail=detail)
-
-    if (file.sop_class_uid, file.transfer_syntax_uid) not in accepted:
-        detail = f"the peer does not take SOP class {file.sop_class_uid} in transfer syntax {file.transfer_syntax_uid}"
-        return outcome(Answer.REFUSED, None, detail)
-    if not association.is_established:
-        return outcome(Answer.RETRY, None, "the association ended before this file")
-    try:
-        response = association.send_c_store(file.path)
-    except (RuntimeError, OSError) as error:
-        return outcome(Answer.RETRY, None, str(error))
-    status = response.get("Status")
-    if status is None:
-        return outcome(Answer.RETRY, None, "the peer did not answer: timed out, aborted or closed the connection")
-    return outcome(
-        answer_of(status), status, "" if status == 0 else f"0x{status:04X} {response.get('ErrorComment', '')}"
-    )
 
 
 def answer_of(status: int) -> Answer:
     """What a C-STORE Status asks of the sender (PS3.4 Table B.2-1, PS3.7 Annex C).
 
     Warnings (0xB000, 0xB006, 0xB007, 0x0001, 0x0107, 0x0116) mean that the instance was stored. Out of Resources,
-    Processing Failure and Resource Limitation may pass; all else stays refused however often it is sent.
+    Processing Failure and Resource Limitation may pass. SOP Class not supported is said of the class, not of the
+    instance. All else stays refused however often it is sent.
     """
     if status == 0x0000 or status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
         return Answer.STORED
     if status & 0xFF00 == 0xA700 or status in (0x0110, 0x0213):
         return Answer.RETRY
+    if status == SOP_CLASS_NOT_SUPPORTED:
+        return Answer.NOT_TAKEN
     return Answer.REFUSED
 
 
@@ -174,6 +207,11 @@ def associate(ae: AE, to: Address, roles: Sequence[SCP_SCU_RoleSelectionNegotiat
         return ae.associate(to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles))
     except ValueError as error:
         raise _not_an_ae_title(to.ae_title) from error
+
+
+def takes_nothing(association: Association) -> bool:
+    """Whether the peer accepted the association and none of its contexts; pynetdicom aborts such a one by itself."""
+    return not association.is_rejected and bool(association.rejected_contexts)
 
 
 def why_not(association: Association, to: Address) -> str:

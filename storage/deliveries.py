@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -15,8 +16,11 @@ from storage.tables import deliveries, results, studies
 STATE_AFTER = {
     "stored": DeliveryState.DELIVERED,
     "retry": DeliveryState.PENDING,
+    "not_taken": DeliveryState.REFUSED,
     "refused": DeliveryState.REFUSED,
 }
+_ON_THE_WAY = studies.join(results).join(deliveries)
+_HAD_TROUBLE = sa.case((deliveries.c.due_at.is_(None), 0), else_=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +28,17 @@ class PendingResult:
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A result that waits for a destination. `attempts`: those that were made. `due_at`: see storage/tables.py."""
+
+    kind: str
+    is_note: bool
+    attempts: int
+    written_at: datetime
+    due_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,16 +51,66 @@ class ChargeableStudy:
     result_sop_instance_uid: str
 
 
-def pending_results(database: Database, study_id: int, destination: str) -> list[PendingResult]:
+def studies_due(
+    connection: sa.Connection, *, clinic: str, destination: str, limit: int, written_before: datetime | None = None
+) -> list[int]:
+    """The studies with results whose turn it is at this destination, in the order in which they were completed.
+
+    What had trouble of its own goes last: an object at which a PACS chokes must not keep the others from it.
+
+    written_before: only those with a result as old as that.
+    """
+    query = (
+        sa.select(studies.c.id)
+        .select_from(_ON_THE_WAY)
+        .where(studies.c.clinic == clinic, *_is_due(destination))
+        .group_by(studies.c.id, studies.c.completed_at)
+        .order_by(sa.func.min(_HAD_TROUBLE), studies.c.completed_at, studies.c.id)
+        .limit(limit)
+    )
+    if written_before is not None:
+        query = query.where(results.c.written_at < written_before)
+    return list(connection.scalars(query))
+
+
+def next_due(connection: sa.Connection, *, clinic: str, destination: str) -> datetime | None:
+    """From when on there is something to send to this destination; None: nothing is pending."""
+    first = connection.execute(
+        sa.select(deliveries.c.due_at)
+        .select_from(_ON_THE_WAY)
+        .where(studies.c.clinic == clinic, *_is_pending(destination))
+        .order_by(_HAD_TROUBLE, deliveries.c.due_at)
+        .limit(1)
+    ).first()
+    if first is None:
+        return None
+    return first.due_at or utc_now()
+
+
+def pending_contexts(database: Database, *, clinic: str, destination: str, limit: int) -> list[tuple[str, str]]:
+    """The (SOP Class UID, Transfer Syntax UID) pairs of all that waits for this destination."""
     with database.read() as connection:
         rows = connection.execute(
-            sa.select(results)
-            .join(deliveries, deliveries.c.result_id == results.c.id)
-            .where(
-                results.c.study_id == study_id,
-                deliveries.c.destination == destination,
-                deliveries.c.state == DeliveryState.PENDING,
-            )
+            sa.select(results.c.sop_class_uid, results.c.transfer_syntax_uid)
+            .distinct()
+            .select_from(_ON_THE_WAY)
+            .where(studies.c.clinic == clinic, *_is_pending(destination))
+            .order_by(results.c.sop_class_uid, results.c.transfer_syntax_uid)
+            .limit(limit)
+        ).all()
+    return [(row.sop_class_uid, row.transfer_syntax_uid) for row in rows]
+
+
+def results_due(database: Database, study_id: int, destination: str) -> list[PendingResult]:
+    """The study's results whose turn it is, in the order in which they were written.
+
+    Those with trouble of their own only when all others are gone: they have their turn behind those of other studies.
+    """
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(results, _HAD_TROUBLE.label("had_trouble"))
+            .select_from(_ON_THE_WAY)
+            .where(studies.c.id == study_id, *_is_due(destination))
             .order_by(results.c.id)
         ).all()
     return [
@@ -55,26 +120,27 @@ def pending_results(database: Database, study_id: int, destination: str) -> list
             transfer_syntax_uid=row.transfer_syntax_uid,
         )
         for row in rows
+        if row.had_trouble == min(other.had_trouble for other in rows)
     ]
 
 
-def clinic_of(database: Database, study_id: int) -> str:
-    with database.read() as connection:
-        return str(connection.scalars(sa.select(studies.c.clinic).where(studies.c.id == study_id)).one())
-
-
-def age_s(connection: sa.Connection, study_id: int, destination: str) -> float:
-    """Seconds since the oldest result that still waits for this destination was written."""
-    oldest = connection.scalar(
-        sa.select(sa.func.min(results.c.written_at))
-        .join(deliveries, deliveries.c.result_id == results.c.id)
-        .where(
-            results.c.study_id == study_id,
-            deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.PENDING,
+def waiting(connection: sa.Connection, study_id: int, destination: str) -> dict[str, Waiting]:
+    """What of this study still waits for the destination, by SOP Instance UID."""
+    rows = connection.execute(
+        sa.select(results, deliveries.c.attempts, deliveries.c.due_at)
+        .select_from(_ON_THE_WAY)
+        .where(studies.c.id == study_id, *_is_pending(destination))
+    ).all()
+    return {
+        row.sop_instance_uid: Waiting(
+            kind=row.kind,
+            is_note=row.is_note,
+            attempts=row.attempts,
+            written_at=row.written_at,
+            due_at=row.due_at,
         )
-    )
-    return 0.0 if oldest is None else float((utc_now() - oldest).total_seconds())
+        for row in rows
+    }
 
 
 def record_outcome(
@@ -85,8 +151,9 @@ def record_outcome(
     state: DeliveryState,
     status: int | None,
     detail: str,
+    due_at: datetime | None = None,
 ) -> None:
-    """Enter one attempt for one result."""
+    """Enter one attempt for one result; `due_at`: when it is tried again by itself."""
     result_id = sa.select(results.c.id).where(results.c.sop_instance_uid == sop_instance_uid).scalar_subquery()
     connection.execute(
         sa.update(deliveries)
@@ -100,6 +167,7 @@ def record_outcome(
             attempts=deliveries.c.attempts + 1,
             status=status,
             last_error=detail,
+            due_at=due_at,
             delivered_at=utc_now() if state is DeliveryState.DELIVERED else None,
         )
     )
@@ -123,3 +191,35 @@ def chargeable_study(connection: sa.Connection, study_id: int, accepted: Collect
         packages=tuple(analysis.model.package for analysis in analyses),
         result_sop_instance_uid=first,
     )
+
+
+def refused_kinds(connection: sa.Connection, study_id: int, destination: str) -> set[str]:
+    """The kinds of this study's results that the destination did not take, for whatever reason."""
+    return set(_kinds(connection, study_id, destination, DeliveryState.REFUSED, DeliveryState.REPLACED))
+
+
+def kinds_on_the_way(connection: sa.Connection, study_id: int, destination: str) -> set[str]:
+    """The kinds of this study's results that the destination has or will get."""
+    return set(_kinds(connection, study_id, destination, DeliveryState.PENDING, DeliveryState.DELIVERED))
+
+
+def _kinds(connection: sa.Connection, study_id: int, destination: str, *states: DeliveryState) -> sa.ScalarResult[str]:
+    return connection.scalars(
+        sa.select(results.c.kind)
+        .select_from(_ON_THE_WAY)
+        .where(
+            studies.c.id == study_id,
+            deliveries.c.destination == destination,
+            deliveries.c.state.in_(states),
+            ~results.c.is_note,
+        )
+    )
+
+
+def _is_pending(destination: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING
+
+
+def _is_due(destination: str) -> tuple[sa.ColumnElement[bool], ...]:
+    is_its_turn = sa.or_(deliveries.c.due_at.is_(None), deliveries.c.due_at <= utc_now())
+    return *_is_pending(destination), is_its_turn

@@ -3,8 +3,6 @@
 A job is put in the same transaction as the rows it is about: either both are there or neither is.
 """
 
-import secrets
-
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, SQLAlchemyDatasource
 
@@ -17,8 +15,12 @@ APPLICATION_NAME = "collimator"
 APPLICATION_VERSION = "1"
 SCHEMA = "dbos"
 STUDY_QUEUE = "studies"
+# A worker of an earlier version does not look at it, and so takes no job that it does not know.
+DESTINATION_QUEUE = "destinations"
+# The earlier kind: a job for each study, destination and attempt. What is left of them still finishes.
 DELIVERY_QUEUE = "deliveries"
 PROCESS_STUDY = "process_study"
+DRAIN = "drain"
 DELIVER = "deliver"
 
 
@@ -36,6 +38,11 @@ def migrate_jobs(database: Database) -> None:
 def study_job_id(study_id: int, number: int) -> str:
     """The name of a study's job; `number` counts the jobs that were ever put for it."""
     return f"study:{study_id}:{number}"
+
+
+def drain_job_id(clinic: str, destination: str, number: int) -> str:
+    """The name of a destination's job; `number` counts the jobs that were ever put for it."""
+    return f"drain:{clinic}:{destination}:{number}"
 
 
 class JobQueue:
@@ -69,22 +76,18 @@ class JobQueue:
         )
         self._put(connection, options, delay_s, study_id, attempt)
 
-    def put_delivery(
-        self, connection: sa.Connection, *, study_id: int, destination: str, attempt: int, delay_s: float = 0.0
+    def put_drain(
+        self, connection: sa.Connection, *, clinic: str, destination: str, number: int, delay_s: float = 0.0
     ) -> None:
-        """One attempt to bring a study's results to one destination.
-
-        Every job has a name of its own: a study's note and, once its quota is there, its results both begin at
-        attempt 1, and the engine drops a job whose name was used before.
-        """
+        """Bring what is pending to one destination. storage/outboxes.py counts these jobs and calls this."""
         options = EnqueueOptions(
-            workflow_name=DELIVER,
-            queue_name=DELIVERY_QUEUE,
-            workflow_id=f"deliver:{study_id}:{destination}:{attempt}:{secrets.token_hex(4)}",
+            workflow_name=DRAIN,
+            queue_name=DESTINATION_QUEUE,
+            workflow_id=drain_job_id(clinic, destination, number),
             app_version=APPLICATION_VERSION,
             priority=ORDINARY_PRIORITY,
         )
-        self._put(connection, options, delay_s, study_id, destination, attempt)
+        self._put(connection, options, delay_s, clinic, destination, number)
 
     def _put(self, connection: sa.Connection, options: EnqueueOptions, delay_s: float, *arguments: object) -> None:
         if delay_s > 0:

@@ -13,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from domain.findings import Analysis, Code
+from domain.states import DeliveryState
 from storage.database import Database
 from storage.plain import from_plain
-from storage.tables import deliveries, instances, ledger, quarantine, results, studies, study_events
+from storage.tables import deliveries, instances, ledger, outboxes, quarantine, results, studies, study_events
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,10 @@ class FindingLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryLine:
-    """One result on its way to one destination; `status` is the peer's last C-STORE status."""
+    """One result on its way to one destination; `status` is the peer's last C-STORE status.
+
+    last_error: what was said of it, or why it waits: the destination is away.
+    """
 
     destination: str
     state: str
@@ -275,14 +279,20 @@ def _results(connection: sa.Connection, study_id: int) -> tuple[ResultLine, ...]
 
 
 def _deliveries(connection: sa.Connection, result_id: int) -> tuple[DeliveryLine, ...]:
-    query = sa.select(deliveries).where(deliveries.c.result_id == result_id).order_by(deliveries.c.destination)
+    is_its = sa.and_(outboxes.c.clinic == studies.c.clinic, outboxes.c.destination == deliveries.c.destination)
+    query = (
+        sa.select(deliveries, outboxes.c.last_error.label("why_away"))
+        .select_from(deliveries.join(results).join(studies).outerjoin(outboxes, is_its))
+        .where(deliveries.c.result_id == result_id)
+        .order_by(deliveries.c.destination)
+    )
     return tuple(
         DeliveryLine(
             destination=row.destination,
             state=row.state,
             attempts=row.attempts,
             status=row.status,
-            last_error=row.last_error,
+            last_error=row.last_error or (row.state == DeliveryState.PENDING and row.why_away) or "",
             delivered_at=row.delivered_at,
         )
         for row in connection.execute(query)

@@ -206,7 +206,7 @@ def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None
 def finish_study(connection: sa.Connection, study_id: int) -> bool:
     """Close a delivering study once no delivery is pending: done, or failed when a destination refused a result.
 
-    Whether this call closed it.
+    What another form stands for counts for nothing. Whether this call closed it.
     """
     states = set(
         connection.scalars(
@@ -228,6 +228,17 @@ def finish_study(connection: sa.Connection, study_id: int) -> bool:
     if changed.rowcount:
         add_event(connection, study_id, "failed" if refused else "done")
     return bool(changed.rowcount)
+
+
+def lock(connection: sa.Connection, study_id: int) -> None:
+    """Whoever else records something of this study waits: two destinations must not each take the other for pending."""
+    connection.execute(sa.select(studies.c.id).where(studies.c.id == study_id).with_for_update())
+
+
+def analyses_of(database: Database, study_id: int) -> tuple[Analysis, ...]:
+    with database.read() as connection:
+        rows = connection.scalars(sa.select(studies.c.analyses).where(studies.c.id == study_id)).one()
+    return tuple(from_plain(Analysis, plain) for plain in rows)
 
 
 def name_of(connection: sa.Connection, study_id: int) -> tuple[str, str]:

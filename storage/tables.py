@@ -8,6 +8,7 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ commitments                  what modalities asked to be kept, and whether they were told
          ├─ reservations, ledger         quota taken, and what was metered
          ├─ queue_shares                 how far each clinic has come in the queue
+         ├─ outboxes                     how it stands with each destination, and which job drains it
          └─ api_keys
 executors, receivers                     which processes are alive
 """
@@ -185,7 +186,26 @@ deliveries = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("last_error", sa.Text, nullable=False, default=""),
     sa.Column("delivered_at", UtcDateTime),
+    # Not before; None: at its turn. Set for what had trouble of its own, which then no longer holds up the others.
+    sa.Column("due_at", UtcDateTime),
     sa.UniqueConstraint("result_id", "destination"),
+)
+
+outboxes = sa.Table(
+    "outboxes",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    sa.Column("destination", sa.String(64), primary_key=True),
+    # How many jobs were put for it; only the newest does anything.
+    sa.Column("jobs", sa.Integer, nullable=False, default=0),
+    # The newest job runs, will run at once, or waits for a destination that is away: what is new waits with it.
+    sa.Column("is_busy", sa.Boolean, nullable=False, default=False),
+    # Associations that failed, one after the other.
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+    sa.Column("next_attempt_at", UtcDateTime),
+    # When something was last handed over to it.
+    sa.Column("asked_at", UtcDateTime),
 )
 
 reservations = sa.Table(

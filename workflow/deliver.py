@@ -1,152 +1,121 @@
-"""Brings a study's results to one destination: one attempt a job, a later attempt is a later job.
+"""Brings to one destination what waits for it: one job at a time for each destination, one association a job.
 
-    pending results -> one association -> what the peer said to each -> rows, charge and next attempt in one commit
+    look  ->  for each study: send -> (write the next form) -> record  ->  what comes next: outbox.py
 
-The study is charged here, with the first result of its analysis that any destination has accepted. A result that was
+Studies go in the order in which they were completed. Each is recorded, and charged, by itself; a result that was
 stored but whose answer was lost is sent again under the same SOP Instance UID with the same bytes: nothing doubles.
+What the peer wants later waits by itself. When the association fails, the destination is tried later with all the rest.
 """
 
-import random
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import timedelta
 
 import sqlalchemy as sa
 
-from domain.errors import Retry
-from metering.ledger import charge
-from metering.quota import release
-from scu.store import Address, Answer, OutgoingFile, SendOutcome, send_files
-from storage import deliveries, studies
+from scu.store import Answer, SendOutcome
+from storage import deliveries, outboxes, studies
 from storage.database import utc_now
-from storage.deliveries import PendingResult
-from storage.events import add_event
 from workflow.durable import Durable
+from workflow.next_form import NO_FORM, Form, next_form
+from workflow.outbox import go_on, try_later, wake
+from workflow.record import record
 from workflow.rooms import Rooms
+from workflow.sending import Line, Sender, Sent
 
-DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 Annex C
+# Of one association. It bounds how long a job is, and how much of it is read again after a crash.
+STUDIES_AT_ONCE = 50
+BUG = "an unexpected error; see the worker's log"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
-    """The outcome for each result of one attempt."""
+class Due:
+    """What a job finds to do. `expired`: studies of which something has waited for longer than a destination may be
+    away; given up when it does not answer this time either.
+    """
 
-    outcomes: tuple[SendOutcome, ...]
+    studies: tuple[int, ...] = ()
+    expired: tuple[int, ...] = ()
+    has_failed_before: bool = False
+    is_replaced: bool = False
+
+
+def drain(clinic: str, destination: str, job: int, *, rooms: Rooms, durable: Durable) -> None:
+    """Send what is due, as far as the destination takes it; decide when to go on."""
+    due = durable.step("look", Due, look, rooms, clinic, destination, job)
+    if due.is_replaced:
+        return
+    progress = False
+    with Sender(rooms, clinic, destination) as sender:
+        for study_id in due.studies:
+            sent = durable.step("send", Sent, sender.send, study_id)
+            form = NO_FORM
+            if sent.is_not_taken:
+                form = durable.step("next form", Form, next_form, rooms, clinic, destination, study_id, sent)
+            durable.transaction("record", record, rooms, study_id, destination, sent, form, due.has_failed_before)
+            progress = progress or sent.has_stored
+            if sent.line is not Line.UP:
+                _give_up_expired(rooms, durable, destination, [i for i in due.expired if i != study_id], sent.error)
+                durable.transaction("try later", try_later, rooms, clinic, destination, job, sent.error, progress)
+                return
+    durable.transaction("go on", go_on, rooms, clinic, destination, job)
+
+
+def look(rooms: Rooms, clinic: str, destination: str, job: int) -> Due:
+    """The list that the job works through, also when it is run again."""
+    oldest = utc_now() - timedelta(seconds=rooms.delivery.give_up_after_s)
+    with rooms.database.write() as connection:
+        outbox = outboxes.begin(connection, clinic=clinic, destination=destination, job=job)
+        if outbox is None:
+            return Due(is_replaced=True)
+        return Due(
+            studies=tuple(
+                deliveries.studies_due(connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE)
+            ),
+            expired=tuple(
+                deliveries.studies_due(
+                    connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE, written_before=oldest
+                )
+            ),
+            has_failed_before=outbox.failures > 0,
+        )
+
+
+def _give_up_expired(rooms: Rooms, durable: Durable, destination: str, study_ids: list[int], error: str) -> None:
+    """Nobody was asked for these, for there is nobody: they are recorded like the one for which was asked."""
+    for study_id in study_ids:
+        durable.transaction("give up", give_up, rooms, study_id, destination, error)
+
+
+def give_up(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, error: str) -> None:
+    """Refuse what of this study has waited too long. What is younger only learns why it waits."""
+    outcomes = [
+        SendOutcome(sop_instance_uid=uid, answer=Answer.RETRY, status=None, detail=error)
+        for uid in deliveries.waiting(connection, study_id, destination)
+    ]
+    record(connection, rooms, study_id, destination, Sent(outcomes=tuple(outcomes), line=Line.FAILED))
+
+
+def after_bug(connection: sa.Connection, rooms: Rooms, clinic: str, destination: str, job: int) -> None:
+    """The first in line may be what the job cannot stand: it stands aside, and the destination is tried later."""
+    for study_id in deliveries.studies_due(connection, clinic=clinic, destination=destination, limit=1):
+        outcomes = [
+            SendOutcome(sop_instance_uid=uid, answer=Answer.RETRY, status=None, detail=BUG)
+            for uid in deliveries.waiting(connection, study_id, destination)
+        ]
+        record(connection, rooms, study_id, destination, Sent(outcomes=tuple(outcomes)))
+    try_later(connection, rooms, clinic, destination, job, BUG, False)
 
 
 def deliver(study_id: int, destination: str, attempt: int, *, rooms: Rooms, durable: Durable) -> None:
-    """One attempt to bring what is still pending to one destination."""
-    sent = durable.step("send", Sent, send, rooms, study_id, destination)
-    durable.transaction("record", record, rooms, study_id, destination, attempt, sent)
+    """A job of the earlier kind, one attempt for one study, put before an upgrade.
+
+    It had the steps "send" and "record". What it has sent is recorded; the rest goes with the destination's own job.
+    """
+    sent = durable.step("send", Sent, Sent, outcomes=())
+    durable.transaction("record", record_and_wake, rooms, study_id, destination, sent)
 
 
-def send(rooms: Rooms, study_id: int, destination_name: str) -> Sent:
-    """Send what is pending. A peer that cannot be reached is an outcome, not an error."""
-    pending = deliveries.pending_results(rooms.database, study_id, destination_name)
-    clinic = deliveries.clinic_of(rooms.database, study_id)
-    destination = rooms.destination(clinic, destination_name)
-    if destination is None:
-        return _all(pending, Answer.REFUSED, f"destination {destination_name} is no longer configured")
-    with ExitStack() as lent:
-        try:
-            files = [_outgoing(rooms, result, lent) for result in pending]
-        except OSError as error:
-            return _all(pending, Answer.RETRY, f"a result cannot be read: {error.strerror}")
-        try:
-            outcomes = send_files(
-                files,
-                Address(ae_title=destination.ae_title, host=destination.host, port=destination.port),
-                calling_ae_title=rooms.ae_title,
-                timeout_s=rooms.delivery.timeout_s,
-            )
-        except Retry as error:
-            return _all(pending, Answer.RETRY, error.message)
-    return Sent(outcomes=tuple(map(_already_there, outcomes)))
-
-
-def record(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, attempt: int, sent: Sent) -> None:
-    """Enter what the peer said; charge at the first accepted result; put the next attempt while any is pending."""
-    gave_up = deliveries.age_s(connection, study_id, destination) > rooms.delivery.give_up_after_s
-    for outcome in sent.outcomes:
-        answer = Answer.REFUSED if outcome.answer is Answer.RETRY and gave_up else outcome.answer
-        deliveries.record_outcome(
-            connection,
-            sop_instance_uid=outcome.sop_instance_uid,
-            destination=destination,
-            state=deliveries.STATE_AFTER[answer],
-            status=outcome.status,
-            detail=outcome.detail,
-        )
-    waiting = [outcome for outcome in sent.outcomes if outcome.answer is Answer.RETRY]
-    add_event(connection, study_id, "delivery", _summary(destination, attempt, sent))
-    _charge_if_first(connection, study_id, destination, sent)
-    if waiting and not gave_up:
-        try_later(connection, rooms, study_id, destination, attempt)
-    if studies.finish_study(connection, study_id):
-        # Charged by now, or never: a study that no destination took leaves its quota to others.
-        clinic, study_instance_uid = studies.name_of(connection, study_id)
-        release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-
-
-def try_later(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, attempt: int) -> None:
-    """Put the next attempt, after a wait that grows with the attempts."""
-    rooms.jobs.put_delivery(
-        connection,
-        study_id=study_id,
-        destination=destination,
-        attempt=attempt + 1,
-        delay_s=rooms.delivery.delay_s(attempt, chance=random.random()),  # noqa: S311  # nobody gains by guessing it
-    )
-
-
-def _already_there(outcome: SendOutcome) -> SendOutcome:
-    """A result's SOP Instance UID stands for the same bytes always: a peer that has it already has our result."""
-    if outcome.status == DUPLICATE_SOP_INSTANCE:
-        return replace(outcome, answer=Answer.STORED, detail="the peer has it already")
-    return outcome
-
-
-def _charge_if_first(connection: sa.Connection, study_id: int, destination: str, sent: Sent) -> None:
-    accepted = {outcome.sop_instance_uid for outcome in sent.outcomes if outcome.answer is Answer.STORED}
-    chargeable = deliveries.chargeable_study(connection, study_id, accepted)
-    if chargeable is None:
-        return
-    charged = charge(
-        connection,
-        clinic=chargeable.clinic,
-        study_instance_uid=chargeable.study_instance_uid,
-        study_id=study_id,
-        packages=chargeable.packages,
-        result_sop_instance_uid=chargeable.result_sop_instance_uid,
-        destination=destination,
-        now=utc_now(),
-    )
-    if charged:
-        add_event(connection, study_id, "charged", f"first result accepted by {destination}")
-
-
-def _outgoing(rooms: Rooms, result: PendingResult, lent: ExitStack) -> OutgoingFile:
-    """The result's plain text, on a disk or in memory, as long as `lent` is open."""
-    descriptor = lent.enter_context(rooms.results.lend(result.sop_instance_uid))
-    return OutgoingFile(
-        path=Path(f"/proc/self/fd/{descriptor}"),
-        sop_instance_uid=result.sop_instance_uid,
-        sop_class_uid=result.sop_class_uid,
-        transfer_syntax_uid=result.transfer_syntax_uid,
-    )
-
-
-def _all(pending: list[PendingResult], answer: Answer, detail: str) -> Sent:
-    return Sent(
-        outcomes=tuple(
-            SendOutcome(sop_instance_uid=result.sop_instance_uid, answer=answer, status=None, detail=detail)
-            for result in pending
-        )
-    )
-
-
-def _summary(destination: str, attempt: int, sent: Sent) -> str:
-    counts = {answer: sum(o.answer is answer for o in sent.outcomes) for answer in Answer}
-    said = ", ".join(f"{count} {answer}" for answer, count in counts.items() if count) or "nothing was pending"
-    details = "; ".join(dict.fromkeys(o.detail for o in sent.outcomes if o.detail))
-    return f"attempt {attempt} to {destination}: {said}" + (f" ({details})" if details else "")
+def record_and_wake(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, sent: Sent) -> None:
+    record(connection, rooms, study_id, destination, sent)
+    clinic, _ = studies.name_of(connection, study_id)
+    wake(connection, rooms, clinic=clinic, destination=destination)

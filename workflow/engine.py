@@ -13,7 +13,15 @@ from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
 
 from domain.errors import Refuse, Retry
 from storage.database import Database
-from storage.jobs import APPLICATION_NAME, APPLICATION_VERSION, DELIVERY_QUEUE, SCHEMA, STUDY_QUEUE, serializer
+from storage.jobs import (
+    APPLICATION_NAME,
+    APPLICATION_VERSION,
+    DELIVERY_QUEUE,
+    DESTINATION_QUEUE,
+    SCHEMA,
+    STUDY_QUEUE,
+    serializer,
+)
 from storage.plain import from_plain, to_plain
 
 log = structlog.get_logger()
@@ -25,7 +33,11 @@ P = ParamSpec("P")
 POLL_S = 0.2
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
 MAXIMUM_RECOVERIES = 3
-DELIVERIES_AT_ONCE = 8
+# One job holds one destination. A destination that hangs keeps its thread until it times out, and a thread that waits
+# for a socket costs next to nothing: there have to be more of them than destinations that hang at the same time.
+DESTINATIONS_AT_ONCE = 64
+# Jobs of the earlier kind send nothing any more.
+DELIVERIES_AT_ONCE = 2
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
 
@@ -74,9 +86,14 @@ class Engine:
         DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RECOVERIES)(run)
 
     def start(self) -> None:
-        DBOS.listen_queues([STUDY_QUEUE, DELIVERY_QUEUE])
+        queues = {
+            STUDY_QUEUE: self._studies_at_once,
+            DESTINATION_QUEUE: DESTINATIONS_AT_ONCE,
+            DELIVERY_QUEUE: DELIVERIES_AT_ONCE,
+        }
+        DBOS.listen_queues(list(queues))
         DBOS.launch()
-        for queue, at_once in ((STUDY_QUEUE, self._studies_at_once), (DELIVERY_QUEUE, DELIVERIES_AT_ONCE)):
+        for queue, at_once in queues.items():
             DBOS.register_queue(
                 queue, worker_concurrency=at_once, polling_interval_sec=POLL_S, on_conflict="always_update"
             )

@@ -17,11 +17,12 @@ import structlog
 from domain.errors import Refuse
 from domain.states import Reason, StudyState
 from metering.quota import release, reserve
-from storage import studies
+from storage import outboxes, studies
 from storage.database import Database, database_clock, utc_now
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
 from storage.tables import studies as study_rows
+from workflow.deliver import after_bug
 from workflow.engine import Engine
 from workflow.queueing import queue_study
 from workflow.rooms import Rooms
@@ -70,7 +71,9 @@ class Recovery:
                 beat(self._rooms.database, self._executor_id)
                 self._take_over()
                 if beats % CARE_BEATS == 0:
-                    park_abandoned(self._rooms, set(self._engine.abandoned_jobs()))
+                    abandoned = set(self._engine.abandoned_jobs())
+                    park_abandoned(self._rooms, abandoned)
+                    wake_abandoned(self._rooms, abandoned)
                     wake_held_for_quota(self._rooms)
                     clear_away(self._rooms)
             except Exception:
@@ -123,6 +126,18 @@ def park_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
             log.error("study_parked", study_id=study_id)
             parked += 1
     return parked
+
+
+def wake_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
+    """Give every destination whose job is among the abandoned ones another job; how many that were."""
+    woken = 0
+    for outbox, job_id in outboxes.newest_drains(rooms.database):
+        if job_id in abandoned:
+            with rooms.database.write() as connection:
+                after_bug(connection, rooms, outbox.clinic, outbox.destination, outbox.job)
+            log.error("delivery_abandoned", clinic=outbox.clinic, where=outbox.destination, job=job_id)
+            woken += 1
+    return woken
 
 
 def wake_held_for_quota(rooms: Rooms) -> int:

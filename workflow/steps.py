@@ -19,6 +19,7 @@ from storage.events import add_event
 from storage.queue_order import note_start
 from storage.studies import ResultRow
 from storage.study_keys import study_name
+from workflow.outbox import wake
 from workflow.rooms import Rooms
 from workflow.written import Written
 
@@ -93,21 +94,15 @@ def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[A
 
 def write_results(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> Written:
     """Write every analysis as the objects that the clinic's destinations take."""
-    requests = [
-        ReportRequest(
-            study=study,
-            node=rooms.node,
-            analysis=analysis,
-            displays=_displays(rooms, study, analysis),
-            decision=explain_to_reader(decision),
-            previous_results=tuple(
-                PreviousResult(sop_class_uid=class_uid, sop_instance_uid=instance_uid, series_instance_uid=series_uid)
-                for class_uid, instance_uid, series_uid in studies.previous_results(rooms.database, study)
-            ),
-        )
-        for analysis in analyses
-    ]
-    return _keep(rooms, study, requests, is_note=False)
+    requests = _requests(rooms, study, decision, analyses)
+    return _keep(rooms, study, requests, _profiles(rooms, study), is_note=False)
+
+
+def write_form(
+    rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis], *, profile: str
+) -> Written:
+    """Write every analysis in one form, for a destination that turned out not to take its own."""
+    return _keep(rooms, study, _requests(rooms, study, decision, analyses), [profile], is_note=False)
 
 
 def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
@@ -117,20 +112,21 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     # The hint is for the administrator, who finds it in the study's history; the radiologist can do nothing with it.
     lines = (_sentence(refusal.message), "The images are kept. Nothing was charged.")
     note = Note(title=NOTE_TITLES[Reason(refusal.reason)], lines=lines)
-    return _keep(rooms, study, [ReportRequest(study=study, node=rooms.node, note=note)], is_note=True)
+    request = ReportRequest(study=study, node=rooms.node, note=note)
+    return _keep(rooms, study, [request], _profiles(rooms, study), is_note=True)
 
 
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
-    """Enter the results and put one delivery job for each destination, all in one commit."""
+    """Enter the results and see to it that each destination has a job to bring them, all in one commit."""
     clinic = rooms.clinic(study.clinic)
     takers = {
         profile: [d.name for d in clinic.destinations if d.profile == profile] for profile in _profiles(rooms, study)
     }
     studies.save_results(connection, study_id, written.rows, takers)
-    for destination in clinic.destinations:
-        rooms.jobs.put_delivery(connection, study_id=study_id, destination=destination.name, attempt=1)
     if studies.finish_study(connection, study_id):
         release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+    for name in sorted(destination.name for destination in clinic.destinations):
+        wake(connection, rooms, clinic=clinic.name, destination=name)
 
 
 def put_aside(
@@ -186,10 +182,29 @@ def _profiles(rooms: Rooms, study: Study) -> list[str]:
     return list(dict.fromkeys(d.profile for d in rooms.clinic(study.clinic).destinations)) or [DEFAULT_PROFILE]
 
 
-def _keep(rooms: Rooms, study: Study, requests: Sequence[ReportRequest], *, is_note: bool) -> Written:
+def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> list[ReportRequest]:
+    return [
+        ReportRequest(
+            study=study,
+            node=rooms.node,
+            analysis=analysis,
+            displays=_displays(rooms, study, analysis),
+            decision=explain_to_reader(decision),
+            previous_results=tuple(
+                PreviousResult(sop_class_uid=class_uid, sop_instance_uid=instance_uid, series_instance_uid=series_uid)
+                for class_uid, instance_uid, series_uid in studies.previous_results(rooms.database, study)
+            ),
+        )
+        for analysis in analyses
+    ]
+
+
+def _keep(
+    rooms: Rooms, study: Study, requests: Sequence[ReportRequest], profiles: Sequence[str], *, is_note: bool
+) -> Written:
     rows = []
     name = study_name(study.clinic, study.study_instance_uid)
-    for profile in _profiles(rooms, study):
+    for profile in profiles:
         for request in requests:
             for written in write_objects(request, profile=profile, open_file=rooms.spool.open_at):
                 rooms.results.put(written.sop_instance_uid, written.content, study=name)

@@ -44,6 +44,7 @@ after_release_s = 0.3
 
 [delivery]
 first_retry_s = 0.5
+longest_retry_s = 2.0
 timeout_s = 5.0
 
 [[clinics]]

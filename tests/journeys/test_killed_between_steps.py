@@ -11,8 +11,11 @@ from tests.journeys.house import Node, Orthanc, wait_until
 
 KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
 
-# The steps of process_study and of deliver in their order; the worker is killed after each of them.
-STEPS = ("route", "admit", "reserve", "analyse chest", "save analyses", "write", "hand over", "send", "record")
+# The steps of process_study and of drain in their order; the worker is killed after each of them.
+STEPS = (
+    *("route", "admit", "reserve", "analyse chest", "save analyses", "write", "hand over"),
+    *("look", "send", "record", "go on"),
+)
 
 
 def test_a_worker_killed_after_any_step_leaves_one_set_of_results_and_one_charge(

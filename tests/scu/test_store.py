@@ -59,7 +59,7 @@ def data_sets(folder: Path) -> list[bytes]:
         (0xC123, "refused"),
         (0x0111, "refused"),  # Duplicate SOP Instance
         (0x0117, "refused"),  # Invalid SOP Instance
-        (0x0122, "refused"),  # SOP Class not supported
+        (0x0122, "not_taken"),  # SOP Class not supported
         (0x0124, "refused"),  # Not authorized
         (0xFFFF, "refused"),
     ],
@@ -93,7 +93,7 @@ def test_a_context_that_the_peer_refuses_is_refused_for_its_file_alone(
     compressed = describe(Path(str(get_testdata_file("RG1_J2KR.dcm"))))
     plain = outgoing(tmp_path, 1)
     first, second = sent([compressed, plain], peer.address)
-    assert (first.answer, first.status) == (Answer.REFUSED, None)
+    assert (first.answer, first.status) == (Answer.NOT_TAKEN, None)
     assert first.detail == (
         "the peer does not take SOP class 1.2.840.10008.5.1.4.1.1.1 in transfer syntax 1.2.840.10008.1.2.4.90"
     )

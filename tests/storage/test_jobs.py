@@ -21,13 +21,11 @@ def queued(database: Database) -> list[str]:
         return list(connection.scalars(sa.text(f"SELECT name FROM {table} ORDER BY created_at")))
 
 
-def test_the_first_attempt_for_a_note_does_not_stand_for_the_first_attempt_for_the_results(
-    database: Database, queue: JobQueue
-) -> None:
-    for _ in range(2):
+def test_each_job_for_a_destination_is_one_of_its_own(database: Database, queue: JobQueue) -> None:
+    for number in (1, 2):
         with database.write() as connection:
-            queue.put_delivery(connection, study_id=1, destination="pacs", attempt=1)
-    assert queued(database) == ["deliver", "deliver"]
+            queue.put_drain(connection, clinic="st-mary", destination="pacs", number=number)
+    assert queued(database) == ["drain", "drain"]
 
 
 def test_each_run_of_a_study_is_a_job_of_its_own(database: Database, queue: JobQueue) -> None:
@@ -41,7 +39,7 @@ def test_each_run_of_a_study_is_a_job_of_its_own(database: Database, queue: JobQ
 def test_a_job_is_not_there_when_its_rows_are_not(database: Database, queue: JobQueue) -> None:
     def cut_short() -> None:
         with database.write() as connection:
-            queue.put_delivery(connection, study_id=1, destination="pacs", attempt=1)
+            queue.put_drain(connection, clinic="st-mary", destination="pacs", number=1)
             raise InterruptedError
 
     with pytest.raises(InterruptedError):

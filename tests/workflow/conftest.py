@@ -36,18 +36,16 @@ class Direct:
 
 
 class Puts:
-    """The jobs that were put: (kind, study id, attempt, delay in seconds)."""
+    """The jobs that were put: (kind, study id, attempt, delay in seconds) or (destination, clinic, number, delay)."""
 
     def __init__(self) -> None:
-        self.jobs: list[tuple[str, int, int, float]] = []
+        self.jobs: list[tuple[str, int | str, int, float]] = []
 
     def put_study(self, _connection: object, *, study_id: int, attempt: int, delay_s: float = 0) -> None:
         self.jobs.append(("study", study_id, attempt, delay_s))
 
-    def put_delivery(
-        self, _connection: object, *, study_id: int, destination: str, attempt: int, delay_s: float = 0
-    ) -> None:
-        self.jobs.append((destination, study_id, attempt, delay_s))
+    def put_drain(self, _connection: object, *, clinic: str, destination: str, number: int, delay_s: float = 0) -> None:
+        self.jobs.append((destination, clinic, number, delay_s))
 
 
 @pytest.fixture
@@ -63,6 +61,10 @@ def puts() -> Puts:
 
 @pytest.fixture
 def rooms(database: Database, puts: Puts, tmp_path: Path) -> Rooms:
+    return rooms_on(database, puts, tmp_path)
+
+
+def rooms_on(database: Database, puts: Puts, folder: Path) -> Rooms:
     """st-mary has the destination pacs, at which nobody listens. No model is at hand."""
     pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=1)
     clinics = tuple(
@@ -72,8 +74,8 @@ def rooms(database: Database, puts: Puts, tmp_path: Path) -> Rooms:
     nothing = cast(Any, None)
     return Rooms(
         database=database,
-        spool=Spool(tmp_path),
-        results=ResultFolder(tmp_path),
+        spool=Spool(folder),
+        results=ResultFolder(folder),
         jobs=cast(Any, puts),
         registry=nothing,
         analyst=nothing,
