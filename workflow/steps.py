@@ -39,6 +39,7 @@ def route(rooms: Rooms, study_id: int, study: Study) -> Decision:
     """Decide which package sees which image, and keep the decision with its reasons."""
     decision = decide(study, rooms.rulebook)
     with rooms.database.write() as connection:
+        studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
     return decision
@@ -66,7 +67,7 @@ def admit(rooms: Rooms, study: Study, decision: Decision) -> None:
             )
 
 
-def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None:
+def reserve_quota(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study) -> None:
     """Take one study from the clinic's month, or refuse."""
     if not reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now()):
         plan = PLANS[rooms.clinic(study.clinic).tier]
@@ -75,6 +76,8 @@ def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None
             reason=Reason.OVER_QUOTA,
             hint="it is analysed by itself when the month turns or the plan grows",
         )
+    # As in intake, the clinic's row is locked before the study's.
+    studies.require_queued(connection, study_id)
 
 
 def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
@@ -88,6 +91,7 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
 
 
 def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
+    studies.require_queued(connection, study_id)
     studies.save_analyses(connection, study_id, analyses)
 
 
@@ -120,6 +124,12 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     return _keep(rooms, study, [ReportRequest(study=study, node=rooms.node, note=note)], is_note=True)
 
 
+def hand_over_analysis(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
+    """Hand the results over, unless nobody waits for them any more."""
+    studies.require_queued(connection, study_id)
+    hand_over(connection, rooms, study_id, study, written)
+
+
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
     """Enter the results and put one delivery job for each destination, all in one commit."""
     clinic = rooms.clinic(study.clinic)
@@ -137,19 +147,23 @@ def put_aside(
     connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, refusal: Refuse, note: Written
 ) -> None:
     """Keep the study with its reason, give its quota back, and send the note on its way."""
-    release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+    if not studies.is_queued(connection, study_id):
+        return
     studies.put_aside(connection, study_id, refusal)
+    release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
     if note.rows:
         hand_over(connection, rooms, study_id, study, note)
 
 
 def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, attempt: int, delay: Retry) -> None:
     """Put the job once more, later; after MAXIMUM_ATTEMPTS the study is parked and the others go on."""
+    if not studies.is_queued(connection, study_id):
+        return
     if attempt >= MAXIMUM_ATTEMPTS:
         refusal = Refuse(
             f"gave up after {attempt} attempts: {delay.message}",
             reason=Reason.KEEPS_FAILING,
-            hint="see the log of the worker; `collimator study` shows the history",
+            hint="see the worker's log; `collimator study UID --retry` tries it again",
         )
         put_aside(connection, rooms, study_id, study, refusal, Written(rows=()))
         return
