@@ -116,7 +116,8 @@ def test_a_study_is_told_whole(collimator: Collimator, database: Database) -> No
         "accession  A-77",
         "so rule 'chest of an adult' sends it to chest",
         "Pneumonia: detected (0.83, threshold 0.50)  chest 1.0.0",
-        "pacs: delivered (attempts: 1)",
+        "pacs: delivered 20",
+        "(attempts: 1)",
         "charged    first result accepted by pacs",
     ):
         assert told in out

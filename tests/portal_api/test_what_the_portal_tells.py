@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from portal_api.app import build_app
 from storage.database import Database
 from storage.tables import executors, receivers
+from tests.portal_api.conftest import care_over
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, receive, show_receiver
 
 
@@ -201,7 +202,9 @@ def test_a_receiver_that_was_taken_away_is_no_fault_once_another_one_is_alive(
 
 
 def test_a_node_whose_disk_cannot_be_seen_is_not_well(filled: Database, tmp_path: Path) -> None:
-    app = build_app(database=filled, clinics=(), version="0.1.0", data_dir=tmp_path / "gone")
+    app = build_app(
+        database=filled, clinics=(), version="0.1.0", data_dir=tmp_path / "gone", open_care=care_over(filled)
+    )
     answer = TestClient(app).get("/health")
     assert answer.status_code == 503
     assert "No such file" in answer.json()["checks"][-1]["says"]
@@ -209,7 +212,8 @@ def test_a_node_whose_disk_cannot_be_seen_is_not_well(filled: Database, tmp_path
 
 def test_a_node_without_its_database_is_not_well_and_says_to_come_again() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nothing")
-    client = TestClient(build_app(database=database, clinics=(), version="0.1.0"), raise_server_exceptions=False)
+    app = build_app(database=database, clinics=(), version="0.1.0", open_care=care_over(database))
+    client = TestClient(app, raise_server_exceptions=False)
     health = client.get("/health")
     assert health.status_code == 503
     assert health.json()["checks"] == [{"name": "database", "is_well": False, "says": "does not answer"}]
