@@ -23,7 +23,7 @@ VERBS = {
     "models": "list, pull, verify, add and evaluate model packages",
     "rules": "explain why a file goes where it goes",
     "studies": "list the studies",
-    "study": "one study's whole history",
+    "study": "one study's whole history; try it again, cancel it or analyse it anew",
     "ledger": "what was charged",
     "commitments": "requests for storage commitment, and whether their callers were told",
     "keys": "make and revoke the portal's API keys",

@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _roles() -> str:
-    may = [f"{role} reads {', '.join(sorted(permissions))}" for role, permissions in PERMISSIONS.items()]
+    may = [f"{role} has {', '.join(sorted(permissions))}" for role, permissions in PERMISSIONS.items()]
     return f"default: %(default)s ({'; '.join(may)})"

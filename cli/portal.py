@@ -3,10 +3,12 @@
 import argparse
 import socket
 import threading
+from functools import cache, partial
 
 import structlog
 import uvicorn
 
+from cli.care import open_care
 from cli.parts import SOFTWARE_VERSION, open_database, settings_for, stop_signal
 from config.settings import PortalSettings
 from domain.errors import Misconfigured
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         version=SOFTWARE_VERSION,
         worker_lease_s=settings.worker.lease_s,
         data_dir=data_dir if data_dir.is_dir() else None,
+        open_care=cache(partial(open_care, settings, database)),
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -1,23 +1,41 @@
-"""`collimator study UID`: one study's whole history."""
+"""`collimator study UID`: one study's whole history, or, with --retry, --cancel or --reanalyse, its care."""
 
 import argparse
 from collections.abc import Iterator
 
+from cli.care import open_care
 from cli.listing import cell, print_objects
 from cli.parts import open_database, settings_for
+from config.settings import Settings
+from domain.care import Verb
 from domain.errors import Refuse
+from storage.database import Database
 from storage.overview import FindingLine, ResultLine, StudyFilter, StudyHistory, read_history
+
+VERBS = {
+    Verb.RETRY: "look at a held, failed or cancelled study once more; send once more what a destination refused",
+    Verb.CANCEL: "do not analyse a study that is received or queued; its images are kept",
+    Verb.REANALYSE: "analyse a study that is done anew, as its next generation, free of charge",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study_instance_uid", metavar="UID", help="Study Instance UID (0020,000D)")
     parser.add_argument("--json", action="store_true", help="a list of objects, one a generation")
     parser.add_argument("--clinic", metavar="NAME", help="only this clinic's")
+    verbs = parser.add_mutually_exclusive_group()
+    for verb, help_text in VERBS.items():
+        verbs.add_argument(f"--{verb}", dest="asked", action="store_const", const=verb, help=help_text)
 
 
 def run(args: argparse.Namespace) -> int:
-    database = open_database(settings_for(args.config))
+    settings = settings_for(args.config)
+    database = open_database(settings)
     clinics = None if args.clinic is None else {args.clinic}
+    if args.asked is not None:
+        ask(settings, database, args.asked, args.study_instance_uid, clinics, as_json=args.json)
+        database.close()
+        return 0
     histories = read_history(database, StudyFilter(clinics=clinics, study_instance_uid=args.study_instance_uid))
     database.close()
     if not histories:
@@ -29,6 +47,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n\n".join("\n".join(_page(history)) for history in histories))
     return 0
+
+
+def ask(
+    settings: Settings, database: Database, verb: Verb, uid: str, clinics: set[str] | None, *, as_json: bool
+) -> None:
+    """Do something for the study, and say what it is now."""
+    done = open_care(settings, database).ask(verb, uid, clinics=clinics, asked_by="from the command line")
+    if as_json:
+        print_objects([done])
+    else:
+        already = "" if done.is_changed else " already"
+        print(f"{done.study_instance_uid} of {done.clinic}, generation {done.generation}, is {done.state}{already}")
 
 
 def _page(history: StudyHistory) -> Iterator[str]:
@@ -67,4 +97,5 @@ def _result(result: ResultLine) -> Iterator[str]:
     yield f"{result.kind}  {result.sop_instance_uid}"
     for delivery in result.deliveries:
         why = f": {delivery.last_error}" if delivery.last_error else ""
-        yield f"  {delivery.destination}: {delivery.state} (attempts: {delivery.attempts}){why}"
+        when = f" {cell(delivery.delivered_at)}" if delivery.delivered_at else ""
+        yield f"  {delivery.destination}: {delivery.state}{when} (attempts: {delivery.attempts}){why}"

@@ -132,6 +132,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         stat=settings.stat_rules,
         stand_ins=stand_ins or {},
         pixel_retention=timedelta(days=settings.storage.pixel_retention_days) or None,
+        job_retention=timedelta(days=settings.worker.job_retention_days) or None,
     )
 
 

@@ -138,6 +138,7 @@ class DeliverySettings(_Section):
 class WorkerSettings(_Section):
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     lease_s: Annotated[float, Field(ge=3, le=600)] = 20.0
+    job_retention_days: Annotated[float, Field(ge=0, le=36500)] = 30.0
 
 
 class StatSettings(_Section):

@@ -1,11 +1,13 @@
 """The states of a study and of a delivery, and the words that say why a study was not analysed.
 
     receiving ──complete──> queued ──analysed──> delivering ──all destinations have it──> done
-                              │                      └──a destination refused it──> failed
-                              ├──refused──> held       kept and explained; analysed when what it lacks is there
-                              └──error────> failed     kept; a person has to look
+        │                     │                      └──a destination refused it──> failed
+        │                     ├──refused──> held       kept and explained; analysed when what it lacks is there
+        │                     ├──error────> failed     kept; a person has to look
+        └──────cancelled──────┴───────────> cancelled  kept, with what still comes; analysed when a person says so
 
 A held study that gets a note passes through none of the other states: the note is delivered beside it.
+What a person may ask for a study, which leads back, is in domain/care.py.
 """
 
 from enum import StrEnum
@@ -18,6 +20,7 @@ class StudyState(StrEnum):
     DONE = "done"
     HELD = "held"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class DeliveryState(StrEnum):
@@ -30,7 +33,7 @@ class DeliveryState(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a study is held or failed. Notes go to the PACS only for the reasons in NOTED."""
+    """Why a study is held, failed or cancelled. Notes go to the PACS only for the reasons in NOTED."""
 
     NO_IMAGE = "no_image"
     UNROUTABLE = "unroutable"
@@ -43,6 +46,7 @@ class Reason(StrEnum):
     KEEPS_FAILING = "keeps_failing"
     NOT_DELIVERED = "not_delivered"
     ERASED = "erased"
+    CANCELLED = "cancelled"
 
 
 NOTED = frozenset(

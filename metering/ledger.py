@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from domain.plans import PLANS, Tier, billing_period
-from metering.quota import release, used
+from metering.quota import end_reservation, used
 from storage.database import Database
 from storage.tables import clinics, ledger
 
@@ -57,7 +57,7 @@ def charge(
     )
     if connection.execute(charged_before).first() is not None:
         return False
-    release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+    end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
     connection.execute(
         sa.insert(ledger).values(
             clinic=clinic,

@@ -6,7 +6,11 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from domain.plans import PLANS, Tier, billing_period, has_room
-from storage.tables import clinics, ledger, reservations
+from domain.states import StudyState
+from storage.tables import clinics, ledger, reservations, studies
+
+# A generation in these states has its study's reservation, or may come to need it.
+IN_WORK = (StudyState.QUEUED, StudyState.DELIVERING)
 
 
 def reserve(connection: sa.Connection, *, clinic: str, study_instance_uid: str, now: datetime) -> bool:
@@ -28,7 +32,23 @@ def reserve(connection: sa.Connection, *, clinic: str, study_instance_uid: str, 
 
 
 def release(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> None:
-    """Give a reservation back; harmless where there is none."""
+    """Give a study's reservation back once no generation of it is in work; harmless where there is none.
+
+    To be called when the generation that ends has its new state: a late image that is refused must not take the
+    reservation away from the results that are still on their way.
+    """
+    reservation = (reservations.c.clinic == clinic, reservations.c.study_instance_uid == study_instance_uid)
+    # Two generations may end at the same moment. The row is changed, so that the later one waits, and sees the other.
+    held = connection.execute(sa.update(reservations).where(*reservation).values(period=reservations.c.period))
+    in_work = sa.select(studies.c.id).where(
+        studies.c.clinic == clinic, studies.c.study_instance_uid == study_instance_uid, studies.c.state.in_(IN_WORK)
+    )
+    if held.rowcount and connection.execute(in_work.limit(1)).first() is None:
+        end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+
+
+def end_reservation(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> None:
+    """Remove it, whoever still needed it: the charge takes its place."""
     connection.execute(
         sa.delete(reservations).where(
             reservations.c.clinic == clinic, reservations.c.study_instance_uid == study_instance_uid

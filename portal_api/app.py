@@ -4,38 +4,43 @@
 /docs, /openapi.json            open: the interface explained
 /metrics                        counts for Prometheus
 /api/v1/studies[/{uid}]         what was done to each study, and why
+/api/v1/studies/{uid}/retry     and /cancel, /reanalyse: do something for a study
 /api/v1/clinics, /usage         who may send; what was used
 /api/v1/quarantine              what came and cannot be used
 
 All but the open ones need an API key (auth.py) whose role may (permissions.py).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from domain.clinics import Clinic
+from domain.errors import Refuse
 from portal_api.asking import Problem
 from portal_api.headers import SecurityHeaders
 from portal_api.openapi import describe
-from portal_api.parts import Parts
-from portal_api.problems import bad_parameters, bug
+from portal_api.parts import Care, Parts
+from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
+from portal_api.routes import care, docs, health, metrics, quarantine, studies, study, usage
 from portal_api.routes import clinics as clinics_route
-from portal_api.routes import docs, health, metrics, quarantine, studies, study, usage
 from storage.database import Database
 
 DESCRIPTION = """\
-Reads what a Collimator node has done. Nothing here names a patient.
+Reads what a Collimator node has done, and lets a study be tried again, cancelled or analysed anew.
+Nothing here names a patient.
 
 Every request needs an API key, made on the node with `collimator keys create NAME --role ROLE`.
 Lists are plain lists, the newest first; `X-Total-Count` says how many there are in all.
 """
 REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "no valid API key"},
-    403: {"model": Problem, "description": "the key's role may not"},
+    403: {"model": Problem, "description": "the key's role may not do this"},
     422: {"model": Problem, "description": "a parameter is not what it should be"},
 }
 
@@ -47,23 +52,31 @@ def build_app(
     version: str,
     worker_lease_s: float = 20.0,
     data_dir: Path | None = None,
+    open_care: Callable[[], Care],
 ) -> FastAPI:
     """The application; it opens and closes nothing by itself."""
     app = FastAPI(
         title="Collimator", version=version, description=DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.parts = Parts(
-        database=database, clinics=clinics, version=version, worker_lease_s=worker_lease_s, data_dir=data_dir
+        database=database,
+        clinics=clinics,
+        version=version,
+        worker_lease_s=worker_lease_s,
+        data_dir=data_dir,
+        open_care=open_care,
     )
     app.include_router(health.router)
-    for guarded in (studies, study, clinics_route, usage, quarantine, metrics):
+    for guarded in (studies, study, care, clinics_route, usage, quarantine, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
     app.include_router(docs.router)
     app.routes.append(docs.assets())
 
     description = describe(app)
     app.add_api_route("/openapi.json", lambda: description, include_in_schema=False)
+    app.add_exception_handler(HTTPException, no_answer)
     app.add_exception_handler(RequestValidationError, bad_parameters)
+    app.add_exception_handler(Refuse, refused)
     app.add_exception_handler(Exception, bug)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)

@@ -41,7 +41,7 @@ def requires(permission: Permission) -> Callable[[ApiKey], ApiKey]:
 
     def authorize(key: Annotated[ApiKey, Depends(authenticate)]) -> ApiKey:
         if not may(key.role, permission):
-            raise HTTPException(403, f"a key with the role {key.role} may not read {permission}")
+            raise HTTPException(403, f"a key with the role {key.role} may not: it lacks the permission {permission}")
         return key
 
     return authorize

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 OPENAPI_VERSION = "3.0.3"
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -20,8 +21,19 @@ def describe(app: FastAPI) -> dict[str, Any]:
         openapi_version=OPENAPI_VERSION,
         routes=app.routes,
     )
+    for path in described["paths"].values():
+        for operation in path.values():
+            for response in operation["responses"].values():
+                _name_problem(response)
     plain: dict[str, Any] = _without_null(described)
     return plain
+
+
+def _name_problem(response: dict[str, Any]) -> None:
+    """FastAPI says of every answer with a model that it is application/json."""
+    content = response.get("content", {})
+    if content.get("application/json", {}).get("schema") == PROBLEM:
+        content["application/problem+json"] = content.pop("application/json")
 
 
 def _without_null(schema: Any) -> Any:

@@ -1,13 +1,21 @@
 """What the routes work with. The application holds it; nothing in this room is global."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from fastapi import Request
 
+from domain.care import Done, Verb
 from domain.clinics import Clinic
 from storage.database import Database
+
+
+class Care(Protocol):
+    """See metering.care.Care, which brings the job engine along: it is opened only when somebody asks."""
+
+    def ask(self, verb: Verb, study_instance_uid: str, *, clinics: Collection[str] | None, asked_by: str) -> Done: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +27,7 @@ class Parts:
     version: str
     worker_lease_s: float
     data_dir: Path | None
+    open_care: Callable[[], Care]
 
 
 def parts_of(request: Request) -> Parts:

@@ -1,4 +1,4 @@
-"""Who may read what: the five roles, as a table."""
+"""Who may read what, and who may do something for a study: the five roles, as a table."""
 
 from enum import StrEnum
 
@@ -9,6 +9,7 @@ class Permission(StrEnum):
     CLINICS = "clinics"
     USAGE = "usage"
     METRICS = "metrics"
+    CARE = "care"  # the only one that changes anything: retry, cancel, reanalyse
 
 
 class Role(StrEnum):
@@ -21,7 +22,9 @@ class Role(StrEnum):
 
 PERMISSIONS = {
     Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS}),
-    Role.OPERATOR: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.METRICS}),
+    Role.OPERATOR: frozenset(
+        {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.METRICS, Permission.CARE}
+    ),
     Role.ADMIN: frozenset(Permission),
     Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE}),
     Role.AUDITOR: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE}),

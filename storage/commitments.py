@@ -9,6 +9,7 @@ before it went out. storage/transactions.py has seen to it that the same instanc
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from domain.commitment import CommitmentRequest, CommitmentRules, CommitmentState, Holding, Reference
 from domain.states import StudyState
 from storage.database import Database, utc_now
+from storage.events import add_event
 from storage.instances import Spool
 from storage.intake import Verdict
 from storage.plain import from_plain
@@ -196,8 +198,15 @@ def take_due(database: Database, *, for_s: float) -> list[Commitment]:
     return taken
 
 
-def record_report(database: Database, commitment: Commitment, error: str, rules: CommitmentRules) -> CommitmentState:
-    """Enter one attempt. `error`: why the caller does not have the report; empty: it has it.
+def record_report(
+    database: Database,
+    commitment: Commitment,
+    error: str,
+    rules: CommitmentRules,
+    committed: Collection[Reference] = (),
+) -> CommitmentState:
+    """Enter one attempt. `error`: why the caller does not have the report; empty: it has it. `committed`: what the
+    report promises, for the history of the studies.
 
     The state after it: a report that did not arrive is tried again, until the caller has been away for too long.
     Whoever asked again meanwhile is answered by a later report, on what is held then.
@@ -215,7 +224,7 @@ def record_report(database: Database, commitment: Commitment, error: str, rules:
         state = CommitmentState.PENDING
         values = {"due_at": now + timedelta(seconds=rules.delay_s(commitment.attempts))}
     with database.write() as connection:
-        connection.execute(
+        entered = connection.execute(
             sa.update(commitments)
             # Another worker may have had it reported, when this attempt took longer than it was taken for.
             .where(
@@ -225,7 +234,19 @@ def record_report(database: Database, commitment: Commitment, error: str, rules:
             )
             .values(state=state, last_error=error, **values)
         )
+        if entered.rowcount and state is CommitmentState.REPORTED:
+            _tell_studies(connection, commitment.request, committed)
     return state
+
+
+def _tell_studies(connection: sa.Connection, request: CommitmentRequest, committed: Collection[Reference]) -> None:
+    counts: Counter[int] = Counter()
+    uids = iter(reference.sop_instance_uid for reference in committed)
+    while some := list(islice(uids, UIDS_AT_ONCE)):
+        these = (instances.c.clinic == request.clinic, instances.c.sop_instance_uid.in_(some))
+        counts.update(connection.scalars(sa.select(instances.c.study_id).where(*these)))
+    for study_id, count in sorted(counts.items()):
+        add_event(connection, study_id, "committed", f"{count} instances to {request.calling_ae_title}")
 
 
 def read_commitments(database: Database, *, clinic: str | None = None) -> list[CommitmentRow]:

@@ -1,4 +1,13 @@
-"""What happened to a study, in order: received, complete, routed, analysed, each attempt to deliver, charged."""
+"""What happened to a study, in order.
+
+received      its first instance came                    delivery      an attempt, and what each result was answered
+complete      why it counts as complete                  charged       by which destination's answer
+stat          why it goes before others                  committed     its instances were promised to a modality
+routed        to which models                            done, held, failed
+analysed      by which model                             requeued, sent_again, cancelled, reanalysis   who asked
+written       which results                              pixels_removed, erased
+retry         an attempt that failed, and why
+"""
 
 import sqlalchemy as sa
 

@@ -6,7 +6,7 @@ one of the node's own results            dropped and counted: the PACS sent it b
 cannot be parsed, or not what was said   quarantined
 its caller is known for no clinic        quarantined, for no clinic
 its study was erased                     quarantined: what was erased does not come back by itself
-anything else                            kept, in the study's open generation
+anything else                            kept, in the study's open generation, or with a generation that was cancelled
 """
 
 from collections.abc import Mapping, Sequence
@@ -232,7 +232,8 @@ def _row(stored: StoredInstance, study_id: int) -> dict[str, Any]:
 def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
     """The study row that takes this instance: the newest generation while it is receiving, or the next one.
 
-    Only an image opens another generation: a report that is filed later must not start the analysis again.
+    Only an image opens another generation: a report that is filed later must not start the analysis again. What still
+    comes for a study that a person cancelled does not start it either.
     """
     newest = connection.execute(
         sa.select(studies.c.id, studies.c.generation, studies.c.state)
@@ -250,7 +251,7 @@ def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
             sa.update(studies).where(studies.c.id == newest.id).values(last_received_at=utc_now(), released_at=None)
         )
         return int(newest.id)
-    if newest is not None and not stored.facts.has_pixels:
+    if newest is not None and (newest.state == StudyState.CANCELLED or not stored.facts.has_pixels):
         return int(newest.id)
     now = utc_now()
     generation = 1 if newest is None else newest.generation + 1

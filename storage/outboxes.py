@@ -43,6 +43,13 @@ def ask(connection: sa.Connection, *, clinic: str, destination: str) -> Outbox:
     return _outbox(row)
 
 
+def wake(connection: sa.Connection, jobs: JobQueue, *, clinic: str, destination: str) -> None:
+    """Something new is there for the destination. One that is away is not asked any sooner for it."""
+    outbox = ask(connection, clinic=clinic, destination=destination)
+    if not outbox.is_busy:
+        put_job(connection, jobs, outbox, failures=outbox.failures)
+
+
 def lock(connection: sa.Connection, *, clinic: str, destination: str) -> Outbox:
     row = connection.execute(sa.select(outboxes).where(*_is(clinic, destination)).with_for_update()).one()
     return _outbox(row)

@@ -192,6 +192,22 @@ def save_results(
     add_event(connection, study_id, "written", ", ".join(sorted({row.kind for row in rows})))
 
 
+def is_queued(connection: sa.Connection, study_id: int) -> bool:
+    """Whether the study still waits for its analysis. Nobody changes that until this transaction ends."""
+    state = connection.scalar(sa.select(studies.c.state).where(studies.c.id == study_id).with_for_update())
+    return state == StudyState.QUEUED
+
+
+def require_queued(connection: sa.Connection, study_id: int) -> None:
+    """Stop a job that nobody waits for: its study was cancelled, or another job of it was faster.
+
+    Raises:
+        Refuse: the study is not queued.
+    """
+    if not is_queued(connection, study_id):
+        raise Refuse("the study does not wait for its analysis any more", reason=Reason.CANCELLED)
+
+
 def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None:
     """A study that is not analysed: held when time or a person can lift the reason, failed otherwise."""
     state = StudyState.HELD if refusal.reason in HELD else StudyState.FAILED
@@ -266,12 +282,12 @@ def newest_jobs(database: Database) -> list[tuple[int, str]]:
     return [(row.id, study_job_id(row.id, row.jobs)) for row in rows]
 
 
-def requeue(connection: sa.Connection, study_id: int) -> None:
-    """A held study is looked at once more, from the start."""
+def requeue(connection: sa.Connection, study_id: int, why: str) -> None:
+    """A study that was put aside is looked at once more, from the start."""
     connection.execute(
         sa.update(studies).where(studies.c.id == study_id).values(state=StudyState.QUEUED, reason="", finished_at=None)
     )
-    add_event(connection, study_id, "requeued")
+    add_event(connection, study_id, "requeued", why)
 
 
 def held_for_quota(database: Database) -> list[tuple[int, str]]:
@@ -286,16 +302,21 @@ def held_for_quota(database: Database) -> list[tuple[int, str]]:
 
 
 def previous_results(database: Database, study: Study) -> list[tuple[str, str, str]]:
-    """(SOP Class UID, SOP Instance UID, Series Instance UID) of what the generation before this one produced."""
+    """(SOP Class UID, SOP Instance UID, Series Instance UID) of what this one replaces: the results of the newest
+    generation before it that has some. One that was cancelled has none, and a note is no analysis.
+    """
+    earlier = (
+        studies.c.clinic == study.clinic,
+        studies.c.study_instance_uid == study.study_instance_uid,
+        studies.c.generation < study.generation,
+        ~results.c.is_note,
+    )
+    newest = sa.select(sa.func.max(studies.c.generation)).select_from(results.join(studies)).where(*earlier)
     with database.read() as connection:
         rows = connection.execute(
             sa.select(results.c.sop_class_uid, results.c.sop_instance_uid, results.c.series_instance_uid)
-            .join(studies, results.c.study_id == studies.c.id)
-            .where(
-                studies.c.clinic == study.clinic,
-                studies.c.study_instance_uid == study.study_instance_uid,
-                studies.c.generation == study.generation - 1,
-            )
+            .select_from(results.join(studies))
+            .where(*earlier, studies.c.generation == newest.scalar_subquery())
             .order_by(results.c.sop_instance_uid)
         ).all()
     return [(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid) for row in rows]

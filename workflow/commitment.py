@@ -113,6 +113,7 @@ class Commitments:
 
     def _report(self, due: Sequence[Commitment]) -> None:
         """All of one caller."""
+        reports: list[CommitmentReport] = []
         try:
             reports = [self._look(commitment.request) for commitment in due]
             errors = send_reports(
@@ -123,8 +124,9 @@ class Commitments:
             )
         except CollimatorError as refusal:
             errors = [" - ".join(part for part in (refusal.message, refusal.hint) if part)] * len(due)
-        for commitment, error in zip(due, errors, strict=True):
-            state = record_report(self._database, commitment, error, self._rules)
+        promises = [report.committed for report in reports] or [()] * len(due)
+        for commitment, error, promised in zip(due, errors, promises, strict=True):
+            state = record_report(self._database, commitment, error, self._rules, promised)
             level, event = SAID[state]
             log.log(
                 level,

@@ -17,7 +17,7 @@ from storage import deliveries, outboxes, studies
 from storage.database import utc_now
 from workflow.durable import Durable
 from workflow.next_form import NO_FORM, Form, next_form
-from workflow.outbox import go_on, try_later, wake
+from workflow.outbox import go_on, try_later
 from workflow.record import record
 from workflow.rooms import Rooms
 from workflow.sending import Line, Sender, Sent
@@ -118,4 +118,4 @@ def deliver(study_id: int, destination: str, attempt: int, *, rooms: Rooms, dura
 def record_and_wake(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, sent: Sent) -> None:
     record(connection, rooms, study_id, destination, sent)
     clinic, _ = studies.name_of(connection, study_id)
-    wake(connection, rooms, clinic=clinic, destination=destination)
+    outboxes.wake(connection, rooms.jobs, clinic=clinic, destination=destination)

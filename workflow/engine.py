@@ -4,12 +4,14 @@ DBOS keeps each job's steps in the node's own database. What is ours: results an
 JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the worker.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
+from dbos import error as dbos_error
 
 from domain.errors import Refuse, Retry
 from storage.database import Database
@@ -32,12 +34,15 @@ P = ParamSpec("P")
 # A queue is looked at this often; an idle worker spends about 2 % of a core on it.
 POLL_S = 0.2
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
-MAXIMUM_RECOVERIES = 3
+MAXIMUM_RUNS = 3
+# Jobs that are deleted at once: some milliseconds.
+FORGOTTEN_AT_ONCE = 500
 # One job holds one destination. A destination that hangs keeps its thread until it times out, and a thread that waits
 # for a socket costs next to nothing: there have to be more of them than destinations that hang at the same time.
 DESTINATIONS_AT_ONCE = 64
 # Jobs of the earlier kind send nothing any more.
 DELIVERIES_AT_ONCE = 2
+GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
 
@@ -53,6 +58,7 @@ class Engine:
         studies_at_once: int,
         on_step: Callable[[str], None] = lambda name: None,
     ) -> None:
+        self._database = database
         self._studies_at_once = studies_at_once
         self._on_step = on_step
         DBOS(
@@ -81,9 +87,9 @@ class Engine:
                 job(*arguments)
             except Exception:
                 log.exception("job_failed", job=name)
-                self.transaction("after a bug", on_bug, arguments)
+                self._after_bug(on_bug, arguments)
 
-        DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RECOVERIES)(run)
+        DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
 
     def start(self) -> None:
         queues = {
@@ -114,10 +120,20 @@ class Engine:
 
     def abandoned_jobs(self) -> list[str]:
         """The names of jobs that nobody will run again: they failed for good, or took too many workers down."""
-        given_up = DBOS.list_workflows(
-            status=["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"], load_input=False, load_output=False
-        )
+        given_up = DBOS.list_workflows(status=GIVEN_UP, load_input=False, load_output=False)
         return [job.workflow_id for job in given_up]
+
+    def forget_jobs(self, ended_before: datetime, *, needed: Collection[str]) -> int:
+        """Delete some of the jobs that ended before then, the oldest first; how many.
+
+        needed: names of jobs that must stay although they ended. What has not ended stays whatever its age.
+        """
+        done = _ended(["SUCCESS", "CANCELLED"], ended_before, limit=FORGOTTEN_AT_ONCE)
+        given_up = [name for name in _ended(GIVEN_UP, ended_before) if name not in needed]
+        names = (done + given_up)[:FORGOTTEN_AT_ONCE]
+        if names:
+            DBOS.delete_workflows(names)
+        return len(names)
 
     def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See workflow.durable.Durable."""
@@ -144,6 +160,27 @@ class Engine:
         outcome = self._transactions.run_tx_step({"name": name}, in_savepoint)
         self._on_step(name)
         _value(outcome)
+
+    def _after_bug(self, on_bug: OnBug, arguments: tuple[Any, ...]) -> None:
+        """What is done is remembered by the job, unless that began under other steps: it cannot remember any more."""
+        try:
+            self.transaction("after a bug", on_bug, arguments)
+        except dbos_error.DBOSUnexpectedStepError:
+            with self._database.write() as connection:
+                on_bug(connection, arguments)
+
+
+def _ended(statuses: list[str], before: datetime, limit: int | None = None) -> list[str]:
+    """Names of jobs with these statuses, the oldest first. They were also put before then: that column has an index."""
+    jobs = DBOS.list_workflows(
+        status=statuses,
+        end_time=before.isoformat(),
+        completed_before=before.isoformat(),
+        limit=limit,
+        load_input=False,
+        load_output=False,
+    )
+    return [job.workflow_id for job in jobs]
 
 
 def _outcome(work: Callable[[], Any]) -> dict[str, Any]:

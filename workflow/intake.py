@@ -9,8 +9,8 @@ from domain.plans import Tier
 from domain.queueing import StatRules
 from storage.database import Database
 from storage.jobs import JobQueue
+from storage.queueing import queue_study
 from storage.studies import close_study, complete_studies
-from workflow.queueing import queue_study
 
 log = structlog.get_logger()
 

@@ -16,13 +16,6 @@ from workflow.rooms import Rooms
 log = structlog.get_logger()
 
 
-def wake(connection: sa.Connection, rooms: Rooms, *, clinic: str, destination: str) -> None:
-    """Something new is there for the destination. One that is away is not asked any sooner for it."""
-    outbox = outboxes.ask(connection, clinic=clinic, destination=destination)
-    if not outbox.is_busy:
-        outboxes.put_job(connection, rooms.jobs, outbox, failures=outbox.failures)
-
-
 def go_on(connection: sa.Connection, rooms: Rooms, clinic: str, destination: str, job: int) -> None:
     """The job's association went well: put the next one for what has come or was left, or rest."""
     outbox = outboxes.lock(connection, clinic=clinic, destination=destination)

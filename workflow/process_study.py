@@ -5,6 +5,9 @@
 
 This function alone holds every room; rooms never call each other. Each durable step is done once: after a crash the
 study goes on behind the last finished step, and a step that was cut short is repeated with the same result.
+
+A study that a person cancels is not queued any more: the next step that writes rows finds that out, and the job ends
+without a trace. The names and the order of the steps are part of what is in flight (docs/adr/0002).
 """
 
 from types import NoneType
@@ -18,7 +21,7 @@ from workflow.rooms import Rooms
 from workflow.steps import (
     admit,
     analyse,
-    hand_over,
+    hand_over_analysis,
     put_aside,
     reserve_quota,
     route,
@@ -36,14 +39,14 @@ def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable
     try:
         decision = durable.step("route", Decision, route, rooms, study_id, study)
         durable.step("admit", NoneType, admit, rooms, study, decision)
-        durable.transaction("reserve", reserve_quota, rooms, study)
+        durable.transaction("reserve", reserve_quota, rooms, study_id, study)
         analyses = tuple(
             durable.step(f"analyse {package}", Analysis, analyse, rooms, study, decision, package)
             for package in decision.packages
         )
         durable.transaction("save analyses", save_analyses, study_id, analyses)
         written = durable.step("write", Written, write_results, rooms, study, decision, analyses)
-        durable.transaction("hand over", hand_over, rooms, study_id, study, written)
+        durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, written)
     except Refuse as refusal:
         note = durable.step("write note", Written, write_note, rooms, study, refusal)
         durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, note)

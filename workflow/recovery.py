@@ -19,12 +19,12 @@ from domain.states import Reason, StudyState
 from metering.quota import release, reserve
 from storage import outboxes, studies
 from storage.database import Database, database_clock, utc_now
+from storage.queueing import queue_study
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
 from storage.tables import studies as study_rows
 from workflow.deliver import after_bug
-from workflow.engine import Engine
-from workflow.queueing import queue_study
+from workflow.engine import MAXIMUM_RUNS, Engine
 from workflow.rooms import Rooms
 
 log = structlog.get_logger()
@@ -76,6 +76,7 @@ class Recovery:
                     wake_abandoned(self._rooms, abandoned)
                     wake_held_for_quota(self._rooms)
                     clear_away(self._rooms)
+                    forget_jobs(self._engine, self._rooms)
             except Exception:
                 log.exception("recovery_failed")
             beats += 1
@@ -115,14 +116,16 @@ def park_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
     for study_id, job_id in studies.newest_jobs(rooms.database):
         if job_id in abandoned:
             refusal = Refuse(
-                "its processing failed or took the worker down again and again",
+                f"its processing failed or took the worker down {MAXIMUM_RUNS} times",
                 reason=Reason.KEEPS_FAILING,
-                hint="see the worker's log; keep the study for the maintainers",
+                hint="see the worker's log; `collimator study UID --retry` tries it again",
             )
             with rooms.database.write() as connection:
+                if not studies.is_queued(connection, study_id):
+                    continue
+                studies.put_aside(connection, study_id, refusal)
                 clinic, study_instance_uid = studies.name_of(connection, study_id)
                 release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-                studies.put_aside(connection, study_id, refusal)
             log.error("study_parked", study_id=study_id)
             parked += 1
     return parked
@@ -150,7 +153,7 @@ def wake_held_for_quota(rooms: Rooms) -> int:
                 connection, clinic=clinic, study_instance_uid=row.study_instance_uid, now=utc_now()
             ):
                 continue
-            studies.requeue(connection, study_id)
+            studies.requeue(connection, study_id, "there is quota for it now")
             tier = rooms.clinic(clinic).tier
             queue_study(connection, rooms.jobs, study_id=study_id, clinic=clinic, tier=tier, stat=rooms.stat)
             woken += 1
@@ -162,6 +165,15 @@ def clear_away(rooms: Rooms) -> None:
     rooms.results.remove_leftovers()
     if rooms.pixel_retention is not None:
         remove_delivered_pixels(rooms.database, rooms.spool, after=rooms.pixel_retention)
+
+
+def forget_jobs(engine: Engine, rooms: Rooms) -> int:
+    """Delete a portion of the jobs that ended long ago; how many. One that somebody still counts on is kept."""
+    if rooms.job_retention is None:
+        return 0
+    needed = {job_id for _, job_id in studies.newest_jobs(rooms.database)}
+    needed |= {job_id for _, job_id in outboxes.newest_drains(rooms.database)}
+    return engine.forget_jobs(utc_now() - rooms.job_retention, needed=needed)
 
 
 def _process_table() -> str:

@@ -40,6 +40,7 @@ class Rooms:
     """`stand_ins` names a package that may answer for one that is not configured; only `collimator demo` sets it.
 
     pixel_retention: how long received instances stay once their study's results are delivered; None: for good.
+    job_retention: how long the engine remembers a job that has ended; None: for good.
     """
 
     database: Database
@@ -56,6 +57,7 @@ class Rooms:
     stat: StatRules = field(default_factory=StatRules)
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     pixel_retention: timedelta | None = None
+    job_retention: timedelta | None = None
 
     def clinic(self, name: str) -> Clinic:
         for clinic in self.clinics:

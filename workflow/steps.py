@@ -16,10 +16,10 @@ from reports.write import write_results as write_objects
 from storage import studies
 from storage.database import utc_now
 from storage.events import add_event
+from storage.outboxes import wake
 from storage.queue_order import note_start
 from storage.studies import ResultRow
 from storage.study_keys import study_name
-from workflow.outbox import wake
 from workflow.rooms import Rooms
 from workflow.written import Written
 
@@ -40,6 +40,7 @@ def route(rooms: Rooms, study_id: int, study: Study) -> Decision:
     """Decide which package sees which image, and keep the decision with its reasons."""
     decision = decide(study, rooms.rulebook)
     with rooms.database.write() as connection:
+        studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
     return decision
@@ -67,7 +68,7 @@ def admit(rooms: Rooms, study: Study, decision: Decision) -> None:
             )
 
 
-def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None:
+def reserve_quota(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study) -> None:
     """Take one study from the clinic's month, or refuse."""
     if not reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now()):
         plan = PLANS[rooms.clinic(study.clinic).tier]
@@ -76,6 +77,8 @@ def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> None
             reason=Reason.OVER_QUOTA,
             hint="it is analysed by itself when the month turns or the plan grows",
         )
+    # As in intake, the clinic's row is locked before the study's.
+    studies.require_queued(connection, study_id)
 
 
 def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
@@ -89,6 +92,7 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
 
 
 def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
+    studies.require_queued(connection, study_id)
     studies.save_analyses(connection, study_id, analyses)
 
 
@@ -116,6 +120,12 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     return _keep(rooms, study, [request], _profiles(rooms, study), is_note=True)
 
 
+def hand_over_analysis(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
+    """Hand the results over, unless nobody waits for them any more."""
+    studies.require_queued(connection, study_id)
+    hand_over(connection, rooms, study_id, study, written)
+
+
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
     """Enter the results and see to it that each destination has a job to bring them, all in one commit."""
     clinic = rooms.clinic(study.clinic)
@@ -126,26 +136,30 @@ def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Stu
     if studies.finish_study(connection, study_id):
         release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
     for name in sorted(destination.name for destination in clinic.destinations):
-        wake(connection, rooms, clinic=clinic.name, destination=name)
+        wake(connection, rooms.jobs, clinic=clinic.name, destination=name)
 
 
 def put_aside(
     connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, refusal: Refuse, note: Written
 ) -> None:
     """Keep the study with its reason, give its quota back, and send the note on its way."""
-    release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+    if not studies.is_queued(connection, study_id):
+        return
     studies.put_aside(connection, study_id, refusal)
+    release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
     if note.rows:
         hand_over(connection, rooms, study_id, study, note)
 
 
 def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, attempt: int, delay: Retry) -> None:
     """Put the job once more, later; after MAXIMUM_ATTEMPTS the study is parked and the others go on."""
+    if not studies.is_queued(connection, study_id):
+        return
     if attempt >= MAXIMUM_ATTEMPTS:
         refusal = Refuse(
             f"gave up after {attempt} attempts: {delay.message}",
             reason=Reason.KEEPS_FAILING,
-            hint="see the log of the worker; `collimator study` shows the history",
+            hint="see the worker's log; `collimator study UID --retry` tries it again",
         )
         put_aside(connection, rooms, study_id, study, refusal, Written(rows=()))
         return

@@ -15,6 +15,7 @@ from domain.commitment import CommitmentRequest, Reference
 from storage.commitments import record_commitment
 from storage.database import Database
 from storage.intake import sync_clinics
+from storage.jobs import migrate_jobs
 from storage.tables import commitments
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, enter_everything, receive
 
@@ -116,7 +117,8 @@ def test_a_study_is_told_whole(collimator: Collimator, database: Database) -> No
         "accession  A-77",
         "so rule 'chest of an adult' sends it to chest",
         "Pneumonia: detected (0.83, threshold 0.50)  chest 1.0.0",
-        "pacs: delivered (attempts: 1)",
+        "pacs: delivered 20",
+        "(attempts: 1)",
         "charged    first result accepted by pacs",
     ):
         assert told in out
@@ -268,3 +270,41 @@ def test_what_cannot_be_done_with_keys_is_said_in_one_line(
     told = collimator("keys", *arguments)
     assert told[0] == status
     assert says in told[2]
+
+
+# The care of a study
+
+
+def test_a_held_study_is_tried_again_from_the_command_line(collimator: Collimator, database: Database) -> None:
+    migrate_jobs(database)
+    said = f"{MERCY_STUDY} of mercy, generation 1, is queued"
+    assert collimator("study", MERCY_STUDY, "--retry") == (0, f"{said}\n", "")
+    assert collimator("study", MERCY_STUDY, "--retry") == (0, f"{said} already\n", "")
+    assert "requeued   asked for from the command line" in collimator("study", MERCY_STUDY)[1]
+
+
+def test_care_as_json_is_a_list_with_the_studys_newest_generation(collimator: Collimator, database: Database) -> None:
+    status, out, _ = collimator("study", ST_MARY_STUDY, "--cancel", "--json")
+    assert status == 0
+    assert json.loads(out) == [
+        {
+            "clinic": "st-mary",
+            "study_instance_uid": ST_MARY_STUDY,
+            "generation": 2,
+            "state": "cancelled",
+            "is_changed": True,
+        }
+    ]
+
+
+def test_what_cannot_be_done_is_one_clear_line_and_status_1(collimator: Collimator, database: Database) -> None:
+    status, out, err = collimator("study", MERCY_STUDY, "--cancel")
+    assert (status, out) == (1, "")
+    assert err == (
+        "collimator: the study is held and cannot be cancelled "
+        "(a study can be cancelled until its results are written)\n"
+    )
+
+
+def test_two_verbs_at_once_are_wrong_usage(collimator: Collimator, database: Database) -> None:
+    assert collimator("study", MERCY_STUDY, "--retry", "--cancel")[0] == 2

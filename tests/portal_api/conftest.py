@@ -1,7 +1,7 @@
 """A database as a node leaves it: two clinics, of which each has a study, and one key for each role."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,14 @@ from fastapi.testclient import TestClient
 
 from domain.clinics import Caller, Clinic, Destination
 from domain.plans import Tier
+from domain.queueing import StatRules
+from metering.care import Care
 from portal_api.app import build_app
 from portal_api.permissions import Role
 from storage.api_keys import create_key
 from storage.database import Database
 from storage.intake import sync_clinics
+from storage.jobs import JobQueue, migrate_jobs
 from tests.portal_api.rows import MERCY, ST_MARY, beat, enter_everything, show_receiver
 
 CLINICS = (
@@ -28,12 +31,19 @@ CLINICS = (
 )
 
 
+def care_over(database: Database) -> Callable[[], Care]:
+    """What does something for the studies of both clinics."""
+    tiers = {clinic.name: clinic.tier for clinic in CLINICS}
+    return lambda: Care(database, JobQueue(database), tiers=tiers, stat=StatRules())
+
+
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """empty.db has the tables and the two clinics; filled.db has rows, too. Tests work on copies."""
     folder = tmp_path_factory.mktemp("templates")
     empty = Database(f"sqlite:///{folder / 'empty.db'}")
     empty.migrate()
+    migrate_jobs(empty)
     sync_clinics(empty, {clinic.name: clinic.tier for clinic in CLINICS})
     empty.close()
     shutil.copy(folder / "empty.db", folder / "filled.db")
@@ -64,7 +74,14 @@ def filled(templates: Path, tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def client(filled: Database, tmp_path: Path) -> TestClient:
     """The portal over that database, without a key."""
-    app = build_app(database=filled, clinics=CLINICS, version="0.1.0", worker_lease_s=20.0, data_dir=tmp_path)
+    app = build_app(
+        database=filled,
+        clinics=CLINICS,
+        version="0.1.0",
+        worker_lease_s=20.0,
+        data_dir=tmp_path,
+        open_care=care_over(filled),
+    )
     return TestClient(app, raise_server_exceptions=False)
 
 

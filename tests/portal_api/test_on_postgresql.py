@@ -9,6 +9,7 @@ from portal_api.app import build_app
 from storage.api_keys import create_key
 from storage.database import Database
 from storage.intake import sync_clinics
+from tests.portal_api.conftest import care_over
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, enter_everything, show_receiver
 
 
@@ -27,7 +28,10 @@ def on_postgresql(postgresql_url: str) -> Iterator[Database]:
 def test_every_route_tells_the_same_on_postgresql(
     on_postgresql: Database, filled: Database, client: TestClient
 ) -> None:
-    on_sqlite, other = client, TestClient(build_app(database=on_postgresql, clinics=(), version="0.1.0"))
+    on_sqlite, other = (
+        client,
+        TestClient(build_app(database=on_postgresql, clinics=(), version="0.1.0", open_care=care_over(on_postgresql))),
+    )
     for portal, database in ((on_sqlite, filled), (other, on_postgresql)):
         portal.headers["X-API-Key"] = create_key(database, name="one", role="admin", clinic="st-mary")
     assert other.get("/health").json()["status"] == "ok"

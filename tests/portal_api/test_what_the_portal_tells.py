@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from portal_api.app import build_app
 from storage.database import Database
 from storage.tables import executors, receivers
+from tests.portal_api.conftest import care_over
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, receive, show_receiver
 
 
@@ -79,13 +80,7 @@ def test_a_held_study_says_why_it_is_held(admin: TestClient) -> None:
 def test_clinics_are_told_as_they_are_configured(admin: TestClient) -> None:
     st_mary, mercy = admin.get("/api/v1/clinics").json()
     assert st_mary["callers"] == [
-        {
-            "ae_title": "MODALITY1",
-            "host": "192.0.2.10",
-            "certificate_subject": "",
-            "commitment_port": 0,
-            "stat": False,
-        }
+        {"ae_title": "MODALITY1", "host": "192.0.2.10", "certificate_subject": "", "commitment_port": 0, "stat": False}
     ]
     assert st_mary["destinations"][0]["ae_title"] == "ORTHANC"
     assert (mercy["name"], mercy["tier"], mercy["sends_notes"]) == ("mercy", "basic", False)
@@ -207,7 +202,9 @@ def test_a_receiver_that_was_taken_away_is_no_fault_once_another_one_is_alive(
 
 
 def test_a_node_whose_disk_cannot_be_seen_is_not_well(filled: Database, tmp_path: Path) -> None:
-    app = build_app(database=filled, clinics=(), version="0.1.0", data_dir=tmp_path / "gone")
+    app = build_app(
+        database=filled, clinics=(), version="0.1.0", data_dir=tmp_path / "gone", open_care=care_over(filled)
+    )
     answer = TestClient(app).get("/health")
     assert answer.status_code == 503
     assert "No such file" in answer.json()["checks"][-1]["says"]
@@ -215,7 +212,8 @@ def test_a_node_whose_disk_cannot_be_seen_is_not_well(filled: Database, tmp_path
 
 def test_a_node_without_its_database_is_not_well_and_says_to_come_again() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nothing")
-    client = TestClient(build_app(database=database, clinics=(), version="0.1.0"), raise_server_exceptions=False)
+    app = build_app(database=database, clinics=(), version="0.1.0", open_care=care_over(database))
+    client = TestClient(app, raise_server_exceptions=False)
     health = client.get("/health")
     assert health.status_code == 503
     assert health.json()["checks"] == [{"name": "database", "is_well": False, "says": "does not answer"}]

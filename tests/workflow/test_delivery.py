@@ -15,6 +15,7 @@ from metering.ledger import read_ledger
 from scu.store import Answer, OutgoingFile, SendOutcome, answer_of
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
+from storage.outboxes import wake
 from storage.overview import StudyFilter, read_history
 from storage.studies import OpenStudy, ResultRow, close_study, save_analyses, save_results
 from storage.study_keys import study_name
@@ -24,7 +25,6 @@ from tests.portal_api.rows import ANALYSIS, result
 from tests.workflow.conftest import Direct, Puts
 from workflow.deliver import STUDIES_AT_ONCE, deliver, drain
 from workflow.deliver import after_bug as after_drain_bug
-from workflow.outbox import wake
 from workflow.recovery import wake_abandoned
 from workflow.rooms import DeliveryRules, Rooms
 from workflow.sending import Sent
@@ -101,7 +101,7 @@ def waiting_study(rooms: Rooms, number: int, rows: Sequence[ResultRow] = ()) -> 
         assert close_study(connection, open_study, CompletionRules(after_release_s=0.0))
         save_analyses(connection, study_id, [ANALYSIS])
         save_results(connection, study_id, rows, {row.profile: ["pacs"] for row in rows})
-        wake(connection, rooms, clinic="st-mary", destination="pacs")
+        wake(connection, rooms.jobs, clinic="st-mary", destination="pacs")
     return study_id
 
 
@@ -355,7 +355,7 @@ def test_a_destination_that_left_the_configuration_is_refused_and_not_tried_agai
 ) -> None:
     with database.write() as connection:
         connection.execute(sa.update(deliveries).values(destination="archive"))
-        wake(connection, rooms, clinic="st-mary", destination="archive")
+        wake(connection, rooms.jobs, clinic="st-mary", destination="archive")
     run_newest(rooms, puts)
     assert states(database) == ("failed", ["refused", "refused"])
     assert [job[0] for job in puts.jobs] == ["pacs", "archive"]

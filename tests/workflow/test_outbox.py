@@ -9,11 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from storage.database import Database
+from storage.outboxes import wake
 from storage.tables import deliveries, outboxes
 from tests.factories.databases import ENGINES, migrated
 from tests.workflow.conftest import Puts, rooms_on
 from tests.workflow.test_delivery import waiting_study
-from workflow.outbox import go_on, try_later, wake
+from workflow.outbox import go_on, try_later
 from workflow.rooms import Rooms
 
 TOGETHER = 8
@@ -39,7 +40,7 @@ def in_one_transaction(rooms: Rooms, work: Callable[..., None], *arguments: obje
 
 
 def wake_pacs(connection: sa.Connection, rooms: Rooms) -> None:
-    wake(connection, rooms, clinic="st-mary", destination="pacs")
+    wake(connection, rooms.jobs, clinic="st-mary", destination="pacs")
 
 
 def nothing_pending(rooms: Rooms) -> None:
@@ -97,7 +98,7 @@ def test_who_hands_over_waits_for_a_job_that_ends_and_puts_the_next_one(rooms: R
 def test_each_clinic_and_each_destination_has_a_job_of_its_own(rooms: Rooms, puts: Puts) -> None:
     with rooms.database.write() as connection:
         for clinic, destination in (("st-mary", "pacs"), ("st-mary", "archive"), ("mercy", "pacs")):
-            wake(connection, rooms, clinic=clinic, destination=destination)
+            wake(connection, rooms.jobs, clinic=clinic, destination=destination)
     assert [job[:2] for job in puts.jobs] == [("pacs", "st-mary"), ("archive", "st-mary"), ("pacs", "mercy")]
 
 

@@ -1,20 +1,26 @@
-"""What a study is put aside for before any model has looked at it."""
+"""What a study is put aside for before any model has looked at it, and what a job does that nobody waits for."""
 
 import pytest
 import sqlalchemy as sa
 
 from domain.completion import CompletionRules
+from domain.errors import Refuse, Retry
 from domain.plans import billing_period
+from domain.states import Reason, StudyState
 from domain.study import InstanceFacts
 from metering.quota import reserve, used
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
-from storage.studies import OpenStudy, close_study
+from storage.overview import StudyFilter, read_history
+from storage.studies import OpenStudy, close_study, read_study
 from storage.tables import studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival
 from tests.workflow.conftest import Direct, Puts
 from workflow.process_study import process_study
+from workflow.recovery import park_abandoned
 from workflow.rooms import Rooms
+from workflow.steps import put_aside, reserve_quota, save_analyses, try_again
+from workflow.written import Written
 
 
 def closed(database: Database, facts: InstanceFacts, *, clinic: str = "mercy") -> int:
@@ -52,5 +58,69 @@ def test_a_study_that_is_put_aside_gives_its_quota_back(database: Database, room
     with database.write() as connection:
         assert reserve(connection, clinic="mercy", study_instance_uid="1.2.3", now=utc_now())
     process_study(study_id, 1, rooms=rooms, durable=Direct(database))
+    with database.read() as connection:
+        assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
+
+
+def cancelled(database: Database) -> int:
+    study_id = closed(database, CHEST)
+    with database.write() as connection:
+        connection.execute(sa.update(studies).values(state=StudyState.CANCELLED, reason=Reason.CANCELLED))
+    return study_id
+
+
+def seen(database: Database) -> tuple[str, str, list[str]]:
+    (history,) = read_history(database, StudyFilter())
+    return history.state, history.reason, [event.event for event in history.events]
+
+
+UNTOUCHED = ("cancelled", "cancelled", ["received", "complete"])
+
+
+def test_the_job_of_a_cancelled_study_does_nothing(database: Database, rooms: Rooms, puts: Puts) -> None:
+    study_id = cancelled(database)
+    process_study(study_id, 1, rooms=rooms, durable=Direct(database))
+    assert seen(database) == UNTOUCHED
+    assert puts.jobs == []
+
+
+def test_a_study_that_is_cancelled_while_its_job_runs_gets_no_further_row(
+    database: Database, rooms: Rooms, puts: Puts
+) -> None:
+    """Whichever of the steps that write rows comes next."""
+    study_id = cancelled(database)
+    study = read_study(database, rooms.spool, study_id)
+    durable = Direct(database)
+    with pytest.raises(Refuse, match="does not wait for its analysis any more"):
+        durable.transaction("reserve", reserve_quota, rooms, study_id, study)
+    with pytest.raises(Refuse, match="does not wait for its analysis any more"):
+        durable.transaction("save analyses", save_analyses, study_id, [])
+    refusal = Refuse("cannot be read", reason=Reason.UNREADABLE_PIXELS)
+    durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, Written(rows=()))
+    durable.transaction("try again", try_again, rooms, study_id, study, 1, Retry("away"))
+    assert seen(database) == UNTOUCHED
+    assert puts.jobs == []
+    with database.read() as connection:
+        assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
+
+
+def test_a_study_that_keeps_failing_is_parked_after_three_tries_with_its_reason(
+    database: Database, rooms: Rooms, puts: Puts
+) -> None:
+    study_id = closed(database, CHEST)
+    study = read_study(database, rooms.spool, study_id)
+    for attempt in (1, 2, 3):
+        Direct(database).transaction("try again", try_again, rooms, study_id, study, attempt, Retry("an error"))
+    assert [job[2] for job in puts.jobs] == [2, 3]
+    assert seen(database)[:2] == ("failed", "keeps_failing")
+
+
+def test_what_was_abandoned_is_parked_unless_it_was_cancelled_meanwhile(database: Database, rooms: Rooms) -> None:
+    study_id = closed(database, CHEST)
+    with database.write() as connection:
+        assert reserve(connection, clinic="mercy", study_instance_uid="1.2.3", now=utc_now())
+    assert park_abandoned(rooms, {f"study:{study_id}:0"}) == 1
+    assert seen(database)[:2] == ("failed", "keeps_failing")
+    assert park_abandoned(rooms, {f"study:{study_id}:0"}) == 0
     with database.read() as connection:
         assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0

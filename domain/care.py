@@ -1,0 +1,83 @@
+"""What a person may ask for a study, and what comes of it in each of the study's states.
+
+                receiving   queued      delivering   done           held     failed      cancelled
+    retry       -           no change   no change    -              queued   queued (1)  queued
+    cancel      cancelled   cancelled   -            -              -        -           no change
+    reanalyse   -           no change   -            a generation   -        -           -
+
+    -    refused, with the state that the study is in
+    (1)  where a destination refused its results: these are sent once more, without another analysis
+
+What is under way already is left alone, so that asking twice is asking once.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.errors import Refuse
+from domain.states import Reason, StudyState
+
+
+class Verb(StrEnum):
+    RETRY = "retry"
+    CANCEL = "cancel"
+    REANALYSE = "reanalyse"
+
+
+class Action(StrEnum):
+    NOTHING = "nothing"
+    QUEUE = "queue"
+    SEND = "send"
+    CANCEL = "cancel"
+    OPEN_GENERATION = "open generation"
+
+
+ACTIONS = {
+    Verb.RETRY: {
+        StudyState.QUEUED: Action.NOTHING,
+        StudyState.DELIVERING: Action.NOTHING,
+        StudyState.HELD: Action.QUEUE,
+        StudyState.FAILED: Action.QUEUE,
+        StudyState.CANCELLED: Action.QUEUE,
+    },
+    Verb.CANCEL: {
+        StudyState.RECEIVING: Action.CANCEL,
+        StudyState.QUEUED: Action.CANCEL,
+        StudyState.CANCELLED: Action.NOTHING,
+    },
+    Verb.REANALYSE: {
+        StudyState.QUEUED: Action.NOTHING,
+        StudyState.DONE: Action.OPEN_GENERATION,
+    },
+}
+CANNOT = {Verb.RETRY: "tried again", Verb.CANCEL: "cancelled", Verb.REANALYSE: "analysed anew"}
+HINTS = {
+    Verb.RETRY: "a study that is held, failed or cancelled can be tried again; one that is done can be analysed anew",
+    Verb.CANCEL: "a study can be cancelled until its results are written",
+    Verb.REANALYSE: "a study that is done can be analysed anew; one that is held, failed or cancelled is tried again",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """What came of it: the study's newest generation, as it is now. `is_changed` False: it was so before."""
+
+    clinic: str
+    study_instance_uid: str
+    generation: int
+    state: StudyState
+    is_changed: bool
+
+
+def action_for(verb: Verb, state: StudyState, reason: str) -> Action:
+    """What `verb` does to the newest generation of a study.
+
+    Raises:
+        Refuse: not in this state.
+    """
+    action = ACTIONS[verb].get(state)
+    if action is None:
+        raise Refuse(f"the study is {state} and cannot be {CANNOT[verb]}", reason="wrong_state", hint=HINTS[verb])
+    if action is Action.QUEUE and reason == Reason.NOT_DELIVERED:
+        return Action.SEND
+    return action

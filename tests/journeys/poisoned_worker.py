@@ -1,0 +1,26 @@
+"""A worker that one study, POISON, takes down as often as it is analysed; each time is a line in the file RUNS."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import workflow.process_study as processing
+from cli.worker import work
+from domain.study import Study
+from workflow.steps import analyse as honest
+
+
+def analyse(rooms: Any, study: Study, *arguments: Any) -> Any:
+    if study.study_instance_uid == os.environ["POISON"]:
+        with open(os.environ["RUNS"], "a", encoding="ascii") as runs:
+            runs.write("run\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return honest(rooms, study, *arguments)
+
+
+if __name__ == "__main__":
+    poisoned: Any = processing
+    poisoned.analyse = analyse
+    sys.exit(work(Path(sys.argv[1])))
