@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -169,12 +170,21 @@ class RoutingSettings(_Section):
     modalities: dict[str, str] = {}
 
 
+class CallerCompletionSettings(_Section):
+    """What is None is as in [completion]."""
+
+    quiet_s: Seconds | None = None
+    after_release_s: Seconds | None = None
+    max_age_s: Seconds | None = None
+
+
 class CallerSettings(_Section):
     ae_title: AETitle
     host: str = ""
     certificate_subject: str = ""
     commitment_port: Port = 0
     stat: bool = False
+    completion: CallerCompletionSettings = CallerCompletionSettings()
 
 
 class DestinationSettings(_Section):
@@ -215,6 +225,7 @@ class Settings(_Section):
         _refuse_twice("clinics", "name", [clinic.name for clinic in self.clinics])
         for clinic in self.clinics:
             _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
+            _refuse_two_completions(clinic)
         callers = [caller for clinic in self.clinics for caller in clinic.callers]
         _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", [_sender(c) for c in callers])
         return self
@@ -231,7 +242,14 @@ class Settings(_Section):
 
     @property
     def completion_rules(self) -> CompletionRules:
-        return CompletionRules(**self.completion.model_dump())
+        usual = self.completion.model_dump()
+        own = {
+            (clinic.name, caller.ae_title): CompletionRules(**usual | caller.completion.model_dump(exclude_none=True))
+            for clinic in self.clinics
+            for caller in clinic.callers
+        }
+        rules = CompletionRules(**usual)
+        return replace(rules, callers={caller: its_own for caller, its_own in own.items() if its_own != rules})
 
     @property
     def clinic_directory(self) -> tuple[Clinic, ...]:
@@ -318,9 +336,19 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         name=clinic.name,
         tier=clinic.tier,
         sends_notes=clinic.notes,
-        callers=tuple(Caller(**caller.model_dump()) for caller in clinic.callers),
+        callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
     )
+
+
+def _refuse_two_completions(clinic: ClinicSettings) -> None:
+    """A study remembers its caller by the AE title alone."""
+    completions: dict[str, CallerCompletionSettings] = {}
+    for caller in clinic.callers:
+        if completions.setdefault(caller.ae_title, caller.completion) != caller.completion:
+            raise ValueError(
+                f"clinics.{clinic.name}.callers: {caller.ae_title} is there more than once, and completion differs"
+            )
 
 
 def _sender(caller: CallerSettings) -> str:

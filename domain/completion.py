@@ -13,9 +13,13 @@ it has been open for the maximum age                                 -> "maximum
     all ended, all is here and nothing else          yes        yes         yes         yes
 
 A step that was not heard of for the maximum age counts as ended: modalities are switched off in the middle of one.
+
+A caller may have times of its own: one that opens an association for each image, or that pauses between series. A study
+follows those of the caller that sent its first instance.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from domain.procedure_step import NO_STEPS, StudySteps
@@ -23,9 +27,15 @@ from domain.procedure_step import NO_STEPS, StudySteps
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompletionRules:
+    """`callers`: the rules of those that have some of their own, by clinic and Calling AE Title."""
+
     after_release_s: float = 2.0
     quiet_s: float = 30.0
     max_age_s: float = 5400.0
+    callers: Mapping[tuple[str, str], "CompletionRules"] = field(default_factory=dict)
+
+    def of(self, clinic: str, calling_ae_title: str) -> "CompletionRules":
+        return self.callers.get((clinic, calling_ae_title), self)
 
 
 def completion_reason(

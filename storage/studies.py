@@ -56,7 +56,7 @@ def complete_studies(database: Database, rules: CompletionRules) -> list[OpenStu
     complete = []
     for row in rows:
         reason = completion_reason(
-            rules,
+            rules.of(row.clinic, row.calling_ae_title),
             opened_at=row.opened_at,
             last_received_at=row.last_received_at,
             released_at=row.released_at,
@@ -77,7 +77,7 @@ def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRu
     ).first()
     now = utc_now()
     if row is None or not completion_reason(
-        rules,
+        rules.of(row.clinic, row.calling_ae_title),
         opened_at=row.opened_at,
         last_received_at=row.last_received_at,
         released_at=row.released_at,

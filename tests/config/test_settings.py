@@ -7,6 +7,7 @@ import pytest
 from cli.__main__ import main
 from config.settings import Settings, check, load
 from domain.clinics import Caller, Clinic, Destination
+from domain.completion import CompletionRules
 from domain.errors import Misconfigured
 from domain.plans import Tier
 
@@ -194,6 +195,25 @@ def test_the_defaults_are_those_of_a_node_on_one_machine() -> None:
     rules = settings.completion_rules
     assert (rules.after_release_s, rules.quiet_s, rules.max_age_s) == (2.0, 30.0, 5400.0)
     assert settings.clinic_directory == ()
+
+
+def test_a_caller_may_have_completion_times_of_its_own() -> None:
+    callers = [{"ae_title": "CT1"}, {"ae_title": "US1", "completion": {"after_release_s": 60.0}}]
+    clinic = {"name": "st-mary", "tier": "basic", "callers": callers}
+    rules = check({"clinics": [clinic], "completion": {"quiet_s": 90.0}}, origin="test").completion_rules
+    assert rules.of("st-mary", "CT1") is rules
+    assert rules.of("mercy", "US1") is rules
+    assert rules.of("st-mary", "US1") == CompletionRules(after_release_s=60.0, quiet_s=90.0, max_age_s=5400.0)
+
+
+def test_one_ae_title_cannot_have_two_completions() -> None:
+    callers = [
+        {"ae_title": "US1", "host": "10.0.0.1", "completion": {"quiet_s": 1.0}},
+        {"ae_title": "US1", "host": "10.0.0.2"},
+    ]
+    clinic = {"name": "st-mary", "tier": "basic", "callers": callers}
+    with pytest.raises(Misconfigured, match=r"clinics\.st-mary\.callers: US1 is there more than once"):
+        check({"clinics": [clinic]}, origin="test")
 
 
 def test_clinics_become_what_the_domain_calls_them(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def arrival(
     *,
     study_instance_uid: str = "1.2.3",
     clinic: str = "st-mary",
+    calling_ae_title: str = "MODALITY1",
     facts: InstanceFacts = CHEST,
     is_own_result: bool = False,
     problem: str = "",
@@ -48,7 +49,7 @@ def arrival(
     """One stored instance, without its file."""
     return StoredInstance(
         spool_key=key,
-        provenance=provenance(clinic=clinic),
+        provenance=provenance(clinic=clinic, calling_ae_title=calling_ae_title),
         sop_instance_uid=sop_instance_uid,
         sop_class_uid=CR,
         series_instance_uid=f"{study_instance_uid}.100",

@@ -35,7 +35,7 @@ def jobs(node: Node) -> dict[str, str]:
     """What the engine remembers: the names of jobs, and their statuses."""
     with node.database.read() as connection:
         rows = connection.execute(sa.text(f"SELECT workflow_uuid, status FROM {engine_table(node)}"))
-        return dict(rows.tuples().all())
+        return {str(row.workflow_uuid): str(row.status) for row in rows}
 
 
 def checkpoints(node: Node) -> int:
@@ -140,6 +140,7 @@ def test_a_cancelled_study_is_not_analysed_until_somebody_says_so(
 ) -> None:
     node = sqlite_node
     orthanc.start(node_port=node.receiver_port)
+    assert node.run("migrate").returncode == 0
     node.start("receiver")
     node.send(chest)
     (received,) = wait_until(node.histories, "it is received")

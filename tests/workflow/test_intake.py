@@ -23,8 +23,15 @@ def intake(database: Database, puts: Puts, *, after_release_s: float = 0.0, quie
     return Intake(database, cast(Any, puts), rules=rules, tiers=TIERS, stat=StatRules())
 
 
-def received(database: Database, key: str = "k1", uid: str = "1.2.3", *, clinic: str = "st-mary") -> int:
-    stored = arrival(key, f"{uid}.1", study_instance_uid=uid, clinic=clinic)
+def received(
+    database: Database,
+    key: str = "k1",
+    uid: str = "1.2.3",
+    *,
+    clinic: str = "st-mary",
+    calling_ae_title: str = "MODALITY1",
+) -> int:
+    stored = arrival(key, f"{uid}.1", study_instance_uid=uid, clinic=clinic, calling_ae_title=calling_ae_title)
     return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
 
 
@@ -52,6 +59,16 @@ def test_a_released_study_gets_one_job_and_no_second(database: Database, puts: P
 def test_the_time_after_the_release_is_waited_for(database: Database, puts: Puts) -> None:
     record_release(database, [received(database)])
     assert intake(database, puts, after_release_s=3600.0).close_complete_studies() == 0
+
+
+def test_a_caller_with_a_time_of_its_own_is_waited_for_so_long(database: Database, puts: Puts) -> None:
+    record_release(database, [received(database)])
+    patient = {("st-mary", "MODALITY1"): CompletionRules(after_release_s=3600.0)}
+    rules = CompletionRules(after_release_s=0.0, callers=patient)
+    closing = Intake(database, cast(Any, puts), rules=rules, tiers=TIERS, stat=StatRules())
+    assert closing.close_complete_studies() == 0
+    record_release(database, [received(database, "k2", "1.2.4", calling_ae_title="CT1")])
+    assert closing.close_complete_studies() == 1
 
 
 def test_a_quiet_study_is_complete_though_its_association_never_ended(database: Database, puts: Puts) -> None:
