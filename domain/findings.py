@@ -51,12 +51,57 @@ class ActivationMap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Region:
+    """Where a detector found something: a rectangle in source pixels, which may reach over the image's edge.
+
+    `certainty` as that of a Finding; the finding of the same label has that of its best region.
+    """
+
+    label: str
+    certainty: float
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """From point to point, (x, y) in source pixels."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A value that was measured in the image, in `unit` (UCUM), and the lines that it was measured between.
+
+    `threshold`: from there on the value is a finding; None: it is told without a judgement.
+    """
+
+    label: str
+    code: Code
+    site: Code | None
+    value: float
+    unit: Code
+    threshold: float | None
+    lines: tuple[Line, ...]
+
+    @property
+    def is_detected(self) -> bool:
+        return self.threshold is not None and self.value >= self.threshold
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageAnalysis:
-    """All labels' answers for one image, the most certain first against its threshold."""
+    """All labels' answers for one image, the most certain first against its threshold; and what was measured."""
 
     sop_instance_uid: str
     findings: tuple[Finding, ...]
     activation: ActivationMap | None
+    regions: tuple[Region, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def detected(self) -> tuple[Finding, ...]:

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     OVER_QUOTA = "over_quota"
     UNREADABLE_PIXELS = "unreadable_pixels"
     INVALID_RESULT = "invalid_result"
+    NOT_MEASURABLE = "not_measurable"
     KEEPS_FAILING = "keeps_failing"
     NOT_DELIVERED = "not_delivered"
     ERASED = "erased"

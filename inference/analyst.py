@@ -25,7 +25,8 @@ from domain.errors import Misconfigured, Refuse, Retry
 from domain.findings import Analysis, DisplayImage, ImageAnalysis
 from domain.states import Reason
 from domain.study import Instance
-from inference.answer import Answer, image_analysis
+from inference.analysis import image_analysis
+from inference.answer import Answer
 from inference.bare_environment import bare_environment
 from inference.gates import AGE_GATE, accepts
 from inference.package import Package

@@ -21,7 +21,7 @@ from typing import Any
 
 from domain.errors import Misconfigured, Refuse
 from inference import package, pixels
-from inference.onnx_classifier import OnnxClassifier
+from inference.network import Network
 
 MAX_REQUEST_BYTES = 64 * 1024
 KEPT_NETWORKS = 8
@@ -70,7 +70,7 @@ class Worker:
     """Answers requests; keeps the networks and the latest radiographs."""
 
     def __init__(self) -> None:
-        self._networks: OrderedDict[tuple[str, str], OnnxClassifier] = OrderedDict()
+        self._networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
         self._radiographs: OrderedDict[str, pixels.Radiograph] = OrderedDict()
         self._tasks: dict[str, Callable[[dict[str, Any], int], tuple[dict[str, Any], bytes]]] = {
             "analyse": self._analyse,
@@ -102,7 +102,7 @@ class Worker:
         sizes = ("rows", "columns", "source_rows", "source_columns")
         return {size: getattr(image, size) for size in sizes}, image.pixels
 
-    def _network(self, folder: str, device_uid: str) -> OnnxClassifier:
+    def _network(self, folder: str, device_uid: str) -> Network:
         """The network, loaded once as long as manifest and weights stay the same."""
         key = (folder, device_uid)
         if key not in self._networks:
@@ -110,7 +110,7 @@ class Worker:
             if found.device_uid != device_uid:
                 # Installed anew since the parent read it: the result would name another model than answered.
                 raise PackageChanged(f"the package {found.name} was installed anew a moment ago")
-            self._networks[key] = OnnxClassifier(found)
+            self._networks[key] = Network(found)
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT_NETWORKS:
             self._networks.popitem(last=False)

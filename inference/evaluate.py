@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from domain.errors import Refuse
 from inference import pixels
 from inference.accuracy import Accuracy, measure
-from inference.onnx_classifier import OnnxClassifier
+from inference.network import Network
 from inference.package import Package
 
 FILE_COLUMN = "file"
@@ -69,7 +69,7 @@ def evaluate(package: Package, images_dir: Path, table: Path) -> list[LabelAccur
         Misconfigured: the package is not configured or not what its manifest says.
     """
     labelled = read_table(package, images_dir, table)
-    network = OnnxClassifier(package)
+    network = Network(package)
     scores = np.array([_scores(network, file) for file in labelled.files])
     return [
         _line(package.manifest.labels[place].label, measure(scores[:, place], truth, threshold=threshold))
@@ -135,9 +135,9 @@ def _lines(rows: Iterator[list[str]], places: list[int]) -> Iterator[tuple[str, 
         yield row[0].strip(), [value is True for value in values]
 
 
-def _scores(network: OnnxClassifier, file: Path) -> tuple[float, ...]:
+def _scores(network: Network, file: Path) -> tuple[float, ...]:
     try:
-        return network.scores(pixels.read(file))
+        return network.answer(pixels.read(file)).scores
     except Refuse as error:
         raise Refuse(f"{file}: {error.message}", reason=error.reason, hint=error.hint) from error
 

@@ -79,11 +79,11 @@ def check(package: Package) -> None:
         Misconfigured, Refuse: as `add`.
     """
     # Only here onnx and its runtime are needed: listing packages starts without them.
-    from inference.onnx_classifier import OnnxClassifier
+    from inference.network import Network
     from inference.onnx_graph import check_graph
 
     check_graph(verified_bytes(package.weights_path, package.manifest.weights))
-    OnnxClassifier(package)
+    Network(package)
 
 
 def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:

@@ -4,8 +4,8 @@ The manifest says who made the model, for which images and patients it is meant,
 outputs mean, and which bytes its weights are. A package without verified weights is *not configured*: it is listed,
 with the reason, and never answers.
 
-The network's contract (ONNX): input `image` (N, 1, S, S) float32; outputs `scores` (N, labels) float32 in [0, 1] and
-`class_activation` (N, labels, h, w) float32, before ReLU, in the order of the manifest's labels.
+The network is ONNX with one input, (1, channels, S, S) float32, as `preprocessing` says. What it gives out is its
+adapter's to say: "classifier" where the manifest names none (inference/adapters/).
 """
 
 import hashlib
@@ -17,6 +17,8 @@ from typing import get_args
 
 from domain.errors import Misconfigured
 from domain.findings import Code, ModelIdentity
+from inference.adapters import READERS, Adapter
+from inference.labels import Label, Measure
 from inference.preprocess import Crop, Preprocessing, Scaling
 from inference.toml_table import Table
 
@@ -54,22 +56,12 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Golden:
-    """The scores that the synthetic radiograph of inference/golden.py must give, within `tolerance`."""
+    """What the network must give for the synthetic radiograph of inference/golden.py, within `tolerance`: scores, or
+    the other numbers that its adapter compares.
+    """
 
     scores: tuple[float, ...]
     tolerance: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Label:
-    """One output of the network. `sensitivity` and `specificity` were measured at `threshold`, where known."""
-
-    label: str
-    code: Code
-    site: Code | None
-    threshold: float
-    sensitivity: float | None
-    specificity: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,10 +76,12 @@ class Manifest:
     limits: tuple[str, ...]
     is_cleared: bool
     accepts: Accepts
+    adapter: Adapter
     preprocessing: Preprocessing
     weights: Weights
     golden: Golden
     labels: tuple[Label, ...]
+    measures: tuple[Measure, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,10 +187,13 @@ def verified_bytes(path: Path, weights: Weights) -> bytes:
 def _manifest(table: Table) -> Manifest:
     name = table.text("name")
     table.require(NAME_PATTERN.fullmatch(name), "name", "small letters, digits and _, starting with a letter")
-    labels = tuple(_label(entry) for entry in table.tables("labels"))
-    table.require(labels, "labels", "at least one [[labels]] entry")
-    distinct = {label.label.casefold() for label in labels}
-    table.require(len(distinct) == len(labels), "labels", "every label once")
+    labels = tuple(_label(entry) for entry in table.tables("labels", default=()))
+    measures = tuple(_measure(entry) for entry in table.tables("measures", default=()))
+    distinct = {name.casefold() for name in (*(one.label for one in labels), *(one.label for one in measures))}
+    table.require(len(distinct) == len(labels) + len(measures), "labels", "every label once")
+    adapter = READERS[table.one_of("adapter", tuple(READERS), default="classifier")](table)
+    expected = adapter.expected(labels, measures)
+    table.require(not expected, "labels", expected)
     manifest = Manifest(
         name=name,
         version=table.text("version"),
@@ -206,13 +203,16 @@ def _manifest(table: Table) -> Manifest:
         limits=table.texts("limits"),
         is_cleared=table.flag("is_cleared", default=False),
         accepts=_accepts(table.table("accepts")),
+        adapter=adapter,
         preprocessing=_preprocessing(table.table("preprocessing")),
         weights=_weights(table.table("weights")),
         golden=_golden(table.table("golden")),
         labels=labels,
+        measures=measures,
     )
-    is_complete = len(manifest.golden.scores) == len(labels) or not manifest.weights.sha256
-    table.require(is_complete, "golden.scores", f"{len(labels)} numbers, one a label")
+    length = adapter.golden_length(labels)
+    is_complete = len(manifest.golden.scores) == length or not manifest.weights.sha256
+    table.require(is_complete, "golden.scores", f"{length} numbers")
     table.finish()
     return manifest
 
@@ -238,7 +238,9 @@ def _preprocessing(table: Table) -> Preprocessing:
         input_size=table.integer("input_size", low=32, high=2048),
         crop=table.one_of("crop", get_args(Crop)),
         scaling=table.one_of("scaling", get_args(Scaling)),
+        channels=table.integer("channels", low=1, high=3, default=1),
     )
+    table.require(preprocessing.channels in (1, 3), "channels", "1 or 3")
     table.finish()
     return preprocessing
 
@@ -280,6 +282,19 @@ def _label(table: Table) -> Label:
     )
     table.finish()
     return label
+
+
+def _measure(table: Table) -> Measure:
+    measure = Measure(
+        label=table.text("label"),
+        code=_code(table.table("code")),
+        site=_code(table.table("site")) if table.has("site") else None,
+        unit=_code(table.table("unit")),
+        threshold=table.optional_number("threshold", low=0.0, high=1e6),
+    )
+    table.require(measure.unit.scheme == "UCUM", "unit.scheme", '"UCUM"')
+    table.finish()
+    return measure
 
 
 def _code(table: Table) -> Code:

@@ -6,6 +6,7 @@ The resize equals `skimage.transform.resize` (Gaussian anti-aliasing, then linea
 separable: one small matrix for the rows, one for the columns. What leaves here is what training saw, to rounding.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -13,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Crop = Literal["centre_square", "none"]
-Scaling = Literal["standardise", "xrv_1024"]
+Crop = Literal["centre_square", "padded_square", "none"]
+Scaling = Literal["standardise", "xrv_1024", "unit"]
 Float32 = NDArray[np.float32]
 
 _BLOCK_ROWS = 16  # output rows that share a band of input rows: the matrix is nearly diagonal, most of it is zero
@@ -25,17 +26,19 @@ class Preprocessing:
     """What a network expects of its input; part of its manifest.
 
     `scaling`: "standardise" gives each image mean 0 and standard deviation 1, so that neither bit depth nor window
-    matters; "xrv_1024" is torchxrayvision's fixed scale, black -1024 and white +1024.
+    matters; "xrv_1024" is torchxrayvision's fixed scale, black -1024 and white +1024; "unit" is black 0, white 1.
+    `channels`: 3 repeats the grey for networks that were taught colour pictures.
     """
 
     input_size: int
     crop: Crop
     scaling: Scaling
+    channels: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Box:
-    """A rectangle of the source image, in source pixels."""
+    """A rectangle of the source image, in source pixels. One that pads the image reaches over its edges."""
 
     left: int
     top: int
@@ -51,20 +54,20 @@ def network_input(pixels: NDArray[Any], *, black: float, white: float, preproces
         black, white: the pixel values of the darkest and the lightest grey. MONOCHROME1 has black > white.
 
     Returns:
-        (1, S, S) float32: one channel, to be stacked into the network's (N, 1, S, S).
+        (channels, S, S) float32, to be stacked into the network's (N, channels, S, S).
     """
-    image = resized(pixels, black=black, white=white, preprocessing=preprocessing)
-    return standardised(image) if preprocessing.scaling == "standardise" else image * np.float32(1024)
+    image = SCALINGS[preprocessing.scaling](resized(pixels, black=black, white=white, preprocessing=preprocessing))
+    return np.repeat(image, preprocessing.channels, axis=0)
 
 
 def resized(pixels: NDArray[Any], *, black: float, white: float, preprocessing: Preprocessing) -> Float32:
-    """Crop and resize; returns (1, S, S) float32 with black = -1 and white = +1."""
-    box = crop_box(pixels.shape[0], pixels.shape[1], preprocessing.crop)
-    seen = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+    """Crop or pad, and resize; returns (1, S, S) float32 with black = -1 and white = +1. Padding is 0: mid-grey."""
+    box = seen_box(pixels.shape[0], pixels.shape[1], preprocessing.crop)
+    seen = pixels[max(box.top, 0) : box.top + box.height, max(box.left, 0) : box.left + box.width]
     # torchxrayvision pads its border with mid-grey; where each image is standardised, no border may depend on a range.
     is_padded = preprocessing.scaling == "xrv_1024"
-    rows = resize_matrix(box.height, preprocessing.input_size, is_padded)
-    columns = resize_matrix(box.width, preprocessing.input_size, is_padded)
+    rows = _inside(resize_matrix(box.height, preprocessing.input_size, is_padded), -box.top, seen.shape[0])
+    columns = _inside(resize_matrix(box.width, preprocessing.input_size, is_padded), -box.left, seen.shape[1])
 
     # The map from stored value to [-1, 1] is linear too, so it waits until only S x S values are left.
     gain = 2.0 / (white - black)
@@ -72,6 +75,8 @@ def resized(pixels: NDArray[Any], *, black: float, white: float, preprocessing: 
     image = _times(columns, _times(rows, seen).T).T * gain
     image += np.outer(rows.sum(axis=1), columns.sum(axis=1)) * offset
     low, high = sorted((float(seen.min()) * gain + offset, float(seen.max()) * gain + offset))
+    if preprocessing.crop == "padded_square":
+        low, high = min(low, 0.0), max(high, 0.0)
     return np.asarray(np.clip(image, low, high), np.float32)[np.newaxis]
 
 
@@ -82,11 +87,19 @@ def standardised(image: Float32) -> Float32:
     return np.asarray(centred / deviation, np.float32)
 
 
-def crop_box(rows: int, columns: int, crop: Crop) -> Box:
-    """The part of a (rows, columns) image that the network sees."""
+# From black = -1 and white = +1 to what the network was taught.
+SCALINGS: Mapping[Scaling, Callable[[Float32], Float32]] = {
+    "standardise": standardised,
+    "xrv_1024": lambda image: image * np.float32(1024),
+    "unit": lambda image: (image + np.float32(1)) * np.float32(0.5),
+}
+
+
+def seen_box(rows: int, columns: int, crop: Crop) -> Box:
+    """The rectangle of a (rows, columns) image that fills the network's input."""
     if crop == "none":
         return Box(left=0, top=0, width=columns, height=rows)
-    side = min(rows, columns)
+    side = min(rows, columns) if crop == "centre_square" else max(rows, columns)
     return Box(left=columns // 2 - side // 2, top=rows // 2 - side // 2, width=side, height=side)
 
 
@@ -121,6 +134,11 @@ def resize_matrix(length: int, size: int, is_padded: bool) -> Float32:
     if not is_padded:
         matrix /= matrix.sum(axis=1, keepdims=True)
     return matrix.astype(np.float32)
+
+
+def _inside(matrix: Float32, start: int, length: int) -> Float32:
+    """The columns of those pixels that the image has; the others would be multiplied by 0."""
+    return matrix[:, max(start, 0) : max(start, 0) + length]
 
 
 def _times(matrix: Float32, pixels: NDArray[Any]) -> Float32:

@@ -35,8 +35,8 @@ class Table:
         self.require(is_texts, key, "a list of texts")
         return tuple(value)
 
-    def one_of(self, key: str, allowed: Sequence[Text]) -> Text:
-        value = self._get(key, _REQUIRED)
+    def one_of(self, key: str, allowed: Sequence[Text], *, default: Text = _REQUIRED) -> Text:
+        value = self._get(key, default)
         for choice in allowed:
             if value == choice:
                 return choice
@@ -52,8 +52,8 @@ class Table:
         self.require(isinstance(value, bool), key, "true or false")
         return bool(value)
 
-    def integer(self, key: str, *, low: int, high: int) -> int:
-        value = self._get(key, _REQUIRED)
+    def integer(self, key: str, *, low: int, high: int, default: int = _REQUIRED) -> int:
+        value = self._get(key, default)
         is_integer = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         self.require(is_integer, key, f"a whole number from {low} to {high}")
         return int(value)
@@ -83,9 +83,9 @@ class Table:
         self.require(isinstance(value, dict), key, f"a table [{self._dotted(key)}]")
         return Table(path=self.path, name=self._dotted(key), values=value)
 
-    def tables(self, key: str) -> tuple["Table", ...]:
-        value = self._get(key, _REQUIRED)
-        is_tables = isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    def tables(self, key: str, *, default: tuple[()] = _REQUIRED) -> tuple["Table", ...]:
+        value = self._get(key, default)
+        is_tables = isinstance(value, (list, tuple)) and all(isinstance(item, dict) for item in value)
         self.require(is_tables, key, f"a list of tables [[{self._dotted(key)}]]")
         return tuple(
             Table(path=self.path, name=f"{self._dotted(key)}[{place}]", values=item) for place, item in enumerate(value)

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from inference import golden
 from inference.accuracy import INTERVAL_METHOD, Accuracy, Estimate, measure, youden_threshold
 from inference.convert import export_onnx
-from inference.onnx_classifier import OnnxClassifier
+from inference.network import Network
 from inference.package import MANIFEST_FILE, load, rewritten
 from training.pediatric_chest import EPOCHS, FOLDS, NETWORKS, PREPROCESSING, SEED, Ensemble, Radiographs, Trained
 
@@ -77,7 +76,7 @@ def write_manifest(weights: bytes, accuracy: Accuracy) -> None:
         },
     )
     path.write_text(text, encoding="utf-8")
-    scores = OnnxClassifier(load(PACKAGE_DIR), is_golden_checked=False).scores(golden.synthetic_radiograph())
+    scores = Network(load(PACKAGE_DIR), is_golden_checked=False).golden_numbers()
     path.write_text(rewritten(text, {"scores": json.dumps([round(score, 6) for score in scores])}), encoding="utf-8")
 
 

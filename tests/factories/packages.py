@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from inference.golden import synthetic_radiograph
-from inference.onnx_classifier import OnnxClassifier
+from inference.network import Network
 from inference.package import load, rewritten
 from reports.codes import KNOWN_FINDINGS
 
@@ -25,7 +24,7 @@ manufacturer = "Collimator tests"
 intended_use = "Tests only."
 limits = ["A fixed filter that knows nothing."]
 is_cleared = false
-
+{adapter}
 [accepts]
 modalities = {modalities}
 body_parts = {body_parts}
@@ -36,6 +35,7 @@ views = {views}
 input_size = {input_size}
 crop = {crop}
 scaling = {scaling}
+channels = {channels}
 
 [weights]
 file = "model.onnx"
@@ -75,14 +75,22 @@ def build_package(
     accepts_unknown_age: bool = True,
     crop: str = "none",
     scaling: str = "standardise",
+    channels: int = 1,
     network: ModelProto | None = None,
+    adapter: str = "",
+    tables: str = "",
+    golden_length: int = 0,
+    is_golden_right: bool = True,
 ) -> Path:
     """Write manifest.toml and model.onnx into `folder`; `models add` and the registry accept them.
 
     Args:
         labels: names from reports.codes.KNOWN_FINDINGS get their code, others a local one.
         thresholds: one a label; none: 0.5 for each.
-        network: instead of the fixed filter; its golden scores are then 0.5 for each label, right or not.
+        network: instead of the fixed filter.
+        adapter: its kind; "": a classifier. `tables`: TOML that this kind wants besides.
+        golden_length: how many numbers the golden check compares; 0: one a label. Where `is_golden_right` is False,
+            the manifest says 0.5 for each of them, whatever the network gives.
 
     Returns:
         `folder`.
@@ -102,16 +110,19 @@ def build_package(
         input_size=INPUT_SIZE,
         crop=json.dumps(crop),
         scaling=json.dumps(scaling),
+        channels=channels,
+        adapter=f"adapter = {json.dumps(adapter)}\n" if adapter else "",
         size_bytes=len(content),
         sha256=json.dumps(hashlib.sha256(content).hexdigest()),
-        scores=json.dumps([0.5] * len(labels)),
+        scores=json.dumps([0.5] * (golden_length or len(labels))),
     )
     operating_points = thresholds or [0.5] * len(labels)
     manifest += "".join(_label(label, point) for label, point in zip(labels, operating_points, strict=True))
+    manifest += tables
     path = folder / "manifest.toml"
     path.write_text(manifest, encoding="utf-8")
-    if network is None:
-        scores = OnnxClassifier(load(folder), is_golden_checked=False).scores(synthetic_radiograph())
+    if is_golden_right:
+        scores = Network(load(folder), is_golden_checked=False).golden_numbers()
         path.write_text(rewritten(manifest, {"scores": json.dumps(list(scores))}), encoding="utf-8")
     return folder
 

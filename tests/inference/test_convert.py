@@ -21,7 +21,7 @@ from inference import pixels
 from inference.bare_environment import bare_environment
 from inference.convert import CONVERTERS, densenet_all, golden_input, import_torchxrayvision, parity
 from inference.install import check, install_source
-from inference.onnx_classifier import OnnxClassifier
+from inference.network import Network
 from inference.package import load
 from inference.preprocess import Preprocessing
 from inference.registry import BUILTIN_DIR, Registry
@@ -69,7 +69,7 @@ def torchxrayvisions_scores(source: Path, image: Path) -> "np.typing.NDArray[np.
 def test_a_converted_network_scores_a_real_chest_as_torchxrayvision_does(source: Path, installed_dir: Path) -> None:
     path = get_testdata_file("RG1_UNCR.dcm")
     assert isinstance(path, str)
-    ours = OnnxClassifier(load(installed_dir / "chest")).scores(pixels.read(path))
+    ours = Network(load(installed_dir / "chest")).answer(pixels.read(path)).scores
     theirs = torchxrayvisions_scores(source, Path(path))
     assert np.ptp(theirs) > 0.05
     assert np.abs(np.array(ours) - theirs).max() <= 1e-4

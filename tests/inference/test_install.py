@@ -127,7 +127,10 @@ def test_adding_again_replaces_the_package(tmp_path: Path) -> None:
 def test_a_package_that_is_refused_leaves_the_installed_one(tmp_path: Path) -> None:
     add(build_package(tmp_path / "first"), tmp_path / "models")
     with pytest.raises(Misconfigured):
-        add(build_package(tmp_path / "second", version="2.0.0", network=filter_network(2)), tmp_path / "models")
+        add(
+            build_package(tmp_path / "second", version="2.0.0", network=filter_network(2), is_golden_right=False),
+            tmp_path / "models",
+        )
     assert Registry(tmp_path / "models").get("chest").manifest.version == "1.0.0"
     assert os.listdir(tmp_path / "models") == ["chest"]
 
@@ -140,8 +143,8 @@ def test_other_bytes_than_the_manifests_are_refused(tmp_path: Path) -> None:
 
 
 def test_other_golden_scores_than_the_manifests_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="the golden radiograph's scores differ by"):
-        add(build_package(tmp_path / "mine", network=filter_network(2)), tmp_path / "models")
+    with pytest.raises(Misconfigured, match="what it gives for the golden radiograph differs by"):
+        add(build_package(tmp_path / "mine", network=filter_network(2), is_golden_right=False), tmp_path / "models")
 
 
 def test_a_package_without_weights_cannot_be_added(tmp_path: Path) -> None:

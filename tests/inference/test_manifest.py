@@ -19,7 +19,11 @@ from tests.factories.packages import build_package
         ("is_cleared = false", "is_cleared = false\nsurprise = 1", "surprise: unknown key"),
         ("accepts_unknown_age = true", "age_min_years = 9\nage_max_years = 3", "accepts_unknown_age: missing"),
         ("accepts_unknown_age = true", "age_min_years = -1", "accepts.age_min_years: expected a whole number from 0"),
-        ('crop = "none"', 'crop = "some"', 'preprocessing.crop: expected "centre_square" or "none", found \'some\''),
+        (
+            'crop = "none"',
+            'crop = "some"',
+            'preprocessing.crop: expected "centre_square" or "padded_square" or "none", found \'some\'',
+        ),
         ('file = "model.onnx"', 'file = "../model.onnx"', "weights.file: expected a file name that ends in .onnx"),
         ('file = "model.onnx"', 'file = "model.pt"', "weights.file: expected a file name that ends in .onnx"),
         ('source_url = ""', 'source_url = "http://x"', "weights.source_sha256: expected SHA-256 and size"),

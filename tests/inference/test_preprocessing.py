@@ -8,7 +8,7 @@ from skimage import transform
 
 from inference import pixels
 from inference.convert import import_torchxrayvision
-from inference.preprocess import Box, Preprocessing, crop_box, network_input, resize_matrix, resized
+from inference.preprocess import Box, Preprocessing, network_input, resize_matrix, resized, seen_box
 
 XRV = Preprocessing(input_size=224, crop="centre_square", scaling="xrv_1024")
 WHOLE = Preprocessing(input_size=144, crop="none", scaling="standardise")
@@ -70,8 +70,8 @@ def test_without_padding_every_output_pixel_is_a_mean_of_input_pixels(length: in
     ],
 )
 def test_the_centre_square_is_seen(rows: int, columns: int, box: Box) -> None:
-    assert crop_box(rows, columns, "centre_square") == box
-    assert crop_box(rows, columns, "none") == Box(left=0, top=0, width=columns, height=rows)
+    assert seen_box(rows, columns, "centre_square") == box
+    assert seen_box(rows, columns, "none") == Box(left=0, top=0, width=columns, height=rows)
 
 
 def test_a_real_chest_becomes_what_torchxrayvision_makes_of_it(shared_data: Path) -> None:

@@ -1,0 +1,111 @@
+"""Runs a package's network on one CPU thread.
+
+bytes -> SHA-256 of these bytes -> session from these bytes -> golden check -> radiograph in, answer out
+                                                                                └── what its outputs mean: adapters/
+"""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from domain.errors import Misconfigured
+from inference import golden
+from inference.answer import Answer
+from inference.package import Package, verified_bytes
+from inference.pixels import Radiograph, network_input
+from inference.preprocess import seen_box
+
+
+class Network:
+    """A network that is known to be the verified one and to answer as it should.
+
+    Raises:
+        Misconfigured: the package is not configured, its bytes are not the manifest's, or its answers are wrong.
+    """
+
+    def __init__(self, package: Package, *, is_golden_checked: bool = True) -> None:
+        self.package = package
+        if not package.is_configured:
+            raise Misconfigured(f"{package.name} is not configured", hint=package.why_not)
+        self._session = _session(package, verified_bytes(package.weights_path, package.manifest.weights))
+        self._input = _only_input(package, self._session)
+        if is_golden_checked:
+            golden.check(package, self.golden_numbers())
+
+    def golden_numbers(self) -> tuple[float, ...]:
+        """What it gives for the synthetic radiograph, in [0, 1]; as long as the adapter says."""
+        manifest = self.package.manifest
+        outputs = self._run(golden.synthetic_radiograph())
+        try:
+            return manifest.adapter.golden_numbers(manifest.labels, outputs)
+        except ValueError as error:
+            raise Misconfigured(f"{self.package.name}: {error}") from error
+
+    def answer(self, radiograph: Radiograph) -> Answer:
+        """What it says about one image.
+
+        Raises:
+            Misconfigured: its outputs are not of the kind that the manifest says.
+            Refuse: it did not find what it measures.
+        """
+        manifest = self.package.manifest
+        outputs = self._run(radiograph)
+        rows, columns = radiograph.stored.shape
+        try:
+            return manifest.adapter.answer(
+                manifest.labels,
+                manifest.measures,
+                outputs,
+                seen=seen_box(rows, columns, manifest.preprocessing.crop),
+                pixel_aspect=radiograph.pixel_aspect,
+            )
+        except ValueError as error:
+            raise Misconfigured(f"{self.package.name}: {error}") from error
+
+    def _run(self, radiograph: Radiograph) -> dict[str, NDArray[Any]]:
+        batch = network_input(radiograph, self.package.manifest.preprocessing)[np.newaxis]
+        names = [output.name for output in self._session.get_outputs()]
+        try:
+            return dict(zip(names, self._session.run(names, {self._input: batch}), strict=True))
+        except Exception as error:
+            _raise_if_out_of_memory(error)
+            raise
+
+
+def _session(package: Package, content: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a second thread beside busy neighbours made it slower, not faster
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen exception types and no common one of its own
+        _raise_if_out_of_memory(error)
+        raise Misconfigured(f"{package.name}: the network cannot be loaded: {error}"[:400]) from error
+
+
+def _only_input(package: Package, session: Any) -> str:
+    """The name of the image's input, whose shape is the manifest's wherever the network fixes it."""
+    inputs = session.get_inputs()
+    preprocessing = package.manifest.preprocessing
+    size = preprocessing.input_size
+    expected = (1, preprocessing.channels, size, size)
+    shape = inputs[0].shape if len(inputs) == 1 else []
+    # A dimension that the network leaves open has a name, or none.
+    is_right = len(shape) == 4 and all(
+        not isinstance(is_, int) or is_ == should for is_, should in zip(shape, expected, strict=True)
+    )
+    if not is_right:
+        raise Misconfigured(
+            f"{package.name}: the network's inputs are {[(one.name, one.shape) for one in inputs]}; expected one, "
+            f"an image {expected}"
+        )
+    return str(inputs[0].name)
+
+
+def _raise_if_out_of_memory(error: Exception) -> None:
+    """onnxruntime tells it by the C++ exception's name only."""
+    if "bad_alloc" in str(error):
+        raise MemoryError(str(error)) from error
