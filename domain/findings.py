@@ -104,6 +104,11 @@ class ImageAnalysis:
     measurements: tuple[Measurement, ...] = ()
 
     @property
+    def answers(self) -> "tuple[Measurement | Finding, ...]":
+        """Everything that has a label and a code."""
+        return (*self.measurements, *self.findings)
+
+    @property
     def detected(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.is_detected)
 

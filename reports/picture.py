@@ -20,9 +20,18 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from domain.findings import ActivationMap, DisplayImage, Finding, ImageAnalysis, ModelIdentity
+from domain.findings import ActivationMap, DisplayImage, Finding, ImageAnalysis, Measurement, ModelIdentity
 from reports.heatmap import colour_scale, covers_all, film_with_activation
-from reports.words import DEMONSTRATION_MODEL, in_ascii, label_in_words, model_in_words, percents, warnings_for
+from reports.marks import draw_marks
+from reports.words import (
+    DEMONSTRATION_MODEL,
+    in_ascii,
+    label_in_words,
+    model_in_words,
+    percents,
+    value_and_threshold,
+    warnings_for,
+)
 
 Colour = tuple[int, int, int]
 
@@ -49,6 +58,8 @@ TALLEST_COLUMN = 1200  # of findings; more of them stand in two columns
 
 LARGE, BODY, SMALL = 30, 22, 19  # 22 of 1,280 pixels are still 12 of 700
 LEADING = 1.28
+LEGEND_OF_BOXES = "Boxes: where the model found what is at or above its threshold; each is one finding of its own."
+LEGEND_OF_LINES = "Lines: the two edges between which the model measured; thick where it found them."
 CENTRE = 0.56  # the part of a band's width that viewers leave free of their own text
 
 
@@ -68,14 +79,14 @@ def draw_page(display: DisplayImage, image: ImageAnalysis, model: ModelIdentity,
     is_wide = display.columns >= WIDE_FROM * display.rows
     film_size = _fitted(display, (WIDE_FILM_WIDTH, WIDE_FILM_HEIGHT) if is_wide else (FILM_WIDTH, FILM_HEIGHT))
     rows = list(_rows(image))
-    legend = list(_legend(display, image.activation, COLUMN_WIDTH))
+    legend = list(_legend(display, image, COLUMN_WIDTH))
     if is_wide:
         body = _film_above(film_size, _in_columns([*rows, *legend], 3))
     else:
         # One column of many rows outgrows the film: then the legend finds its place below the film.
         column_count = 1 if _height(rows) <= TALLEST_COLUMN else 2
         fits_beside = _height(rows) + _height(legend) <= film_size[1]
-        below = [] if fits_beside else list(_legend(display, image.activation, film_size[0]))
+        below = [] if fits_beside else list(_legend(display, image, film_size[0]))
         columns = _in_columns([*rows, *legend] if fits_beside else rows, column_count)
         body = _film_beside(film_size, columns, below)
     return _page_of(body, display, image, model, signature)
@@ -123,7 +134,9 @@ def _page_of(
     page = Image.new("RGB", (width, banner.height + body.height + footer.height), BACKGROUND)
     left, top = (width - body.width) // 2, banner.height
     film_corner = (left + body.film[0], top + body.film[1])
-    page.paste(film_with_activation(display, image.activation, body.film_size), film_corner)
+    film = film_with_activation(display, image.activation, body.film_size)
+    draw_marks(film, display, image, _font(SMALL))
+    page.paste(film, film_corner)
     if model.is_demonstration:
         _stamp_demonstration(page, film_corner, body.film_size)
     for x, y, block in body.placed:
@@ -164,17 +177,19 @@ def _height(blocks: Sequence[Block]) -> int:
 
 def _rows(image: ImageAnalysis) -> Iterator[Block]:
     by_margin = sorted(image.findings, key=lambda finding: finding.threshold - finding.certainty)
-    detected = [finding for finding in by_margin if finding.is_detected]
-    below = [finding for finding in by_margin if not finding.is_detected]
+    detected = [
+        *(_measurement_row(one, DETECTED) for one in image.measurements if one.is_detected),
+        *(_finding_row(finding, BODY, DETECTED, DETECTED) for finding in by_margin if finding.is_detected),
+    ]
+    below = [
+        *(_measurement_row(one, TEXT) for one in image.measurements if not one.is_detected),
+        *(_finding_row(finding, SMALL, QUIET_TEXT, QUIET_BAR) for finding in by_margin if not finding.is_detected),
+    ]
     yield _heading("At or above threshold")
-    if not detected:
-        yield _paragraph("No finding. This does not exclude disease.", BODY, TEXT, COLUMN_WIDTH)
-    for finding in detected:
-        yield _finding_row(finding, BODY, DETECTED, DETECTED)
+    yield from detected or [_paragraph("No finding. This does not exclude disease.", BODY, TEXT, COLUMN_WIDTH)]
     if below:
         yield _heading("Below threshold")
-    for finding in below:
-        yield _finding_row(finding, SMALL, QUIET_TEXT, QUIET_BAR)
+        yield from below
 
 
 def _in_columns(blocks: Sequence[Block], count: int) -> list[list[Block]]:
@@ -245,9 +260,35 @@ def _finding_row(finding: Finding, size: int, colour: Colour, bar: Colour) -> Bl
     return Block(height=bar_top + bar_height + (18 if size == BODY else 12), paint=paint)
 
 
-def _legend(display: DisplayImage, activation: ActivationMap | None, width: int) -> Iterator[Block]:
-    if activation is None:
-        return
+def _measurement_row(measurement: Measurement, colour: Colour) -> Block:
+    """The label and its value; below them the threshold, if it has one."""
+    value, threshold = value_and_threshold(measurement)
+    lines = wrapped(in_ascii(label_in_words(measurement.label)), BODY, COLUMN_WIDTH - _length(value, BODY) - 16)
+    step = round(BODY * LEADING)
+    below = round(SMALL * LEADING) if threshold else 0
+
+    def paint(page: Image.Image, left: int, top: int) -> None:
+        draw = ImageDraw.Draw(page)
+        for number, line in enumerate(lines):
+            draw.text((left, top + number * step), line, font=_font(BODY), fill=colour)
+        draw.text((left + COLUMN_WIDTH, top), in_ascii(value), font=_font(BODY), fill=colour, anchor="ra")
+        if threshold:
+            note = f"threshold {in_ascii(threshold)}"
+            draw.text((left, top + len(lines) * step), note, font=_font(SMALL), fill=QUIET_TEXT)
+
+    return Block(height=len(lines) * step + below + 18, paint=paint)
+
+
+def _legend(display: DisplayImage, image: ImageAnalysis, width: int) -> Iterator[Block]:
+    if image.activation is not None:
+        yield _legend_of_map(display, image.activation, width)
+    if image.regions:
+        yield _paragraph(LEGEND_OF_BOXES, SMALL, QUIET_TEXT, width)
+    if image.measurements:
+        yield _paragraph(LEGEND_OF_LINES, SMALL, QUIET_TEXT, width)
+
+
+def _legend_of_map(display: DisplayImage, activation: ActivationMap, width: int) -> Block:
     scale_width = min(width, COLUMN_WIDTH)
     explanation = "Colour: where the model's answer comes from, not how sure it is. Line: half of the maximum."
     if not covers_all(display, activation):
@@ -265,7 +306,7 @@ def _legend(display: DisplayImage, activation: ActivationMap | None, width: int)
         draw.text((left + scale_width, top + 16), "high", font=_font(SMALL), fill=QUIET_TEXT, anchor="ra")
         text.paint(page, left, top + 48)
 
-    yield Block(height=18 + title.height - 10 + 48 + text.height, paint=paint)
+    return Block(height=18 + title.height - 10 + 48 + text.height, paint=paint)
 
 
 def _banner(model: ModelIdentity) -> Block:

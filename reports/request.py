@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 from domain.findings import Analysis, DisplayImage, ImageAnalysis
 from domain.study import Study
@@ -81,6 +82,9 @@ def _require_answers_in_range(analysis: Analysis) -> None:
             # Written so that "not a number" fails too.
             if not (0.0 <= finding.certainty <= 1.0 and 0.0 <= finding.threshold <= 1.0):
                 raise ValueError(f"{finding.label}: certainty and threshold must lie in [0, 1]")
+        for measurement in image.measurements:
+            if not isfinite(measurement.value):
+                raise ValueError(f"{measurement.label}: the value must be a number")
 
 
 def _require_images_of_the_study(analysis: Analysis, study: Study) -> None:

@@ -1,6 +1,6 @@
 """The sentences that more than one result says, so that they say the same."""
 
-from domain.findings import Finding, ModelIdentity
+from domain.findings import Finding, Measurement, ModelIdentity
 
 NOT_FOR_DIAGNOSTIC_USE = "NOT FOR DIAGNOSTIC USE"
 DEMONSTRATION_MODEL = "DEMONSTRATION MODEL"
@@ -38,12 +38,29 @@ def percents(finding: Finding) -> tuple[str, str]:
 
     49.96 % against a threshold of 50 % is not detected, and "50 %" would say the opposite.
     """
-    for decimals in range(6):
-        certainty = round(finding.certainty * 100, decimals)
-        threshold = round(finding.threshold * 100, decimals)
-        if (certainty >= threshold) == finding.is_detected:
-            return f"{certainty:.{decimals}f}", f"{threshold:.{decimals}f}"
-    return repr(finding.certainty * 100), repr(finding.threshold * 100)
+    return _apart(finding.certainty * 100, finding.threshold * 100, decimals=0)
+
+
+def value_and_threshold(measurement: Measurement) -> tuple[str, str]:
+    """Both with their unit, as `percents`; an empty threshold where there is none."""
+    unit = measurement.unit.value
+    if measurement.threshold is None:
+        return f"{measurement.value:.1f} {unit}", ""
+    value, threshold = _apart(measurement.value, measurement.threshold, decimals=1)
+    return f"{value} {unit}", f"{threshold} {unit}"
+
+
+def measurement_in_words(measurement: Measurement) -> str:
+    value, threshold = value_and_threshold(measurement)
+    return f"{label_in_words(measurement.label)} {value}" + (f" (threshold {threshold})" if threshold else "")
+
+
+def _apart(value: float, threshold: float, *, decimals: int) -> tuple[str, str]:
+    """Both rounded alike, with at least so many decimals."""
+    for places in range(decimals, decimals + 6):
+        if (round(value, places) >= round(threshold, places)) == (value >= threshold):
+            return f"{value:.{places}f}", f"{threshold:.{places}f}"
+    return repr(value), repr(threshold)
 
 
 def finding_in_words(finding: Finding) -> str:

@@ -39,7 +39,8 @@ from highdicom.sr.value_types import TextContentItem
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage
 
-from domain.findings import Analysis, Code, Finding, ImageAnalysis, ModelIdentity
+from domain.findings import Analysis, Code, ImageAnalysis, ModelIdentity
+from domain.findings import Measurement as Measured
 from domain.identity import LOCAL_CODING_SCHEME, MANUFACTURER, MODEL_NAME
 from reports.codes import (
     ARTIFICIAL_INTELLIGENCE,
@@ -64,6 +65,7 @@ from reports.words import (
     finding_in_words,
     in_ascii,
     label_in_words,
+    measurement_in_words,
     model_in_words,
     warnings_for,
 )
@@ -116,7 +118,8 @@ def _observation_context(material: Material, model: ModelIdentity) -> Observatio
 
 
 def _finding_sites(analysis: Analysis) -> frozenset[str]:
-    return frozenset(finding.site.value for image in analysis.images for finding in image.findings if finding.site)
+    answers = (answer for image in analysis.images for answer in image.answers)
+    return frozenset(answer.site.value for answer in answers if answer.site)
 
 
 def _place_of_measurements(root: Dataset) -> int:
@@ -133,7 +136,7 @@ def _measurement_groups(material: Material, analysis: Analysis) -> Iterator[Meas
         )
         for finding in image.findings:
             yield MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=_tracking_identifier(analysis.model, image, finding),
+                tracking_identifier=_tracking_identifier(analysis.model, image, finding.label),
                 finding_type=as_code(finding.code),
                 finding_sites=[FindingSite(as_code(finding.site))] if finding.site else None,
                 algorithm_id=algorithm,
@@ -141,13 +144,39 @@ def _measurement_groups(material: Material, analysis: Analysis) -> Iterator[Meas
                     _percentage(CERTAINTY_OF_FINDING, finding.certainty),
                     _percentage(THRESHOLD_VALUE, finding.threshold),
                 ],
-                qualitative_evaluations=[
-                    QualitativeEvaluation(
-                        name=as_code(PRESENCE), value=as_code(DETECTED if finding.is_detected else NOT_DETECTED)
-                    )
-                ],
+                qualitative_evaluations=[_presence(finding.is_detected)],
                 source_images=[source_image],
             )
+        for measured in image.measurements:
+            yield _measured_group(analysis.model, image, measured, algorithm, source_image)
+
+
+def _measured_group(
+    model: ModelIdentity,
+    image: ImageAnalysis,
+    measured: Measured,
+    algorithm: AlgorithmIdentification,
+    source_image: SourceImageForMeasurementGroup,
+) -> MeasurementsAndQualitativeEvaluations:
+    """A value that the model measured, in its own unit; with a threshold it is judged as well."""
+    values = [_value(measured.code, measured.value, measured.unit)]
+    judged = []
+    if measured.threshold is not None:
+        values.append(_value(THRESHOLD_VALUE, measured.threshold, measured.unit))
+        judged.append(_presence(measured.is_detected))
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking_identifier(model, image, measured.label),
+        finding_type=as_code(measured.code),
+        finding_sites=[FindingSite(as_code(measured.site))] if measured.site else None,
+        algorithm_id=algorithm,
+        measurements=values,
+        qualitative_evaluations=judged or None,
+        source_images=[source_image],
+    )
+
+
+def _presence(is_detected: bool) -> QualitativeEvaluation:
+    return QualitativeEvaluation(name=as_code(PRESENCE), value=as_code(DETECTED if is_detected else NOT_DETECTED))
 
 
 def _algorithm(model: ModelIdentity) -> AlgorithmIdentification:
@@ -160,17 +189,21 @@ def _algorithm(model: ModelIdentity) -> AlgorithmIdentification:
     )
 
 
-def _tracking_identifier(model: ModelIdentity, image: ImageAnalysis, finding: Finding) -> TrackingIdentifier:
+def _tracking_identifier(model: ModelIdentity, image: ImageAnalysis, label: str) -> TrackingIdentifier:
     """The same thing, seen again by the same model in a later generation, keeps its Tracking UID."""
     return TrackingIdentifier(
-        identifier=f"AI {label_in_words(in_ascii(finding.label))}",
-        uid=derived_uid(image.sop_instance_uid, model.device_uid, finding.label, "tracking"),
+        identifier=f"AI {label_in_words(in_ascii(label))}",
+        uid=derived_uid(image.sop_instance_uid, model.device_uid, label, "tracking"),
     )
 
 
 def _percentage(name: Code, fraction: float) -> Measurement:
+    return _value(name, fraction * 100, PERCENT)
+
+
+def _value(name: Code, value: float, unit: Code) -> Measurement:
     # Four decimals: what a single precision score can say, within the 16 characters of a Decimal String.
-    return Measurement(name=as_code(name), value=round(fraction * 100, 4), unit=as_code(PERCENT))
+    return Measurement(name=as_code(name), value=round(value, 4), unit=as_code(unit))
 
 
 def _comment(material: Material, analysis: Analysis) -> TextContentItem:
@@ -186,15 +219,18 @@ def _sentences(analysis: Analysis) -> Iterator[str]:
         yield f"{warning}."
     if analysis.model.is_demonstration:
         yield DEMONSTRATION_REASON
-    detected = [finding_in_words(finding) for image in analysis.images for finding in image.detected]
+    detected = [
+        *(measurement_in_words(one) for image in analysis.images for one in image.measurements if one.is_detected),
+        *(finding_in_words(finding) for image in analysis.images for finding in image.detected),
+    ]
     yield f"At or above the threshold: {'; '.join(detected)}." if detected else NOTHING_FOUND
     yield f"Model: {model_in_words(analysis.model)}."
 
 
 def _private_coding_schemes(analysis: Analysis) -> frozenset[str]:
     """Coding Scheme Designators that begin with 99 are private and have to be explained (PS3.3 C.12.1.1.1)."""
-    findings = (finding for image in analysis.images for finding in image.findings)
-    codes = (code for finding in findings for code in (finding.code, finding.site) if code)
+    answers = (answer for image in analysis.images for answer in image.answers)
+    codes = (code for answer in answers for code in (answer.code, answer.site) if code)
     return frozenset(code.scheme for code in codes if code.scheme.startswith(LOCAL_CODING_SCHEME[:2]))
 
 

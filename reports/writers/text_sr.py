@@ -20,7 +20,7 @@ from highdicom.sr.value_types import (
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedSRStorage
 
-from domain.findings import Analysis, Code, Finding, ImageAnalysis
+from domain.findings import Analysis, Code, Finding, ImageAnalysis, Measurement
 from domain.identity import LOCAL_CODING_SCHEME, MODEL_NAME
 from reports.codes import (
     AI_NOTE,
@@ -55,6 +55,7 @@ from reports.words import (
     NOTHING_FOUND,
     finding_in_words,
     label_in_words,
+    measurement_in_words,
     model_in_words,
     warnings_for,
 )
@@ -125,13 +126,15 @@ def _warning_lines(analysis: Analysis) -> Iterator[str]:
 
 
 def _found(material: Material, analysis: Analysis) -> Iterator[str]:
-    if not any(image.detected for image in analysis.images):
-        yield NOTHING_FOUND
-        return
-    yield from _lines_of_findings(material, analysis, "Found", lambda image: image.detected)
+    lines = [
+        *_lines_of_measurements(material, analysis, "Found", lambda one: one.is_detected),
+        *_lines_of_findings(material, analysis, "Found", lambda image: image.detected),
+    ]
+    yield from lines or [NOTHING_FOUND]
 
 
 def _not_found(material: Material, analysis: Analysis) -> Iterator[str]:
+    yield from _lines_of_measurements(material, analysis, "Measured", lambda one: not one.is_detected)
     yield from _lines_of_findings(material, analysis, "Not found", lambda image: image.not_detected)
 
 
@@ -140,13 +143,26 @@ def _lines_of_findings(
 ) -> Iterator[str]:
     """A line a finding; where several images were analysed, each line says which it is about."""
     for image in analysis.images:
-        where = f" on {_name_of(material, material.source_of(image))}" if len(analysis.images) > 1 else ""
         for finding in of_image(image):
-            yield f"{verdict}{where}: {finding_in_words(finding)}"
+            places = sum(region.label == finding.label for region in image.regions)
+            marked = f", {places} places marked" if places > 1 else ""
+            yield f"{verdict}{_where(material, analysis, image)}: {finding_in_words(finding)}{marked}"
+
+
+def _lines_of_measurements(
+    material: Material, analysis: Analysis, verdict: str, is_wanted: Callable[[Measurement], bool]
+) -> Iterator[str]:
+    for image in analysis.images:
+        for measurement in filter(is_wanted, image.measurements):
+            yield f"{verdict}{_where(material, analysis, image)}: {measurement_in_words(measurement)}"
+
+
+def _where(material: Material, analysis: Analysis, image: ImageAnalysis) -> str:
+    return f" on {_name_of(material, material.source_of(image))}" if len(analysis.images) > 1 else ""
 
 
 def _not_looked_for(material: Material, analysis: Analysis) -> Iterator[str]:
-    labels = dict.fromkeys(label_in_words(finding.label) for image in analysis.images for finding in image.findings)
+    labels = dict.fromkeys(label_in_words(answer.label) for image in analysis.images for answer in image.answers)
     yield f"Anything other than: {', '.join(labels)}."
     analysed = {image.sop_instance_uid for image in analysis.images}
     for instance in material.source.instances:

@@ -197,11 +197,7 @@ def test_an_answer_survives_its_way_as_json() -> None:
         ("detector", '[detector]\nlayout = "yolov8"\nmost_overlap = 2\n', "detector.most_overlap: expected a number"),
         ("landmarks", COBB.format(points=16) + MEASURE, "labels: expected one of measures, and no labels"),
         ("landmarks", COBB.format(points=18), "landmarks.points: expected four corners a vertebra"),
-        (
-            "classifier",
-            COBB.format(points=16).partition("[[")[2].join(["[[", ""]),
-            "labels: expected labels, and no measures",
-        ),
+        ("classifier", MEASURE, "labels: expected labels, and no measures"),
     ],
 )
 def test_a_wrong_adapter_is_named(tmp_path: Path, adapter: str, tables: str, message: str) -> None:
