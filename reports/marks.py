@@ -9,17 +9,17 @@ Point = tuple[float, float]
 MARK = (250, 168, 40)
 OUTLINE = (24, 16, 4)  # beside the mark, so that it shows on a bright film as on a dark one
 THICKNESS = 3
-ROOM = 6  # between a mark and its number
+ROOM = 6  # between a mark and what stands beside it
 
 
 def draw_marks(film: Image.Image, display: DisplayImage, image: ImageAnalysis, font: ImageFont.FreeTypeFont) -> None:
-    """Draw on the film, which shows the whole source image. Regions have numbers where there is more than one."""
+    """Draw on the film, which shows the whole source image. Of several regions each has its own certainty beside it."""
     draw = ImageDraw.Draw(film)
     across, down = film.width / display.source_columns, film.height / display.source_rows
-    for number, region in enumerate(image.regions, start=1):
+    for region in image.regions:
         _box(draw, region, across, down)
         if len(image.regions) > 1:
-            _number(draw, str(number), (region.left * across, region.top * down), font)
+            _note(draw, f"{round(region.certainty * 100)} %", (region.left * across, region.top * down), font)
     for measurement in image.measurements:
         _lines(draw, measurement, across, down, film.size)
 
@@ -35,7 +35,7 @@ def _box(draw: ImageDraw.ImageDraw, region: Region, across: float, down: float) 
     draw.rectangle(corners, outline=MARK, width=THICKNESS)
 
 
-def _number(draw: ImageDraw.ImageDraw, text: str, corner: Point, font: ImageFont.FreeTypeFont) -> None:
+def _note(draw: ImageDraw.ImageDraw, text: str, corner: Point, font: ImageFont.FreeTypeFont) -> None:
     """Within the box's upper left corner: above it there may be no film."""
     left, top = max(corner[0], 0) + ROOM, max(corner[1], 0) + ROOM
     draw.text((left, top), text, font=font, fill=MARK, stroke_width=2, stroke_fill=OUTLINE)

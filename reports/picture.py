@@ -185,10 +185,10 @@ def _rows(image: ImageAnalysis) -> Iterator[Block]:
         *(_measurement_row(one, TEXT) for one in image.measurements if not one.is_detected),
         *(_finding_row(finding, SMALL, QUIET_TEXT, QUIET_BAR) for finding in by_margin if not finding.is_detected),
     ]
-    yield _heading("At or above threshold")
+    yield _heading("At or above threshold", has_bars=bool(image.findings))
     yield from detected or [_paragraph("No finding. This does not exclude disease.", BODY, TEXT, COLUMN_WIDTH)]
     if below:
-        yield _heading("Below threshold")
+        yield _heading("Below threshold", has_bars=bool(image.findings))
         yield from below
 
 
@@ -211,15 +211,16 @@ def _stacked(columns: Sequence[Sequence[Block]], left: int, top: int) -> Iterato
             y += block.height
 
 
-def _heading(text: str) -> Block:
-    """A heading over a line, with the key to the mark that the rows below it carry."""
+def _heading(text: str, *, has_bars: bool) -> Block:
+    """A heading over a line, with the key to the mark that the bars below it carry."""
 
     def paint(page: Image.Image, left: int, top: int) -> None:
         draw = ImageDraw.Draw(page)
         draw.text((left, top), text, font=_font(SMALL), fill=QUIET_TEXT)
-        key_left = left + COLUMN_WIDTH - _length("threshold", SMALL)
-        draw.text((key_left, top), "threshold", font=_font(SMALL), fill=QUIET_TEXT)
-        draw.rectangle([key_left - 10, top + 5, key_left - 8, top + 18], fill=TEXT)
+        if has_bars:
+            key_left = left + COLUMN_WIDTH - _length("threshold", SMALL)
+            draw.text((key_left, top), "threshold", font=_font(SMALL), fill=QUIET_TEXT)
+            draw.rectangle([key_left - 10, top + 5, key_left - 8, top + 18], fill=TEXT)
         draw.line([(left, top + 30), (left + COLUMN_WIDTH - 1, top + 30)], fill=LINE, width=1)
 
     return Block(height=44, paint=paint)

@@ -11,7 +11,10 @@ from domain.findings import (
     DisplayImage,
     Finding,
     ImageAnalysis,
+    Line,
+    Measurement,
     ModelIdentity,
+    Region,
 )
 from domain.study import Study
 from reports.request import NodeIdentity, ReportRequest
@@ -53,6 +56,21 @@ PLEURAL_THICKENING = replace(
     site=PLEURA,
 )
 FINDINGS = (PNEUMONIA, EFFUSION, PLEURAL_THICKENING)
+
+
+PLACES = (
+    Region(label="Pneumonia", certainty=0.83, left=10.0, top=12.0, width=20.0, height=8.0),
+    Region(label="Pneumonia", certainty=0.61, left=30.0, top=40.0, width=40.0, height=9.5),  # reaches over the edge
+)
+COBB_ANGLE = Measurement(
+    label="Cobb angle",
+    code=Code(value="COBB", scheme="99COLLIM", meaning="Cobb angle"),
+    site=Code(value="421060004", scheme="SCT", meaning="Vertebral column"),
+    value=24.96,
+    unit=Code(value="deg", scheme="UCUM", meaning="degree"),
+    threshold=25.0,
+    lines=(Line(start=(10.0, 20.0), end=(30.0, 24.0)), Line(start=(12.0, 50.0), end=(31.0, 44.0))),
+)
 
 
 def activation(rows: int = 64, columns: int = 56, label: str = "Pneumonia") -> ActivationMap:

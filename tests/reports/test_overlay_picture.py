@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, ModelIdentity
+from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, ModelIdentity, Region
 from reports.heatmap import film_with_activation
-from reports.picture import SMALL, draw_page, wrapped
+from reports.marks import draw_marks
+from reports.picture import SMALL, _font, draw_page, wrapped
 from reports.picture import _length as length
 from tests.factories.analyses import (
     CLEARED_MODEL,
+    COBB_ANGLE,
     DEMONSTRATION_MODEL,
     EFFUSION,
     FINDINGS,
     MODEL,
+    PLACES,
     PNEUMONIA,
     activation,
     display,
@@ -109,3 +112,35 @@ def test_a_film_without_a_map_is_left_grey() -> None:
     picture = np.asarray(film_with_activation(display(), None, (56, 64)))
     assert (picture[..., 0] == picture[..., 1]).all()
     assert (picture[..., 1] == picture[..., 2]).all()
+
+
+MARK = (250, 168, 40)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_region_is_boxed_where_it_is_on_the_film(shape: tuple[int, int]) -> None:
+    rows, columns = shape
+    box = Region(label="Pneumonia", certainty=0.8, left=columns / 4, top=rows / 4, width=columns / 2, height=rows / 2)
+    film = film_with_activation(display(rows, columns), None, (400, 400 * rows // columns))
+    image = ImageAnalysis(sop_instance_uid="1.2", findings=FINDINGS, activation=None, regions=(box,))
+    draw_marks(film, display(rows, columns), image, _font(SMALL))
+    down, across = np.nonzero((np.asarray(film) == MARK).all(axis=-1))
+    edges = [across.min() / film.width, across.max() / film.width, down.min() / film.height, down.max() / film.height]
+    assert edges == pytest.approx([0.25, 0.75, 0.25, 0.75], abs=0.03)
+
+
+def test_each_of_several_regions_tells_its_own_certainty() -> None:
+    one = page_of(500, 500, activation=None, regions=PLACES[:1])
+    two = page_of(500, 500, activation=None, regions=(PLACES[0], PLACES[0]))
+    # The same box drawn twice: what is new is its text.
+    assert (np.asarray(one) != np.asarray(two)).any()
+
+
+def test_what_was_measured_is_drawn_to_the_films_edges_and_told_beside_it() -> None:
+    film = film_with_activation(display(), None, (560, 640))
+    image = ImageAnalysis(sop_instance_uid="1.2", findings=(), activation=None, measurements=(COBB_ANGLE,))
+    draw_marks(film, display(), image, _font(SMALL))
+    marked = (np.asarray(film) == MARK).all(axis=-1)
+    assert marked[:, :3].any()
+    assert marked[:, -3:].any()
+    assert count(page_of(500, 500, findings=(), measurements=(replace(COBB_ANGLE, value=30.0),)), AMBER) > 100

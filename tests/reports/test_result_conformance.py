@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pydicom.sr.coding import Code
 from reports.request import WrittenResult
 from reports.validate import problems_in
 from reports.write import write_results
-from tests.factories.analyses import report_request
+from tests.factories.analyses import COBB_ANGLE, PLACES, analysis, report_request
 from tests.factories.sources import CASES, SourceCase, stored_study
 
 PRESENCE = Code("705057003", "SCT", "Presence")
@@ -97,3 +98,34 @@ def test_highdicom_reads_back_the_findings_that_were_given(written: Written) -> 
         (EFFUSION, PLEURA, [("111012", 12.0), ("122411", 50.0)], NOT_DETECTED),
         (PLEURAL_THICKENING, PLEURA, [("111012", 5.0), ("122411", 50.0)], NOT_DETECTED),
     ]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The plain source, with places and a value that a model found in it."""
+    case = CASES[0]
+    study = stored_study(case.make(), tmp_path_factory.mktemp("measured"))
+    given = analysis(study)
+    image = replace(given.images[0], activation=None, regions=PLACES, measurements=(COBB_ANGLE,))
+    request = report_request(study, replace(given, images=(image,)))
+    return case, {result.kind: result for result in write_results(request, profile="standard")}
+
+
+def test_places_and_measured_values_are_accepted_as_well(
+    measured: Written, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    test_our_own_validator_finds_nothing(measured)
+    test_dciodvfy_finds_no_error(measured, tmp_path)
+    test_dsrdump_reads_both_reports(measured, tmp_path, require_program)
+
+
+def test_highdicom_reads_back_the_value_that_was_measured(measured: Written) -> None:
+    document = highdicom.sr.srread(BytesIO(measured[1]["measurement_sr"].content))
+    assert isinstance(document.content, MeasurementReport)
+    group = document.content.get_image_measurement_groups()[-1]
+    assert group.finding_type == Code("COBB", "99COLLIM", "Cobb angle")
+    assert [(one.name.value, one.value, one.unit.value) for one in group.get_measurements()] == [
+        ("COBB", 24.96, "deg"),
+        ("122411", 25.0, "deg"),
+    ]
+    assert group.get_qualitative_evaluations(name=PRESENCE)[0].value == NOT_DETECTED

@@ -15,8 +15,10 @@ from reports.request import Note, PreviousResult, ReportRequest
 from reports.write import write_results
 from tests.factories.analyses import (
     CLEARED_MODEL,
+    COBB_ANGLE,
     DEMONSTRATION_MODEL,
     NODE,
+    PLACES,
     analysis,
     finding,
     report_request,
@@ -169,6 +171,42 @@ def test_the_text_report_says_what_was_found_then_what_was_not_then_what_was_not
         "Certainty is the model's own score against its tested threshold. It is not a probability of disease.",
         "A machine wrote this result; no person has checked it.",
     ]
+
+
+def detected_and_measured(study: Study, **changes: object) -> Analysis:
+    given = analysis(study)
+    (image,) = given.images
+    marked = replace(image, activation=None, regions=PLACES, measurements=(COBB_ANGLE,))
+    return replace(given, images=(replace(marked, **changes),))  # type: ignore[arg-type]
+
+
+def test_the_text_report_tells_a_measured_value_and_how_many_places_are_marked(study: Study) -> None:
+    lines = texts(written(report_request(study, detected_and_measured(study)), "text")["text_sr"])
+    assert lines[2:5] == [
+        "Found: Pneumonia, certainty 83 % (threshold 50 %), 2 places marked",
+        # One decimal would say that it reaches its threshold.
+        "Measured: Cobb angle 24.96 deg (threshold 25.00 deg)",
+        "Not found: Effusion, certainty 12 % (threshold 50 %)",
+    ]
+    assert "Anything other than: Cobb angle, Pneumonia, Effusion, Pleural Thickening." in lines
+
+
+def test_a_value_at_its_threshold_is_found_and_one_without_a_threshold_is_only_told(study: Study) -> None:
+    at = detected_and_measured(study, findings=(), measurements=(replace(COBB_ANGLE, value=25.0),))
+    assert texts(written(report_request(study, at), "text")["text_sr"])[2] == (
+        "Found: Cobb angle 25.0 deg (threshold 25.0 deg)"
+    )
+    told = detected_and_measured(study, findings=(), measurements=(replace(COBB_ANGLE, threshold=None),))
+    assert texts(written(report_request(study, told), "text")["text_sr"])[2:4] == [
+        "No finding reached its threshold. This does not exclude disease.",
+        "Measured: Cobb angle 25.0 deg",
+    ]
+
+
+def test_a_measured_value_that_is_no_number_is_never_written(study: Study) -> None:
+    wrong = detected_and_measured(study, measurements=(replace(COBB_ANGLE, value=float("nan")),))
+    with pytest.raises(ValueError, match="the value must be a number"):
+        report_request(study, wrong)
 
 
 def test_a_study_without_findings_is_not_called_healthy(study: Study) -> None:
