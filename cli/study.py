@@ -10,7 +10,15 @@ from config.settings import Settings
 from domain.care import Verb
 from domain.errors import Refuse
 from storage.database import Database
-from storage.overview import FindingLine, ResultLine, StudyFilter, StudyHistory, read_history
+from storage.overview import (
+    AnswerLine,
+    FindingLine,
+    MeasurementLine,
+    ResultLine,
+    StudyFilter,
+    StudyHistory,
+    read_history,
+)
 
 VERBS = {
     Verb.RETRY: "look at a held, failed or cancelled study once more; send once more what a destination refused",
@@ -77,6 +85,7 @@ def _page(history: StudyHistory) -> Iterator[str]:
         yield f"  {title:<10} {cell(value)}"
     yield from _section("why", history.explanation)
     yield from _section("findings", [_finding(finding) for finding in history.findings])
+    yield from _section("measured", [_measurement(measurement) for measurement in history.measurements])
     yield from _section("results", [line for result in history.results for line in _result(result)])
     yield from _section("history", [f"{cell(e.at)}  {e.event:<10} {e.detail}".rstrip() for e in history.events])
 
@@ -89,8 +98,18 @@ def _section(title: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
 
 def _finding(finding: FindingLine) -> str:
     said = "detected" if finding.is_detected else "not detected"
-    which = f"{finding.package} {finding.model_version}{' DEMONSTRATION MODEL' if finding.is_demonstration else ''}"
-    return f"{finding.label}: {said} ({finding.certainty:.2f}, threshold {finding.threshold:.2f})  {which}"
+    score = f"{finding.certainty:.2f}, threshold {finding.threshold:.2f}"
+    places = f", {finding.regions} places" if finding.regions > 1 else ""
+    return f"{finding.label}: {said} ({score}{places})  {_by(finding)}"
+
+
+def _measurement(measurement: MeasurementLine) -> str:
+    threshold = "" if measurement.threshold is None else f" (threshold {measurement.threshold:g})"
+    return f"{measurement.label}: {measurement.value:.2f} {measurement.unit}{threshold}  {_by(measurement)}"
+
+
+def _by(answer: AnswerLine) -> str:
+    return f"{answer.package} {answer.model_version}{' DEMONSTRATION MODEL' if answer.is_demonstration else ''}"
 
 
 def _result(result: ResultLine) -> Iterator[str]:

@@ -57,6 +57,7 @@ NOTED = frozenset(
         Reason.OUTSIDE_POPULATION,
         Reason.OVER_QUOTA,
         Reason.UNREADABLE_PIXELS,
+        Reason.NOT_MEASURABLE,
     }
 )
 

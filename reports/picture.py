@@ -58,7 +58,7 @@ TALLEST_COLUMN = 1200  # of findings; more of them stand in two columns
 
 LARGE, BODY, SMALL = 30, 22, 19  # 22 of 1,280 pixels are still 12 of 700
 LEADING = 1.28
-LEGEND_OF_BOXES = "Boxes: where the model found what is at or above its threshold; each is one finding of its own."
+LEGEND_OF_BOXES = "Boxes: where the model found it. Of several, each has its own certainty."
 LEGEND_OF_LINES = "Lines: the two edges between which the model measured; thick where it found them."
 CENTRE = 0.56  # the part of a band's width that viewers leave free of their own text
 

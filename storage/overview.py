@@ -5,14 +5,14 @@ a patient. The node's tables do not hold who a patient is, and what a header's f
 `explanation` and in the history, as the reason of a decision.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from domain.findings import Analysis, Code
+from domain.findings import Analysis, Code, Finding, ImageAnalysis, Measurement
 from domain.states import DeliveryState
 from storage.database import Database
 from storage.plain import from_plain
@@ -55,8 +55,8 @@ class StudyLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FindingLine:
-    """One model's answer about one image; `certainty` and `threshold` are on the model's own scale, [0, 1]."""
+class AnswerLine:
+    """What one model said about one image."""
 
     package: str
     model_title: str
@@ -67,9 +67,25 @@ class FindingLine:
     sop_instance_uid: str
     label: str
     code: Code
+    is_detected: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FindingLine(AnswerLine):
+    """`certainty` and `threshold` are on the model's own scale, [0, 1]. `regions`: how many places it marked."""
+
     certainty: float
     threshold: float
-    is_detected: bool
+    regions: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasurementLine(AnswerLine):
+    """`unit`: UCUM. `threshold` None: the value is told without a judgement."""
+
+    value: float
+    unit: str
+    threshold: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +133,7 @@ class StudyHistory(StudyLine):
 
     explanation: tuple[str, ...]
     findings: tuple[FindingLine, ...]
+    measurements: tuple[MeasurementLine, ...]
     results: tuple[ResultLine, ...]
     events: tuple[EventLine, ...]
 
@@ -160,6 +177,7 @@ def read_history(database: Database, wanted: StudyFilter) -> list[StudyHistory]:
                 **_study_line(row),
                 explanation=tuple(row.explanation),
                 findings=_findings(row.analyses),
+                measurements=_measurements(row.analyses),
                 results=_results(connection, row.id),
                 events=_events(connection, row.id),
             )
@@ -241,23 +259,48 @@ def _study_line(row: sa.Row[Any]) -> dict[str, Any]:
 def _findings(analyses: Sequence[Any]) -> tuple[FindingLine, ...]:
     return tuple(
         FindingLine(
-            package=analysis.model.package,
-            model_title=analysis.model.title,
-            model_version=analysis.model.version,
-            weights_sha256=analysis.model.weights_sha256,
-            is_cleared=analysis.model.is_cleared,
-            is_demonstration=analysis.model.is_demonstration,
-            sop_instance_uid=image.sop_instance_uid,
-            label=finding.label,
-            code=finding.code,
+            **_who_said(analysis, image, finding),
             certainty=finding.certainty,
             threshold=finding.threshold,
-            is_detected=finding.is_detected,
+            regions=sum(region.label == finding.label for region in image.regions),
         )
-        for analysis in (from_plain(Analysis, plain) for plain in analyses)
-        for image in analysis.images
+        for analysis, image in _analysed_images(analyses)
         for finding in image.findings
     )
+
+
+def _measurements(analyses: Sequence[Any]) -> tuple[MeasurementLine, ...]:
+    return tuple(
+        MeasurementLine(
+            **_who_said(analysis, image, measurement),
+            value=measurement.value,
+            unit=measurement.unit.value,
+            threshold=measurement.threshold,
+        )
+        for analysis, image in _analysed_images(analyses)
+        for measurement in image.measurements
+    )
+
+
+def _analysed_images(analyses: Sequence[Any]) -> Iterator[tuple[Analysis, ImageAnalysis]]:
+    for analysis in (from_plain(Analysis, plain) for plain in analyses):
+        yield from ((analysis, image) for image in analysis.images)
+
+
+def _who_said(analysis: Analysis, image: ImageAnalysis, answer: Finding | Measurement) -> dict[str, Any]:
+    model = analysis.model
+    return {
+        "package": model.package,
+        "model_title": model.title,
+        "model_version": model.version,
+        "weights_sha256": model.weights_sha256,
+        "is_cleared": model.is_cleared,
+        "is_demonstration": model.is_demonstration,
+        "sop_instance_uid": image.sop_instance_uid,
+        "label": answer.label,
+        "code": answer.code,
+        "is_detected": answer.is_detected,
+    }
 
 
 def _results(connection: sa.Connection, study_id: int) -> tuple[ResultLine, ...]:

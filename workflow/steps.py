@@ -33,6 +33,7 @@ NOTE_TITLES = {
     Reason.OUTSIDE_POPULATION: "Not analysed: outside the population of the model",
     Reason.OVER_QUOTA: "Not analysed yet: this month's quota is used up",
     Reason.UNREADABLE_PIXELS: "Not analysed: the image cannot be read",
+    Reason.NOT_MEASURABLE: "Not analysed: the model did not find what it measures",
 }
 
 

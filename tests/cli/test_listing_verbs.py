@@ -116,7 +116,8 @@ def test_a_study_is_told_whole(collimator: Collimator, database: Database) -> No
         f"{ST_MARY_STUDY}  generation 2  receiving",
         "accession  A-77",
         "so rule 'chest of an adult' sends it to chest",
-        "Pneumonia: detected (0.83, threshold 0.50)  chest 1.0.0",
+        "Pneumonia: detected (0.83, threshold 0.50, 2 places)  chest 1.0.0",
+        "Cobb angle: 24.96 deg (threshold 25)  chest 1.0.0",
         "pacs: delivered 20",
         "(attempts: 1)",
         "charged    first result accepted by pacs",
@@ -127,7 +128,7 @@ def test_a_study_is_told_whole(collimator: Collimator, database: Database) -> No
 def test_a_study_as_json_is_a_list_with_one_object_a_generation(collimator: Collimator, database: Database) -> None:
     first, second = json.loads(collimator("study", ST_MARY_STUDY, "--json")[1])
     assert (first["generation"], second["generation"]) == (1, 2)
-    assert {"explanation", "findings", "results", "events", "is_charged"} < set(first)
+    assert {"explanation", "findings", "measurements", "results", "events", "is_charged"} < set(first)
 
 
 def test_an_unknown_study_is_one_clear_line_and_status_1(collimator: Collimator, database: Database) -> None:

@@ -21,6 +21,7 @@ from storage.headers import StoredInstance
 from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, ResultRow
 from storage.tables import executors, receivers, results
+from tests.factories.analyses import COBB_ANGLE, PLACES
 from tests.factories.arrivals import NO_SPOOL
 
 ST_MARY, MERCY = "st-mary", "mercy"
@@ -52,6 +53,8 @@ ANALYSIS = Analysis(
             activation=ActivationMap(
                 label="Pneumonia", rows=1, columns=1, values=(255,), left=0.0, top=0.0, width=1.0, height=1.0
             ),
+            regions=PLACES,
+            measurements=(COBB_ANGLE,),
         ),
     ),
 )

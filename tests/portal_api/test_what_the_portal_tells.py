@@ -61,6 +61,10 @@ def test_a_studys_history_says_what_was_done_and_why(admin: TestClient) -> None:
         ("Pneumonia", 0.83, True),
         ("Effusion", 0.12, False),
     ]
+    assert [finding["regions"] for finding in first["findings"]] == [2, 0]
+    (measured,) = first["measurements"]
+    assert (measured["label"], measured["value"], measured["unit"]) == ("Cobb angle", 24.96, "deg")
+    assert (measured["threshold"], measured["is_detected"]) == (25.0, False)
     assert first["findings"][0]["code"] == {"value": "233604007", "scheme": "SCT", "meaning": "Pneumonia"}
     overlay, text_sr = first["results"]
     assert (overlay["kind"], overlay["times_sent_back"]) == ("overlay", 2)
