@@ -21,7 +21,7 @@ VERBS = {
     "doctor": "check the configuration and all that it points to",
     "send": "send DICOM files to an AE",
     "models": "list, pull, verify, add and evaluate model packages",
-    "rules": "explain why a file goes where it goes",
+    "rules": "explain why a file goes where it goes, and what other rules would change",
     "studies": "list the studies",
     "study": "one study's whole history; try it again, cancel it or analyse it anew",
     "ledger": "what was charged",

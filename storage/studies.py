@@ -94,6 +94,20 @@ def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRu
     return True
 
 
+def latest_studies(database: Database, *, limit: int) -> list[int]:
+    """The studies that were completed last and have a pixel left, each by its newest generation; the newest first."""
+    newest = (
+        sa.select(sa.func.max(studies.c.id))
+        .where(
+            studies.c.completed_at.is_not(None),
+            sa.exists().where(instances.c.study_id == studies.c.id, instances.c.removed_at.is_(None)),
+        )
+        .group_by(studies.c.clinic, studies.c.study_instance_uid)
+    )
+    with database.read() as connection:
+        return list(connection.scalars(newest.order_by(sa.func.max(studies.c.id).desc()).limit(limit)))
+
+
 def read_study(database: Database, spool: Spool, study_id: int) -> Study:
     """A closed study with its instances: those of this generation and of all before it, without those
     whose pixels were removed.

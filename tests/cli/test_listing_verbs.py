@@ -309,3 +309,37 @@ def test_what_cannot_be_done_is_one_clear_line_and_status_1(collimator: Collimat
 
 def test_two_verbs_at_once_are_wrong_usage(collimator: Collimator, database: Database) -> None:
     assert collimator("study", MERCY_STUDY, "--retry", "--cancel")[0] == 2
+
+
+def test_other_rules_are_tried_on_the_stored_studies_before_they_go_live(
+    collimator: Collimator, config: Path, database: Database, tmp_path: Path
+) -> None:
+    proposed = tmp_path / "proposed.toml"
+    rule = '[[routing.rules]]\nname = "all chests"\npackage = "pediatric_chest"\nbody_parts = ["chest"]\n'
+    proposed.write_text(config.read_text(encoding="utf-8") + rule, encoding="utf-8")
+    before = collimator("study", ST_MARY_STUDY, "--json")
+    status, out, err = collimator("rules", "dry-run", str(proposed))
+    assert (status, err) == (0, "")
+    header, *lines, summary = out.splitlines()
+    assert header.split() == ["CLINIC", "STUDY", "NOW", "PROPOSED", "WHY"]
+    assert sorted(line.split()[:4] for line in lines) == [
+        ["mercy", MERCY_STUDY, "nowhere", "pediatric_chest"],
+        ["st-mary", ST_MARY_STUDY, "nowhere", "pediatric_chest"],
+    ]
+    assert all(line.endswith("so rule 'all chests' sends it to pediatric_chest") for line in lines)
+    assert summary == "2 of the last 2 studies would go elsewhere"
+    assert collimator("study", ST_MARY_STUDY, "--json") == before
+
+    changes = json.loads(collimator("rules", "dry-run", str(proposed), "--json", "--last", "1")[1])
+    assert [(change["study_instance_uid"], change["packages_proposed"]) for change in changes] == [
+        (MERCY_STUDY, ["pediatric_chest"])
+    ]
+    assert collimator("rules", "dry-run", str(config))[1] == "0 of the last 2 studies would go elsewhere\n"
+
+
+def test_rules_that_are_none_are_refused_before_anything_is_read(collimator: Collimator, tmp_path: Path) -> None:
+    proposed = tmp_path / "proposed.toml"
+    proposed.write_text('[[routing.rules]]\nname = "x"\n', encoding="utf-8")
+    status, out, err = collimator("rules", "dry-run", str(proposed))
+    assert (status, out) == (2, "")
+    assert "routing.rules.0.package: Field required" in err
