@@ -236,17 +236,16 @@ class Spool:
             for path in (self.root / shard).glob("*.dcm"):
                 yield path.stem
 
-    def shared_keys(self, *, until: datetime) -> Iterator[str]:
-        """The key of every instance that was put into the shared store before then, the first one first.
+    def shared_keys(self) -> Iterator[tuple[str, datetime]]:
+        """The key of every instance in the shared store, and when it was put there; in any order.
 
         Raises:
             Away: the store is.
         """
         assert self.shared is not None
-        listed = [one for one in self.shared.list(INSTANCES) if one.modified_at <= until]
-        for one in sorted(listed, key=lambda one: one.modified_at):
+        for one in self.shared.list(INSTANCES):
             if (path := PurePosixPath(one.name)).suffix == ".dcm":
-                yield path.stem
+                yield path.stem, one.modified_at
 
     def empty_cache(self) -> None:
         """Forget what was fetched from the shared store: after a power failure it may be less than it was."""
