@@ -35,6 +35,8 @@ class Machine:
             "COLLIMATOR_PORTAL__PORT": str(self.port),
             "COLLIMATOR_STORAGE__SHARED_URL": shared_url,
             "COLLIMATOR_WORKER__CONCURRENCY": "1",
+            # That an association was released goes down with a receiver: silence completes its studies.
+            "COLLIMATOR_COMPLETION__QUIET_S": "4",
         }
         self.address = Address(ae_title="COLLIMATOR", host=LOOPBACK, port=self.port)
 
@@ -43,7 +45,7 @@ class Machine:
         self.process = self._node.start_command(command, self._name, **self._environment)
         return self.process
 
-    def burn_and_come_back(self) -> None:
+    def die_and_come_back(self) -> None:
         """Every process of it is killed at once; then it starts again on the same disk."""
         parent = self.process.process.pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -76,6 +78,8 @@ def node(tmp_path: Path, orthanc: Orthanc, postgresql_url: str) -> Iterator[Node
     migrated = node.run("migrate")
     assert migrated.returncode == 0, migrated.stderr
     yield node
+    for process in node.processes:
+        process.process.terminate()
     node.stop()
 
 
@@ -105,7 +109,7 @@ def test_machines_share_the_work_and_any_of_them_may_die(
     paths = [another_study(chest, tmp_path, uid) for uid in STUDIES]
 
     assert receivers[0].send(*paths[:3]) == ["stored"] * 3
-    receivers[0].burn_and_come_back()  # some of the three may have no row, or lie in the bucket without one
+    receivers[0].die_and_come_back()  # some of the three may have no row, or lie in the bucket without one
     assert receivers[1].send(*paths[6:]) == ["stored"] * 6
     wait_until(lambda: any(history.state == "done" for history in node.histories()), "a study is done", within_s=120)
     workers[0].process.stop(signal.SIGKILL)
