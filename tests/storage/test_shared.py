@@ -1,6 +1,8 @@
 """The shared store keeps whole objects for all machines, in a folder and in a bucket alike."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ from tests.factories.arrivals import files_in, spooled
 from tests.factories.shared_stores import CREDENTIALS, MotoServer, bucket_url
 from tests.factories.sources import radiograph
 
+ROOT = Path(__file__).parent.parent.parent
 LARGE = bytes(range(256)) * (12 << 12)  # 12 MiB: a bucket takes it in parts
 
 
@@ -290,3 +293,14 @@ def test_a_cache_that_cannot_be_written_is_nobodys_fault(counting: Counting, tmp
     (tmp_path / "cache").rmdir()
     with pytest.raises(Away, match="cache"):
         files.open("instances/ab/1.dcm")
+
+
+def test_a_node_without_a_bucket_does_not_even_load_what_speaks_to_one() -> None:
+    code = (
+        "import sys, cli.listener, cli.indexer, cli.worker\n"
+        "from storage.shared_url import open_shared_store\n"
+        "open_shared_store('file:///mnt/shared/collimator')\n"
+        "print('obstore' in sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (loaded.stdout.strip(), loaded.stderr) == ("False", "")
