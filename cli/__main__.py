@@ -27,7 +27,7 @@ VERBS = {
     "ledger": "what was charged",
     "commitments": "requests for storage commitment, and whether their callers were told",
     "keys": "make and revoke the portal's API keys",
-    "storage": "rotate the keys of what is encrypted at rest; erase a study",
+    "storage": "erase a study; rotate keys; adopt what is in the shared store; get an instance",
     "migrate": "bring the database to this version",
 }
 

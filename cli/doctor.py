@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import secrets
 import shutil
 import tempfile
 import urllib.error
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
 from cli.parts import models_dir, settings_for
@@ -24,9 +26,12 @@ from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
 from storage.database import Database
+from storage.shared_url import SETTING as SHARED_URL
+from storage.shared_url import open_shared_store
 
 TIMEOUT_S = 5.0
 LOW_SPACE_BYTES = 5 << 30
+PROBE = b"collimator doctor"
 RENEW_WITHIN = timedelta(days=30)
 
 
@@ -61,6 +66,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one finding after the other."""
     yield _data_folder(settings)
     yield _free_space(settings)
+    yield from _shared_store(settings)
     yield _database(settings)
     yield _clinics(settings)
     yield _receiver(settings)
@@ -95,6 +101,38 @@ def _free_space(settings: Settings) -> Finding:
         says=f"{free / 1e9:.0f} GB",
         advice="less than 5 GB is left: make room before the spool cannot take more",
     )
+
+
+def _shared_store(settings: Settings) -> Iterator[Finding]:
+    """Put a small object, get it, remove it: what receivers and workers need to be allowed."""
+    what = "shared store"
+    if not settings.storage.shared_url:
+        return
+    name = f"doctor/{secrets.token_hex(16)}"
+    try:
+        store = open_shared_store(settings.storage.shared_url)
+        store.put(name, PROBE)
+        came_back = BytesIO()
+        store.get(name, came_back)
+        store.remove(name)
+    except (CollimatorError, OSError) as error:
+        advice = getattr(error, "hint", "") or f"check {SHARED_URL}, the network, and what the node may do there"
+        yield Finding(what=what, is_well=False, says=str(error), advice=advice)
+        return
+    yield Finding(
+        what=what,
+        is_well=came_back.getvalue() == PROBE,
+        says="takes an object, gives it back and removes it",
+        advice="what it gives back is not what it took: do not use it",
+    )
+    if settings.database_url.startswith("sqlite"):
+        yield Finding(
+            what=what,
+            is_well=False,
+            says="is used with the embedded database, so by this machine only",
+            advice="for several machines set node.database_url to PostgreSQL",
+            is_fatal=False,
+        )
 
 
 def _database(settings: Settings) -> Finding:

@@ -1,4 +1,4 @@
-"""The indexer of the receiver: follows the spool into the database."""
+"""The indexer of the receiver: follows the spool, and the requests beside it, into the database."""
 
 import os
 import socket
@@ -9,6 +9,7 @@ from cli.children import in_own_process
 from cli.parts import open_database, open_spool
 from config.settings import Settings
 from storage.database import Database
+from storage.followers import followers
 from storage.indexer import Indexer
 from storage.news import NewsPipe
 from storage.receivers import Beat
@@ -31,8 +32,13 @@ def index(settings: Settings, pipe: NewsPipe, stop: threading.Event) -> int:
         pipe=pipe,
         beat=Beat(database, name, listeners=pipe.listeners),
     )
+    beside = followers(database, settings.node.data_dir)
     indexer.start()
+    for follower in beside:
+        follower.start()
     stop.wait()
+    for follower in beside:
+        follower.stop()
     indexer.stop()
     database.close()
     return 0

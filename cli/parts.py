@@ -8,10 +8,13 @@ from cli import DEFAULT_CONFIG, log
 from config.settings import Settings, check, load
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
+from storage.shared_files import SharedFiles
+from storage.shared_url import open_shared_store
 from storage.study_keys import StudyKeys, read_master_keys
 
 SOFTWARE_VERSION = "0.1.0"
 GIGABYTE = 10**9
+CACHE = "cache"
 
 
 def settings_for(path: Path) -> Settings:
@@ -53,12 +56,29 @@ def open_spool(settings: Settings) -> Spool:
         minimum_free_bytes=round(settings.receiver.minimum_free_gb * GIGABYTE),
         minimum_free_share=settings.receiver.minimum_free_percent / 100,
         keys=study_keys(settings),
+        shared=open_shared(settings),
+        shares_before_commit=settings.storage.acknowledge == "shared",
     )
 
 
 def open_results(settings: Settings) -> ResultFolder:
     """Where result objects lie."""
-    return ResultFolder(settings.node.data_dir, keys=study_keys(settings))
+    return ResultFolder(settings.node.data_dir, keys=study_keys(settings), shared=open_shared(settings))
+
+
+def open_shared(settings: Settings) -> SharedFiles | None:
+    """The store that this machine shares with others, if any. It is not looked for before it is used.
+
+    Raises:
+        Misconfigured: its URL is none.
+    """
+    if not settings.storage.shared_url:
+        return None
+    return SharedFiles(
+        open_shared_store(settings.storage.shared_url),
+        settings.node.data_dir / CACHE,
+        cache_bytes=round(settings.storage.cache_gb * GIGABYTE),
+    )
 
 
 def models_dir(settings: Settings) -> Path:

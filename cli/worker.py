@@ -29,13 +29,11 @@ from reports.request import NodeIdentity
 from storage.database import Database
 from storage.intake import sync_clinics
 from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, JobQueue
-from storage.step_folder import StepFolder
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.deliver import after_bug, deliver, drain, record_and_wake
 from workflow.engine import Engine
 from workflow.intake import Intake
-from workflow.procedure_steps import ProcedureSteps
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
@@ -64,24 +62,22 @@ def work(
     database = open_database(settings)
     sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
     rooms = build_rooms(settings, database, stand_ins=stand_ins)
+    rooms.spool.empty_cache()
     executor_id = new_executor_id()
     engine = build_engine(settings, rooms, executor_id, on_step)
     recovery = Recovery(engine, rooms, executor_id=executor_id, lease_s=settings.worker.lease_s)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
     intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers, stat=settings.stat_rules)
-    steps = ProcedureSteps(database, StepFolder(settings.node.data_dir))
     commitments = build_commitments(settings, rooms)
 
     engine.start()
     recovery.start()
-    steps.start()
     intake.start()
     commitments.start()
     log.info("worker_ready", executor=executor_id)
     stop.wait()
     commitments.stop()
     intake.stop()
-    steps.stop()
     engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
     recovery.stop()
     rooms.analyst.close()
@@ -94,7 +90,6 @@ def build_commitments(settings: Settings, rooms: Rooms) -> Commitments:
     return Commitments(
         rooms.database,
         rooms.spool,
-        data_dir=settings.node.data_dir,
         clinics=rooms.clinics,
         rules=CommitmentRules(
             pixel_retention_days=settings.storage.pixel_retention_days, **settings.commitment.model_dump()

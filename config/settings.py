@@ -105,6 +105,20 @@ class ReceiverSettings(_Section):
 class StorageSettings(_Section):
     encryption_key_file: Path | None = None
     pixel_retention_days: Annotated[float, Field(ge=0)] = 0.0
+    shared_url: str = ""
+    acknowledge: Literal["local", "shared"] = "local"
+    cache_gb: Annotated[float, Field(gt=0)] = 10.0
+
+    @model_validator(mode="after")
+    def _goes_with_a_shared_store(self) -> "StorageSettings":
+        if self.acknowledge == "shared" and not self.shared_url:
+            raise ValueError('acknowledge is "shared", so shared_url must name the store')
+        if self.shared_url and self.encryption_key_file is not None:
+            raise ValueError(
+                "encryption_key_file and shared_url do not go together: each machine would make keys of its own; "
+                "let the bucket or the file system encrypt what it stores, and the machines their disks"
+            )
+        return self
 
 
 class CommitmentSettings(_Section):

@@ -2,6 +2,7 @@
 
     CollimatorError
     ├── Retry          the same thing may work later: try again after a while
+    │   └── Away       what all work needs is not there: try again for as long as it takes
     ├── Refuse         it will not work however often it is tried: say why, keep the study, charge nothing
     └── Misconfigured  a person has to change something first: say what
 
@@ -21,6 +22,10 @@ class CollimatorError(Exception):
 
 class Retry(CollimatorError):
     """The peer, the disk or the database is not there now; nothing is wrong with the work itself."""
+
+
+class Away(Retry):
+    """The shared store is not there now. It is nobody's fault who needs it, so attempts do not count."""
 
 
 class Refuse(CollimatorError):

@@ -147,11 +147,10 @@ class Analyst:
         """The image's descriptor, and a name that changes with its content."""
         with ExitStack() as stack:
             try:
-                state = os.stat(path)
                 descriptor = stack.enter_context(self._lend_file(path))
             except OSError as error:
                 raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
-            yield descriptor, f"{path} {state.st_mtime_ns} {state.st_size}"
+            yield descriptor, _version(path)
 
     def _end_child(self) -> None:
         if self._child is not None:
@@ -198,6 +197,15 @@ class _Child:
         self._connection.close()
         self._process.kill()
         self._process.wait()
+
+
+def _version(path: str) -> str:
+    """A name that changes with the file's content; one that was lent from elsewhere never changes."""
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        return path
+    return f"{path} {state.st_mtime_ns} {state.st_size}"
 
 
 def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstration: bool) -> list[Instance]:

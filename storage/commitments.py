@@ -110,11 +110,15 @@ def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> 
 
 
 def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: Sequence[str]) -> Mapping[str, Holding]:
-    """What the node holds for this clinic under each of these SOP Instance UIDs; what it does not know is left out."""
+    """What the node holds for this clinic under each of these SOP Instance UIDs; what it does not know is left out.
+
+    Raises:
+        Away: the shared store is.
+    """
     found: dict[str, Holding] = {}
     uids = iter(dict.fromkeys(sop_instance_uids))
-    with database.read() as connection:
-        while some := list(islice(uids, UIDS_AT_ONCE)):
+    while some := list(islice(uids, UIDS_AT_ONCE)):
+        with database.read() as connection:
             contested = set(
                 connection.scalars(
                     sa.select(quarantine.c.sop_instance_uid).where(
@@ -128,13 +132,14 @@ def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: S
                 sa.select(instances).where(instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(some))
             ).all()
             ages = _delivered_days(connection, clinic, {row.study_instance_uid for row in rows})
-            for row in rows:
-                found[row.sop_instance_uid] = Holding(
-                    sop_class_uid=row.sop_class_uid,
-                    is_in_spool=row.removed_at is None and spool.path(row.spool_key).is_file(),
-                    is_contested=row.sop_instance_uid in contested,
-                    delivered_days=ages.get(row.study_instance_uid, 0.0),
-                )
+        held = spool.held([row.spool_key for row in rows if row.removed_at is None])
+        for row in rows:
+            found[row.sop_instance_uid] = Holding(
+                sop_class_uid=row.sop_class_uid,
+                is_in_spool=row.spool_key in held,
+                is_contested=row.sop_instance_uid in contested,
+                delivered_days=ages.get(row.study_instance_uid, 0.0),
+            )
     return found
 
 
@@ -153,14 +158,14 @@ def _delivered_days(connection: sa.Connection, clinic: str, study_instance_uids:
     return {uid: (utc_now() - finished_at) / timedelta(days=1) for uid, finished_at in ended.items()}
 
 
-def end_waiting(database: Database, spool: Spool) -> int:
+def end_waiting(database: Database) -> int:
     """Make the report due of each request whose instances are all known, or that has waited long enough."""
     ended = 0
     for waiting in _read(database, CommitmentState.WAITING):
         if utc_now() < waiting.request.requested_at + timedelta(seconds=SETTLES_WITHIN_S):
             continue
         asked = {one.sop_instance_uid for one in waiting.request.asked}
-        is_known = asked <= holdings(database, spool, waiting.request.clinic, sorted(asked)).keys()
+        is_known = asked <= _known(database, waiting.request.clinic, asked)
         if is_known or waiting.due_at <= utc_now():
             with database.write() as connection:
                 ended += connection.execute(
@@ -169,6 +174,17 @@ def end_waiting(database: Database, spool: Spool) -> int:
                     .values(state=CommitmentState.PENDING, due_at=utc_now())
                 ).rowcount
     return ended
+
+
+def _known(database: Database, clinic: str, sop_instance_uids: Collection[str]) -> set[str]:
+    """Those of these that have a row."""
+    known: set[str] = set()
+    uids = iter(sop_instance_uids)
+    with database.read() as connection:
+        while some := list(islice(uids, UIDS_AT_ONCE)):
+            these = (instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(some))
+            known.update(connection.scalars(sa.select(instances.c.sop_instance_uid).where(*these)))
+    return known
 
 
 def take_due(database: Database, *, for_s: float) -> list[Commitment]:

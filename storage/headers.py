@@ -25,7 +25,10 @@ YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredInstance:
-    """What a spooled file is. `problem` is empty when it can be used; otherwise it says why it cannot."""
+    """What a spooled file is. `problem` is empty when it can be used; otherwise it says why it cannot.
+
+    content_sha256: where its file is in the shared store; None: nobody has looked.
+    """
 
     spool_key: str
     provenance: Provenance
@@ -39,6 +42,7 @@ class StoredInstance:
     is_own_result: bool
     facts: InstanceFacts
     problem: str
+    content_sha256: str | None = None
 
 
 def read_stored_instance(spool: Spool, spool_key: str) -> StoredInstance:

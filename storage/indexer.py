@@ -3,25 +3,32 @@
     news of the listeners  ->  backlog  ->  headers  ->  one transaction a batch  ->  drop files not needed
     start, lost news, or after an outage  ->  sweep: the clinics' rows, then every file that no row mentions
 
-No listener waits for it. While the database is away it goes on reading the news: what was stored will be found by the
-sweep, and what a sweep cannot find, that an association was released, is kept until after it.
+With a shared store it moves the files there as it goes (mover.py): before a batch's rows are written, its files are
+in the store, and afterwards they are dropped here. So a row says that every machine can read the instance, and a file
+without a row that it has yet to be moved, which the next sweep does.
+
+No listener waits for it. While the database or the shared store is away it goes on reading the news: what was stored
+will be found by the sweep, and what a sweep cannot find, that an association was released, is kept until after it.
 """
 
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
 import structlog
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
+from domain.errors import Away
 from storage.associations import Associations
 from storage.database import Database
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics
+from storage.mover import Mover
 from storage.news import News, NewsPipe, What
 from storage.receivers import Beat
 from storage.sweep import Found, Sweep
@@ -33,6 +40,7 @@ BATCH_LIMIT = 500
 POLL_S = 0.5
 GATHER_S = 0.05  # one transaction for what comes shortly after each other, rather than one each
 RETRY_S = 2.0
+LONGEST_RETRY_S = 10.0  # of a shared store that is away; before each try the spool is swept
 ASKED_WAITS_S = 0.5
 STOPS_WITHIN_S = 10.0
 ABOUT_AN_INSTANCE = frozenset((What.STORED, What.ASKED))
@@ -62,6 +70,7 @@ class Indexer:
         self._tiers = tiers
         self._database = database
         self._spool = spool
+        self._mover = Mover(spool)
         self._on_recorded = on_recorded
         self._beat = beat
         pipe = pipe or NewsPipe()
@@ -70,6 +79,7 @@ class Indexer:
         self._backlog: deque[News] = deque()
         self._needs_sweep = True
         self._is_away = False
+        self._failures = 0  # of the shared store, one after the other
         self._retry_at = 0.0
         # While it cannot tell soon, a listener that asks for a verdict is not kept waiting.
         self._answers_at_once = False
@@ -84,6 +94,7 @@ class Indexer:
         """Bring in what was told so far, then end. What the database does not take now, the next start will sweep."""
         self._stopping.set()
         self._thread.join(timeout=STOPS_WITHIN_S)
+        self._mover.close()
 
     def on_stored(self, spool_key: str) -> None:
         """This and the next two: what a listener in the same process tells."""
@@ -101,6 +112,8 @@ class Indexer:
             has_come = self._take_news(wait=not is_stopping)
             if not self._is_away or time.monotonic() >= self._retry_at:
                 self._work()
+            elif self._failures:  # it is not the receiver that is silent
+                self._beat_anyway()
             if is_stopping and (self._is_away or not (has_come or self._backlog)):
                 break
         self._end_beat()
@@ -128,7 +141,7 @@ class Indexer:
         elif news.what is not What.ALIVE:
             if self._answers_at_once:
                 news = self._unasked(news)
-            if not (self._is_away and news.what is What.STORED):
+            if not (self._needs_sweep and news.what is What.STORED):
                 self._backlog.append(news)
 
     def _unasked(self, news: News) -> News:
@@ -146,6 +159,7 @@ class Indexer:
                 sync_clinics(self._database, self._tiers)
                 self._sweep()
             self._is_away = self._answers_at_once = False
+            self._failures = 0
             batch = list(islice(self._backlog, BATCH_LIMIT))
             self._index(batch)
             for _ in batch:
@@ -154,12 +168,17 @@ class Indexer:
         except (DBAPIError, OSError) as error:
             log.warning("index_delayed", error=type(error).__name__)
             self._go_away()
+        except Away as away:
+            log.warning("index_delayed", error=away.message, reason=away.hint)
+            self._go_away()
+            self._failures += 1
+            self._retry_at = time.monotonic() + min(RETRY_S * 2 ** (self._failures - 1), LONGEST_RETRY_S)
         except Exception:
             log.exception("index_failed")
             self._go_away()
 
     def _go_away(self) -> None:
-        """Until the database is back: what was stored need not be remembered, the sweep will find it."""
+        """Until it is back, database or store: what was stored need not be remembered, the sweep will find it."""
         self._needs_sweep = self._is_away = self._answers_at_once = True
         self._retry_at = time.monotonic() + RETRY_S
         kept = [news for one in self._backlog if (news := self._unasked(one)).what is not What.STORED]
@@ -167,7 +186,7 @@ class Indexer:
 
     def _index(self, batch: Collection[News]) -> None:
         told = {news.about: news for news in batch if news.what in ABOUT_AN_INSTANCE}
-        stored = list(self._read(told))
+        stored = self._mover.moved(list(self._read(told)), meanwhile=self._while_moving)
         verdicts = {}
         for instance, recorded in self._record(stored):
             verdicts[recorded.spool_key] = recorded.verdict
@@ -190,8 +209,9 @@ class Indexer:
         begun = time.monotonic()
         sweep = Sweep(self._database, self._spool)
         try:
-            for _ in sweep.find():
+            for known in sweep.find():
                 self._meanwhile(begun)
+                self._mover.move_known(known, meanwhile=self._while_moving)
             if sweep.count:
                 log.info("sweep_found", count=sweep.count)
             for batch in sweep.batches():
@@ -203,12 +223,17 @@ class Indexer:
     def _record_swept(self, batch: Collection[Found]) -> None:
         modified_ns = {found.spool_key: found.modified_ns for found in batch}
         stored = sorted(
-            self._read(modified_ns),
+            self._mover.moved(list(self._read(modified_ns)), meanwhile=self._while_moving),
             key=lambda instance: (modified_ns[instance.spool_key], instance.provenance.received_at),
         )
         for instance, recorded in self._record(stored):
             if recorded.verdict is Verdict.KEPT and recorded.study_id is not None:
                 self._associations.was_swept(instance.provenance.association, recorded.study_id)
+
+    def _while_moving(self) -> None:
+        """Uploads may take long: the listeners' pipe must not overflow, nor the receiver count as silent."""
+        self._take_news(wait=False)
+        self._beat_if_due()
 
     def _meanwhile(self, begun: float) -> None:
         """What must not wait until a long sweep is over."""
@@ -234,11 +259,20 @@ class Indexer:
         recorded = self._record_each_if_need_be(stored) if stored else []
         for one in recorded:
             if not one.keeps_file:
-                self._spool.remove(one.spool_key)
+                self._remove(one.spool_key)
             self._on_recorded(one)
+        self._mover.let_go([one.spool_key for one in recorded if one.keeps_file])
         for verdict, count in Counter(one.verdict for one in recorded).items():
             log.info("instances_recorded", verdict=str(verdict), count=count)
         return [(by_key[one.spool_key], one) for one in recorded]
+
+    def _remove(self, key: str) -> None:
+        """Should the shared store be away now, the file stays here too, without a row: a sweep drops it again."""
+        try:
+            self._spool.remove(key)
+        except Away as away:
+            log.warning("index_delayed", error=away.message)
+            self._needs_sweep = True
 
     def _record_each_if_need_be(self, stored: list[StoredInstance]) -> list[Recorded]:
         """One instance that the database does not take must not hold up the others of its batch."""
@@ -262,6 +296,10 @@ class Indexer:
     def _beat_if_due(self) -> None:
         if self._beat is not None:
             self._beat.beat_if_due()
+
+    def _beat_anyway(self) -> None:
+        with suppress(DBAPIError):
+            self._beat_if_due()
 
     def _end_beat(self) -> None:
         try:

@@ -10,6 +10,9 @@ An instance is received in the folder that it stays in: in one folder for all th
 for each other, and a rename from one folder to another locks the whole file system for a moment.
 
 The spool is the node's write-ahead log: a row in the database follows each file, and a sweep finds files without one.
+With a shared store (shared.py) a file is on its way here: it moves to the store before its row is written, and what has
+a row is read from there by every machine. Results go to the store at once.
+
 File names are the node's own random keys, never anything that a peer sent.
 """
 
@@ -18,20 +21,25 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from storage.durable_files import SHARDS, make_directories, remove_left_behind, sync_directory, write_synced
-from storage.sealed import Seal, lent_descriptor, open_stored
+from storage.sealed import Seal, lent_descriptor, unsealed
+from storage.shared_files import SharedFiles
 from storage.study_keys import KeyNotThere, StudyKeys
 
 UNFINISHED_NAME = re.compile(r"[0-9a-f]{32}\.(?P<process_id>\d{1,9})\.part")
 MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
 WRITE_BACK_BYTES = 1 << 20
 ROOM_IS_KNOWN_FOR_S = 0.5
+ASKED_AT_ONCE = 16
+INSTANCES, RESULTS = "instances", "results"  # folders of the shared store
 
 
 class IncomingFile:
@@ -81,11 +89,18 @@ class IncomingFile:
             self._written_back = self._size
 
     def commit(self) -> str:
-        """Make the file durable under its key, which is returned: sync, rename, sync the directory, in this order."""
+        """Make the file durable under its key, which is returned: sync, rename, sync the directory, in this order.
+
+        Raises:
+            Away: it has to be in the shared store, too, and the store is not there.
+            OSError: the disk is broken, or its study was erased meanwhile.
+        """
         if self._seal is not None:
             self._append(self._seal.finish())
         os.fdatasync(self._descriptor)
         self._close()
+        if self._spool.shares_before_commit:
+            self._spool.share(self.key, Path(self._path))
         os.rename(self._path, f"{self._folder}/{self.key}.dcm")
         sync_directory(self._folder)
         if self._seal is not None and not self._seal.still_holds():
@@ -115,12 +130,18 @@ class Spool:
         minimum_free_bytes: int = 0,
         minimum_free_share: float = 0.0,
         keys: StudyKeys | None = None,
+        shared: SharedFiles | None = None,
+        shares_before_commit: bool = False,
     ) -> None:
         """`minimum_free_share`: of the whole disk, from 0 to 1. Under either there is no room.
 
         keys: what is received from now on is sealed; without them it lies on the disk as it came.
+        shared: where instances are once they have a row, for all machines.
+        shares_before_commit: an instance is there before it is acknowledged, not only before it has a row.
         """
         self.keys = keys
+        self.shared = shared
+        self.shares_before_commit = shares_before_commit and shared is not None
         self.root = data_dir / "spool"
         self._minimum_free_bytes = minimum_free_bytes
         self._minimum_free_share = minimum_free_share
@@ -142,12 +163,13 @@ class Spool:
         return IncomingFile(self, study)
 
     def open(self, key: str) -> BinaryIO:
-        """The durable instance, for reading.
+        """The durable instance, for reading: from this machine, or else from the shared store.
 
         Raises:
             OSError: it is not there, is damaged, or its key is not there.
+            Away: the shared store is.
         """
-        return open_stored(self.path(key), key, self.keys)
+        return unsealed(_open(self.path(key), self.shared, _shared_name(key)), key, self.keys)
 
     def open_at(self, path: str) -> BinaryIO:
         """The same by the path that `path` gave."""
@@ -160,8 +182,50 @@ class Spool:
     def path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.dcm"
 
+    def has(self, key: str) -> bool:
+        """Whether the instance is here, or in the shared store.
+
+        Raises:
+            Away: the shared store is.
+        """
+        return self.path(key).is_file() or (self.shared is not None and self.shared.exists(_shared_name(key)))
+
+    def held(self, keys: Sequence[str]) -> set[str]:
+        """Those of these that it `has`: the shared store is asked for several at once.
+
+        Raises:
+            Away: the shared store is.
+        """
+        if self.shared is None:
+            return {key for key in keys if self.has(key)}
+        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="held") as pool:
+            return {key for key, is_held in zip(keys, pool.map(self.has, keys), strict=True) if is_held}
+
+    def share(self, key: str, path: Path | None = None) -> None:
+        """Put an instance into the shared store. `path`: where it is, if not in its place yet.
+
+        Raises:
+            Away: the store is.
+        """
+        assert self.shared is not None
+        self.shared.put(_shared_name(key), path or self.path(key))
+
+    def is_shared(self, key: str) -> bool:
+        assert self.shared is not None
+        return self.shared.exists(_shared_name(key))
+
+    def let_go(self, key: str) -> None:
+        """Remove this machine's file of an instance that is in the shared store and has its row."""
+        self.path(key).unlink(missing_ok=True)
+
     def remove(self, key: str) -> None:
-        """Remove an instance, and its key where it had one of its own; harmless when it is gone already."""
+        """Remove an instance, and its key where it had one of its own; harmless when it is gone already.
+
+        Raises:
+            Away: the shared store is; nothing was removed.
+        """
+        if self.shared is not None:
+            self.shared.remove(_shared_name(key))
         self.path(key).unlink(missing_ok=True)
         if self.keys is not None:
             self.keys.remove(key)
@@ -171,6 +235,26 @@ class Spool:
         for shard in SHARDS:
             for path in (self.root / shard).glob("*.dcm"):
                 yield path.stem
+
+    def shared_keys(self) -> Iterator[tuple[str, datetime]]:
+        """The key of every instance in the shared store, and when it was put there; in any order.
+
+        Raises:
+            Away: the store is.
+        """
+        assert self.shared is not None
+        for one in self.shared.list(INSTANCES):
+            if (path := PurePosixPath(one.name)).suffix == ".dcm":
+                yield path.stem, one.modified_at
+
+    def empty_cache(self) -> None:
+        """Forget what was fetched from the shared store: after a power failure it may be less than it was."""
+        if self.shared is not None:
+            self.shared.empty()
+
+    def trim_cache(self) -> None:
+        if self.shared is not None:
+            self.shared.trim()
 
     def unfinished(self) -> Iterator[Path]:
         """What is being received, or was when its receiver ended."""
@@ -190,10 +274,13 @@ class Spool:
 
 
 class ResultFolder:
-    """The folder of result objects, by their SOP Instance UID, which is the node's own."""
+    """The folder of result objects, by their SOP Instance UID, which is the node's own. With a shared store they are
+    there, and only there.
+    """
 
-    def __init__(self, data_dir: Path, *, keys: StudyKeys | None = None) -> None:
-        self.root = data_dir / "results"
+    def __init__(self, data_dir: Path, *, keys: StudyKeys | None = None, shared: SharedFiles | None = None) -> None:
+        self.root = data_dir / RESULTS
+        self._shared = shared
         self._incoming = self.root / "incoming"
         self._keys = keys
         make_directories(self.root, self._incoming)
@@ -201,11 +288,17 @@ class ResultFolder:
     def path(self, sop_instance_uid: str) -> Path:
         return self.root / sha256(sop_instance_uid.encode()).hexdigest()[:2] / f"{sop_instance_uid}.dcm"
 
-    def put(self, sop_instance_uid: str, content: bytes, *, study: str) -> Path:
+    def put(self, sop_instance_uid: str, content: bytes, *, study: str) -> None:
         """Keep one object durably. The same UID always has the same bytes, so writing it again changes nothing.
 
         study: its `study_name`.
+
+        Raises:
+            Away: the shared store is.
         """
+        if self._shared is not None:
+            self._shared.put(self._shared_name(sop_instance_uid), content)
+            return
         final = self.path(sop_instance_uid)
         temporary = self._incoming / secrets.token_hex(16)
         if self._keys is None:
@@ -215,26 +308,64 @@ class ResultFolder:
             write_synced(temporary, seal.all_of(content))
         os.rename(temporary, final)
         sync_directory(final.parent)
-        return final
 
     def open(self, sop_instance_uid: str) -> BinaryIO:
         """One object, for reading.
 
         Raises:
             OSError: it is not there, is damaged, or its key is not there.
+            Away: the shared store is.
         """
-        return open_stored(self.path(sop_instance_uid), sop_instance_uid, self._keys)
+        file = _open(self.path(sop_instance_uid), self._shared, self._shared_name(sop_instance_uid))
+        return unsealed(file, sop_instance_uid, self._keys)
 
     def lend(self, sop_instance_uid: str) -> AbstractContextManager[int]:
         """A descriptor of its plain text, for a library that reads files only."""
         return lent_descriptor(self.open(sop_instance_uid))
 
     def remove(self, sop_instance_uid: str) -> None:
+        """Raises:
+        Away: the shared store is; nothing was removed.
+        """
+        if self._shared is not None:
+            self._shared.remove(self._shared_name(sop_instance_uid))
         self.path(sop_instance_uid).unlink(missing_ok=True)
+
+    def move_out(self) -> int:
+        """Move what was written before there was a shared store into it; how many objects that were.
+
+        Raises:
+            Away: the store is.
+        """
+        if self._shared is None:
+            return 0
+        moved = 0
+        for path in (path for shard in SHARDS for path in (self.root / shard).glob("*.dcm")):
+            self._shared.put(self._shared_name(path.stem), path)
+            path.unlink(missing_ok=True)
+            moved += 1
+        return moved
 
     def remove_leftovers(self) -> int:
         """Remove what a crash left half written, and return how many files that were."""
         return remove_left_behind(self._incoming)
+
+    def _shared_name(self, sop_instance_uid: str) -> str:
+        return f"{RESULTS}/{self.path(sop_instance_uid).relative_to(self.root)}"
+
+
+def _shared_name(key: str) -> str:
+    return f"{INSTANCES}/{key[:2]}/{key}.dcm"
+
+
+def _open(path: Path, shared: SharedFiles | None, name: str) -> BinaryIO:
+    """This machine's file goes first: it may be on its way into the store."""
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        if shared is None:
+            raise
+    return shared.open(name)
 
 
 def _is_over(process_id: int) -> bool:

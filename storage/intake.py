@@ -54,6 +54,7 @@ def record_instances(database: Database, spool: Spool, stored: Sequence[StoredIn
 
     Raises:
         OSError: one that has to be compared with an earlier one cannot be read.
+        Away: the shared store is, and an earlier one has to be fetched from it.
     """
     with database.write() as connection:
         recorded = _keep_new(connection, stored)
@@ -155,12 +156,15 @@ def _difference(spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> str
     other = "an instance with this SOP Instance UID and other content is here already; the first is kept"
     if known.size_bytes != stored.size_bytes:
         return other
+    if known.content_sha256:
+        digest = stored.content_sha256 or content_sha256(spool, stored.spool_key)
+        return "" if digest == known.content_sha256 else other
     if known.removed_at is not None:
-        return "" if content_sha256(spool, stored.spool_key) == known.content_sha256 else other
+        return other
     try:
         return "" if is_same_content(spool, known.spool_key, stored.spool_key) else other
     except OSError as error:
-        if not spool.path(stored.spool_key).exists():
+        if not spool.has(stored.spool_key):
             return ""  # another process has compared them, and dropped it
         return f"it cannot be compared with the instance that is here already: {error.strerror}"
 
@@ -226,6 +230,7 @@ def _row(stored: StoredInstance, study_id: int) -> dict[str, Any]:
         "size_bytes": stored.size_bytes,
         "received_at": stored.provenance.received_at,
         "facts": to_plain(stored.facts),
+        "content_sha256": stored.content_sha256,
     }
 
 

@@ -16,7 +16,6 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -181,22 +180,20 @@ class SealedFile(io.RawIOBase):
         return Damaged(errno.EIO, f"the sealed file is damaged: {why}", self.name)
 
 
-def open_stored(path: Path, name: str, keys: StudyKeys | None) -> BinaryIO:
+def unsealed(file: BinaryIO, name: str, keys: StudyKeys | None) -> BinaryIO:
     """A stored file's plain text, whether it is sealed or was stored before there was a key.
 
     Raises:
         KeyNotThere: its key was destroyed, or is not among those that the node has.
         Damaged: it is not what was stored.
-        OSError: it cannot be read.
     """
-    file = open(path, "rb")  # noqa: SIM115
     try:
         is_sealed = file.read(len(MAGIC)) == MAGIC
         file.seek(0)
         if not is_sealed:
             return file
         if keys is None:
-            raise KeyNotThere(errno.ENOKEY, f"it is sealed, and {SETTING} is not set", str(path))
+            raise KeyNotThere(errno.ENOKEY, f"it is sealed, and {SETTING} is not set", name)
         return io.BufferedReader(SealedFile(file, name, keys.key_named), BLOCK_BYTES)
     except BaseException:
         file.close()

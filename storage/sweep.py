@@ -1,6 +1,7 @@
 """Finds the files in the spool that no row mentions, in the order in which they were received.
 
     names in the spool, 500 at a time  ->  those without a row  ->  sorted by time of modification  ->  batches
+                                       └─>  the others, handed out at once: with a shared store they move there
 
 The order matters: of two instances with the same SOP Instance UID the first received is the one that is kept. A file's
 time of modification is that of its last byte; where two have the same, the batch is not cut between them.
@@ -55,19 +56,20 @@ class Sweep:
 
         self.count = 0
 
-    def find(self) -> Iterator[None]:
-        """Look at all names, and count the files without a row.
+    def find(self) -> Iterator[list[str]]:
+        """Look at all names, and count the files without a row; the keys of those that have one, in portions.
 
         Raises:
             DBAPIError: the database is away.
         """
         while names := list(islice(self._names, NAMES_AT_ONCE)):
-            missing = [found for key in unknown_keys(self._database, names) if (found := self._look_at(key))]
+            without_row = unknown_keys(self._database, names)
+            missing = [found for key in without_row if (found := self._look_at(key))]
             self._found.executemany(
                 "INSERT INTO found VALUES (?, ?)", [(found.modified_ns, found.spool_key) for found in missing]
             )
             self.count += len(missing)
-            yield
+            yield sorted(set(names).difference(without_row))
 
     def batches(self) -> Iterator[list[Found]]:
         """What was found, the first received first."""

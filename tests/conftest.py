@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
+from tests.factories.shared_stores import MotoServer
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -71,3 +73,13 @@ def postgresql_url(postgresql_server: str) -> str:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return str(sa.make_url(postgresql_server).set(database=name).render_as_string(hide_password=False))
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServer]:
+    """A server of S3 on loopback, with the bucket of tests/factories/shared_stores.py."""
+    server = MotoServer(tmp_path_factory.mktemp("moto") / "log")
+    server.start()
+    server.make_bucket()
+    yield server
+    server.stop()

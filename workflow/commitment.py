@@ -1,6 +1,6 @@
 """Keeps the promise behind an N-ACTION: looks at what is held, and reports it to whoever asked.
 
-    requests/commitments  ->  rows  ->  wait for the indexer  ->  look  ->  one association for each caller  ->  rows
+    rows (storage/followers.py)  ->  wait for the indexer  ->  look  ->  one association for each caller  ->  rows
 
 What is held is looked at anew for every attempt, so that a report never says what is no longer true. It goes to the
 address from which was asked, and to the port that is configured for the caller now.
@@ -10,7 +10,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import structlog
 
@@ -31,21 +30,16 @@ from storage.commitments import (
     Commitment,
     end_waiting,
     holdings,
-    record_commitments,
     record_report,
     take_due,
 )
 from storage.database import Database
 from storage.instances import Spool
-from storage.requests import COMMITMENTS, RequestBox
-from storage.retention import forget_commitments
-from storage.transactions import Transactions
-from workflow.periodic import Periodic
+from storage.periodic import Periodic
 
 log = structlog.get_logger()
 
 POLL_S = 1.0
-CARE_EVERY = 3600  # polls: an hour
 # Callers that are away keep their thread until they time out; the others are served meanwhile.
 CALLERS_AT_ONCE = 8
 TIMEOUT_S = 10.0
@@ -66,7 +60,6 @@ class Commitments:
         database: Database,
         spool: Spool,
         *,
-        data_dir: Path,
         clinics: Iterable[Clinic],
         rules: CommitmentRules,
         ae_title: str,
@@ -74,13 +67,10 @@ class Commitments:
     ) -> None:
         self._database = database
         self._spool = spool
-        self._box = RequestBox(data_dir, COMMITMENTS)
-        self._transactions = Transactions(data_dir)
         self._callers = {clinic.name: clinic.callers for clinic in clinics}
         self._rules = rules
         self._ae_title = ae_title
         self._timeout_s = timeout_s
-        self._polls = 0
         self._thread = Periodic("commitments", self.work, period_s=POLL_S)
 
     def start(self) -> None:
@@ -90,15 +80,9 @@ class Commitments:
         self._thread.stop()
 
     def work(self) -> None:
-        """Everything that can be done now; once an hour, forget what ended long ago."""
-        record_commitments(self._database, self._box)
-        end_waiting(self._database, self._spool)
+        """Everything that can be done now."""
+        end_waiting(self._database)
         self.report_due()
-        if self._polls % CARE_EVERY == 0:
-            self._box.remove_leftovers()
-            self._transactions.forget_old()
-            forget_commitments(self._database)
-        self._polls += 1
 
     def report_due(self) -> int:
         """Try every report that is due, on one association for each caller; how many were tried."""

@@ -4,7 +4,8 @@
 
 Studies go in the order in which they were completed. Each is recorded, and charged, by itself; a result that was
 stored but whose answer was lost is sent again under the same SOP Instance UID with the same bytes: nothing doubles.
-What the peer wants later waits by itself. When the association fails, the destination is tried later with all the rest.
+What the peer wants later waits by itself. When the association fails, or the results cannot be had from the shared
+store, the destination is tried later with all the rest.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from domain.errors import Away
 from scu.store import Answer, SendOutcome
 from storage import deliveries, outboxes, studies
 from storage.database import utc_now
@@ -45,18 +47,22 @@ def drain(clinic: str, destination: str, job: int, *, rooms: Rooms, durable: Dur
     if due.is_replaced:
         return
     progress = False
-    with Sender(rooms, clinic, destination) as sender:
-        for study_id in due.studies:
-            sent = durable.step("send", Sent, sender.send, study_id)
-            form = NO_FORM
-            if sent.is_not_taken:
-                form = durable.step("next form", Form, next_form, rooms, clinic, destination, study_id, sent)
-            durable.transaction("record", record, rooms, study_id, destination, sent, form, due.has_failed_before)
-            progress = progress or sent.has_stored
-            if sent.line is not Line.UP:
-                _give_up_expired(rooms, durable, destination, [i for i in due.expired if i != study_id], sent.error)
-                durable.transaction("try later", try_later, rooms, clinic, destination, job, sent.error, progress)
-                return
+    try:
+        with Sender(rooms, clinic, destination) as sender:
+            for study_id in due.studies:
+                sent = durable.step("send", Sent, sender.send, study_id)
+                form = NO_FORM
+                if sent.is_not_taken:
+                    form = durable.step("next form", Form, next_form, rooms, clinic, destination, study_id, sent)
+                durable.transaction("record", record, rooms, study_id, destination, sent, form, due.has_failed_before)
+                progress = progress or sent.has_stored
+                if sent.line is not Line.UP:
+                    _give_up_expired(rooms, durable, destination, [i for i in due.expired if i != study_id], sent.error)
+                    durable.transaction("try later", try_later, rooms, clinic, destination, job, sent.error, progress)
+                    return
+    except Away as away:
+        durable.transaction("try later", try_later, rooms, clinic, destination, job, away.message, progress)
+        return
     durable.transaction("go on", go_on, rooms, clinic, destination, job)
 
 

@@ -13,7 +13,7 @@ import structlog
 from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
 from dbos import error as dbos_error
 
-from domain.errors import Refuse, Retry
+from domain.errors import Away, Refuse, Retry
 from storage.database import Database
 from storage.jobs import (
     APPLICATION_NAME,
@@ -189,6 +189,8 @@ def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
         return {"value": work()}
     except Refuse as refusal:
         return {"refuse": {"message": refusal.message, "reason": str(refusal.reason), "hint": refusal.hint}}
+    except Away as away:
+        return {"away": {"message": away.message, "hint": away.hint}}
     except Retry as delay:
         return {"retry": {"message": delay.message, "hint": delay.hint}}
 
@@ -197,6 +199,8 @@ def _value(outcome: dict[str, Any]) -> Any:
     match outcome:
         case {"refuse": {"message": message, "reason": reason, "hint": hint}}:
             raise Refuse(message, reason=reason, hint=hint)
+        case {"away": {"message": message, "hint": hint}}:
+            raise Away(message, hint=hint)
         case {"retry": {"message": message, "hint": hint}}:
             raise Retry(message, hint=hint)
         case _:

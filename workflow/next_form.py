@@ -7,7 +7,7 @@ The picture and the text of `standard` are forms by themselves: where they arriv
 
 from dataclasses import dataclass
 
-from domain.errors import CollimatorError
+from domain.errors import Away, CollimatorError
 from domain.routing import decide
 from reports.write import kinds_of, next_profile
 from scu.store import Answer
@@ -52,6 +52,8 @@ def next_form(rooms: Rooms, clinic: str, destination_name: str, study_id: int, s
     try:
         study = studies.read_study(rooms.database, rooms.spool, study_id)
         written = write_form(rooms, study, decide(study, rooms.rulebook), analyses, profile=profile)
+    except Away:
+        raise
     except CollimatorError:  # without its images there is no picture: the results stay refused
         return NO_FORM
     return Form(profile=profile, why=why, rows=written.rows)

@@ -37,18 +37,19 @@ def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable
     """Analyse one closed study and hand its results over for delivery."""
     study = read_study(rooms.database, rooms.spool, study_id)
     try:
-        decision = durable.step("route", Decision, route, rooms, study_id, study)
-        durable.step("admit", NoneType, admit, rooms, study, decision)
-        durable.transaction("reserve", reserve_quota, rooms, study_id, study)
-        analyses = tuple(
-            durable.step(f"analyse {package}", Analysis, analyse, rooms, study, decision, package)
-            for package in decision.packages
-        )
-        durable.transaction("save analyses", save_analyses, study_id, analyses)
-        written = durable.step("write", Written, write_results, rooms, study, decision, analyses)
-        durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, written)
-    except Refuse as refusal:
-        note = durable.step("write note", Written, write_note, rooms, study, refusal)
-        durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, note)
+        try:
+            decision = durable.step("route", Decision, route, rooms, study_id, study)
+            durable.step("admit", NoneType, admit, rooms, study, decision)
+            durable.transaction("reserve", reserve_quota, rooms, study_id, study)
+            analyses = tuple(
+                durable.step(f"analyse {package}", Analysis, analyse, rooms, study, decision, package)
+                for package in decision.packages
+            )
+            durable.transaction("save analyses", save_analyses, study_id, analyses)
+            written = durable.step("write", Written, write_results, rooms, study, decision, analyses)
+            durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, written)
+        except Refuse as refusal:
+            note = durable.step("write note", Written, write_note, rooms, study, refusal)
+            durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, note)
     except Retry as delay:
         durable.transaction("try again", try_again, rooms, study_id, study, attempt, delay)

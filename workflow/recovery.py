@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from domain.errors import Refuse
+from domain.errors import Away, Refuse
 from domain.states import Reason, StudyState
 from metering.quota import release, reserve
 from storage import outboxes, studies
@@ -163,8 +163,13 @@ def wake_held_for_quota(rooms: Rooms) -> int:
 def clear_away(rooms: Rooms) -> None:
     """Remove what crashes left half written and, where pixels are kept for a time only, those whose time is over."""
     rooms.results.remove_leftovers()
-    if rooms.pixel_retention is not None:
-        remove_delivered_pixels(rooms.database, rooms.spool, after=rooms.pixel_retention)
+    rooms.spool.trim_cache()
+    try:
+        rooms.results.move_out()
+        if rooms.pixel_retention is not None:
+            remove_delivered_pixels(rooms.database, rooms.spool, after=rooms.pixel_retention)
+    except Away as away:
+        log.warning("shared_store_away", error=away.message)
 
 
 def forget_jobs(engine: Engine, rooms: Rooms) -> int:

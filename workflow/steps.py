@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
+import structlog
 
-from domain.errors import Refuse, Retry
+from domain.errors import Away, Refuse, Retry
 from domain.findings import Analysis, DisplayImage
 from domain.plans import PLANS
 from domain.routing import Decision, decide, explain
@@ -23,8 +24,11 @@ from storage.study_keys import study_name
 from workflow.rooms import Rooms
 from workflow.written import Written
 
+log = structlog.get_logger()
+
 MAXIMUM_ATTEMPTS = 3
 RETRY_DELAY_S = 5.0
+AWAY_DELAY_S = 30.0
 DEFAULT_PROFILE = "standard"
 
 NOTE_TITLES = {
@@ -153,8 +157,15 @@ def put_aside(
 
 
 def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, attempt: int, delay: Retry) -> None:
-    """Put the job once more, later; after MAXIMUM_ATTEMPTS the study is parked and the others go on."""
+    """Put the job once more, later; after MAXIMUM_ATTEMPTS the study is parked and the others go on.
+
+    What has to wait for the shared store has not been attempted.
+    """
     if not studies.is_queued(connection, study_id):
+        return
+    if isinstance(delay, Away):
+        log.warning("shared_store_away", study_id=study_id, error=delay.message)
+        rooms.jobs.put_study(connection, study_id=study_id, attempt=attempt, delay_s=AWAY_DELAY_S)
         return
     if attempt >= MAXIMUM_ATTEMPTS:
         refusal = Refuse(

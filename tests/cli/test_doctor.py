@@ -117,3 +117,27 @@ def test_a_subject_that_is_none_is_a_failure(doctor: Doctor) -> None:
     status, (callers, _, *_) = doctor(None, 'certificate_subject = "ct1"')
     assert status == 1
     assert callers == "FAIL  callers: clinics.callers.certificate_subject: 'ct1' is not written as RFC 4514 does"
+
+
+def test_the_shared_store_is_tried_and_what_is_wrong_with_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "collimator.toml"
+    text = CONFIGURATION.format(folder=tmp_path, port=free_port(), portal_port=free_port(), tls="", caller="")
+    config.write_text(f'{text}\n[storage]\nshared_url = "file://{tmp_path}/mnt/collimator"\n')
+
+    def said() -> list[str]:
+        main(["doctor", "--config", str(config)])
+        lines = capsys.readouterr().out.splitlines()
+        return [said for n, line in enumerate(lines) if "shared store:" in line for said in lines[n : n + 2]]
+
+    folder = f"{tmp_path}/mnt/collimator"
+    assert said()[:2] == [
+        f"FAIL  shared store: the shared store {folder} is not there",
+        "      mount it, or make the folder in it",
+    ]
+    (tmp_path / "mnt" / "collimator").mkdir(parents=True)
+    lines = said()
+    assert lines[0] == "ok    shared store: takes an object, gives it back and removes it"
+    assert "note  shared store: is used with the embedded database, so by this machine only" in lines
+    assert [path for path in (tmp_path / "mnt").rglob("*") if path.is_file()] == []

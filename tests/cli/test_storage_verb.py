@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from cli.__main__ import main
+from storage.instances import Spool
+from storage.shared_files import SharedFiles
+from storage.shared_folder import SharedFolder
 from storage.study_keys import MasterKey, StudyKeys, study_name
+from tests.factories.arrivals import spooled
+from tests.factories.sources import radiograph
 
 CONFIGURATION = """\
 [node]
@@ -19,11 +25,11 @@ class Collimator:
     """Runs `collimator storage`, and returns its exit status, stdout and stderr."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.data_dir, self.key_file = folder / "var", folder / "keys"
+        self.data_dir, self.key_file, self.more = folder / "var", folder / "keys", ""
         self._config, self._capsys = folder / "collimator.toml", capsys
 
     def __call__(self, *arguments: str, encrypts: bool = True) -> tuple[int, str, str]:
-        storage = f'[storage]\nencryption_key_file = "{self.key_file}"' if encrypts else ""
+        storage = f'[storage]\nencryption_key_file = "{self.key_file}"' if encrypts else self.more
         self._config.write_text(CONFIGURATION.format(data_dir=self.data_dir, storage=storage), encoding="utf-8")
         status = main(["storage", *arguments, "--config", str(self._config)])
         captured = self._capsys.readouterr()
@@ -63,3 +69,24 @@ def test_keys_are_rotated_once_and_a_lost_master_key_is_told(collimator: Collima
 def test_a_study_that_is_not_there_cannot_be_erased(collimator: Collimator) -> None:
     status, told, complaint = collimator("erase", "--clinic", "st-mary", "1.2.3", encrypts=False)
     assert (status, told, complaint) == (1, "", "collimator: st-mary has no study '1.2.3'\n")
+
+
+def test_there_is_nothing_to_adopt_without_a_shared_store(collimator: Collimator) -> None:
+    complaint = "storage.shared_url is not set: a receiver brings in by itself what is in its spool"
+    assert collimator("adopt", encrypts=False) == (2, "", f"collimator: {complaint}\n")
+
+
+def test_what_is_in_the_shared_store_without_a_row_is_adopted_once_and_can_be_looked_at(
+    collimator: Collimator, tmp_path: Path
+) -> None:
+    (tmp_path / "mnt").mkdir()
+    shared = SharedFiles(SharedFolder(tmp_path / "mnt"), tmp_path / "burned" / "cache")
+    key = spooled(Spool(tmp_path / "burned", shared=shared, shares_before_commit=True), radiograph(1))
+    collimator.more = f'[storage]\nshared_url = "file://{tmp_path}/mnt"\n[[clinics]]\nname = "st-mary"\ntier = "basic"'
+    adopt = ("adopt", "--older-than-minutes", "0")
+    assert collimator(*adopt, encrypts=False) == (0, "1 instances have no row\n1 kept\n", "")
+    assert collimator(*adopt, encrypts=False) == (0, "0 instances have no row\n", "")
+    assert collimator("get", key, str(tmp_path / "one.dcm"), encrypts=False) == (0, "", "")
+    assert pydicom.dcmread(tmp_path / "one.dcm").SOPInstanceUID == radiograph(1).SOPInstanceUID
+    status, _, complaint = collimator("get", "f" * 32, str(tmp_path / "two.dcm"), encrypts=False)
+    assert (status, "it is not in the shared store" in complaint) == (1, True)

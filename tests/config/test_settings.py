@@ -36,6 +36,11 @@ WRONG = [
     ('[node]\nae_title = "   "', ["node.ae_title", "1 to 16 ASCII characters"]),
     ('[node]\nae_title = "RÖNTGEN"', ["node.ae_title", "1 to 16 ASCII characters", "'RÖNTGEN'"]),
     ('[node]\nae_title = "TWO\\nLINES"', ["node.ae_title", "1 to 16 ASCII characters"]),
+    ('[storage]\nacknowledge = "shared"', ['acknowledge is "shared", so shared_url must name the store']),
+    (
+        '[storage]\nshared_url = "s3://bucket"\nencryption_key_file = "key"',
+        ["encryption_key_file and shared_url do not go together", "let the bucket or the file system encrypt"],
+    ),
     ("node = 7", ["node", "dictionary", "7"]),
     ('[[clinics]]\nname = "st-mary"\ntier = "gold"', ["clinics.0.tier", "'basic'", "'professional'", "'gold'"]),
     ('[[clinics]]\nname = "st-mary"', ["clinics.0.tier", "required"]),

@@ -27,6 +27,7 @@ PLANTED = {
     "engine": ("workflow/steps.py", "import dbos"),
     "database": ("scu/echo.py", "import sqlalchemy"),
     "ciphers": ("scp/callers.py", "import cryptography.x509"),
+    "buckets": ("storage/shared_files.py", "import obstore"),
     "domain": ("domain/plans.py", "import numpy"),
     "writers": ("reports/writers/overlay.py", "import reports.writers.text_sr"),
     "acyclic": ("storage/database.py", "import storage.jobs"),

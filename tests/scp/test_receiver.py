@@ -34,6 +34,8 @@ from scp.store import StoreHandler
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
 from storage.instances import Spool
+from storage.shared_files import SharedFiles
+from storage.shared_folder import SharedFolder
 from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, associate_rq
 from tests.factories.raw_store import store_raw
 from tests.factories.sources import radiograph
@@ -156,6 +158,23 @@ def test_a_stranger_is_rejected_for_good_with_the_reason(
     with Peer(listening.address.port) as peer:
         kind, content = peer.say(associate_rq(calling=calling.encode(), called=called.encode())).hear()
     assert (kind, tuple(content[1:])) == (A_ASSOCIATE_RJ, (0x01, 0x01, reason))
+
+
+def test_an_instance_that_the_shared_store_must_have_first_is_refused_while_it_is_away(
+    listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    radiograph(1).save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    shared = SharedFiles(SharedFolder(tmp_path / "mnt"), tmp_path / "cache")
+    monkeypatch.setattr(listening.spool, "shared", shared)
+    monkeypatch.setattr(listening.spool, "shares_before_commit", True)
+    file = describe(tmp_path / "one.dcm")
+    (outcome,) = send_files([file], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0)
+    assert (outcome.status, outcome.answer) == (0xA700, Answer.RETRY)
+    assert (list(listening.spool.unfinished()), list(listening.spool.stored_keys())) == ([], [])
+    (tmp_path / "mnt").mkdir()
+    (outcome,) = send_files([file], listening.address, calling_ae_title="MODALITY1", timeout_s=10.0)
+    assert outcome.status == 0x0000
+    assert [key for key, _ in listening.spool.shared_keys()] == listening.stored
 
 
 @pytest.mark.parametrize(

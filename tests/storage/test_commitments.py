@@ -129,9 +129,9 @@ def test_a_report_is_due_as_soon_as_every_instance_is_known(database: Database, 
     asked(box, one, two)
     record_commitments(database, box)
     keep(database, spool, 1)
-    assert (end_waiting(database, spool), take_due(database, for_s=60.0)) == (0, [])
+    assert (end_waiting(database), take_due(database, for_s=60.0)) == (0, [])
     keep(database, spool, 2)
-    assert end_waiting(database, spool) == 1
+    assert end_waiting(database) == 1
     assert [due.attempts for due in take_due(database, for_s=60.0)] == [1]
 
 
@@ -139,9 +139,9 @@ def test_the_indexer_is_waited_for_and_not_for_ever(sqlite: Database, spool: Spo
     asked(box, "1.2.3.404")
     record_commitments(sqlite, box)
     assert due_in_s(sqlite) == 30
-    assert end_waiting(sqlite, spool) == 0
+    assert end_waiting(sqlite) == 0
     change(sqlite, due_at=utc_now())
-    assert end_waiting(sqlite, spool) == 1
+    assert end_waiting(sqlite) == 1
 
 
 def test_a_request_from_before_an_outage_waits_for_the_sweep_after_it(sqlite: Database, box: RequestBox) -> None:
@@ -156,9 +156,9 @@ def test_nothing_is_judged_before_a_re_send_of_a_moment_ago_is_compared(
     monkeypatch.setattr(storage.commitments, "SETTLES_WITHIN_S", 2.0)
     asked(box, keep(sqlite, spool))
     record_commitments(sqlite, box)
-    assert end_waiting(sqlite, spool) == 0
+    assert end_waiting(sqlite) == 0
     change(sqlite, requested_at=utc_now() - timedelta(seconds=2))
-    assert end_waiting(sqlite, spool) == 1
+    assert end_waiting(sqlite) == 1
 
 
 def test_a_report_that_is_due_is_taken_by_one_worker(database: Database, box: RequestBox) -> None:
@@ -215,10 +215,10 @@ def test_who_asks_again_before_the_report_is_out_gets_one(database: Database, sp
     asked(box, keep(database, spool))
     record_commitments(database, box)
     assert states(database) == [("waiting", 0, "")]
-    assert end_waiting(database, spool) == 1
+    assert end_waiting(database) == 1
     asked(box, keep(database, spool))
     record_commitments(database, box)
-    assert end_waiting(database, spool) == 1
+    assert end_waiting(database) == 1
     report(database)
     assert states(database) == [("reported", 1, "")]
 

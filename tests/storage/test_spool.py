@@ -136,12 +136,12 @@ def test_room_that_was_made_is_seen_within_half_a_second(tmp_path: Path, monkeyp
 
 def test_a_result_that_a_crash_left_half_written_is_cleared_away_once_it_is_old(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path)
-    kept = results.put("2.25.7", b"result", study="st-mary/1.2.3")
+    results.put("2.25.7", b"result", study="st-mary/1.2.3")
     for name, age_s in (("old", 7200), ("new", 60)):
         half = results.root / "incoming" / name
         half.write_bytes(b"half")
         os.utime(half, (time.time() - age_s, time.time() - age_s))
-    os.utime(kept, (1, 1))
+    os.utime(results.path("2.25.7"), (1, 1))
     assert results.remove_leftovers() == 1
     assert {path.name for path in files_in(results.root)} == {"new", "2.25.7.dcm"}
 
@@ -149,6 +149,6 @@ def test_a_result_that_a_crash_left_half_written_is_cleared_away_once_it_is_old(
 def test_a_result_written_twice_is_there_once(tmp_path: Path) -> None:
     results = ResultFolder(tmp_path)
     for _ in range(2):
-        path = results.put("2.25.7", b"result", study="st-mary/1.2.3")
-    assert files_in(results.root) == [path]
+        results.put("2.25.7", b"result", study="st-mary/1.2.3")
+    assert files_in(results.root) == [results.path("2.25.7")]
     assert results.path("2.25.7").read_bytes() == b"result"

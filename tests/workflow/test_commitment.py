@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 
@@ -19,6 +18,7 @@ import storage.commitments
 from domain.clinics import Caller, Clinic
 from domain.commitment import CommitmentRequest, CommitmentRules, Reference
 from domain.plans import Tier
+from storage.commitments import record_commitments
 from storage.database import Database, utc_now
 from storage.instances import Spool
 from storage.intake import record_instances
@@ -97,6 +97,7 @@ class Node:
             requested_at=utc_now(),
         )
         self.box.put(json.dumps(to_plain(request)).encode())
+        record_commitments(self.database, self.box)
 
     def rows(self) -> list[tuple[str, int, str]]:
         with self.database.read() as connection:
@@ -120,7 +121,6 @@ def node(database: Database, tmp_path: Path, modality: Modality) -> Node:
         return Commitments(
             database,
             spool,
-            data_dir=tmp_path,
             clinics=[clinic],
             rules=rules,
             ae_title="COLLIMATOR",
@@ -229,20 +229,6 @@ def test_who_asks_again_after_the_report_gets_another(node: Node, modality: Moda
         node.worker().work()
     assert [information.TransactionUID for _, information in modality.told] == ["2.25.9", "2.25.9"]
     assert node.rows() == [("reported", 1, "")]
-
-
-def test_an_hour_of_work_forgets_what_ended_ninety_days_ago(node: Node, modality: Modality) -> None:
-    node.ask(HERE)
-    with modality.listening():
-        node.worker().work()
-    with node.database.write() as connection:
-        connection.execute(sa.update(commitments).values(ended_at=utc_now() - timedelta(days=89)))
-    node.worker().work()
-    assert len(node.rows()) == 1
-    with node.database.write() as connection:
-        connection.execute(sa.update(commitments).values(ended_at=utc_now() - timedelta(days=91)))
-    node.worker().work()
-    assert node.rows() == []
 
 
 def test_all_reports_of_a_caller_go_over_one_association(node: Node, modality: Modality) -> None:

@@ -10,10 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from domain.completion import CompletionRules
-from domain.errors import Retry
+from domain.errors import Away, Retry
 from metering.ledger import read_ledger
 from scu.store import Answer, OutgoingFile, SendOutcome, answer_of
 from storage.database import Database, utc_now
+from storage.instances import ResultFolder
 from storage.intake import record_instances, record_release
 from storage.outboxes import wake
 from storage.overview import StudyFilter, read_history
@@ -103,6 +104,21 @@ def waiting_study(rooms: Rooms, number: int, rows: Sequence[ResultRow] = ()) -> 
         save_results(connection, study_id, rows, {row.profile: ["pacs"] for row in rows})
         wake(connection, rooms.jobs, clinic="st-mary", destination="pacs")
     return study_id
+
+
+def test_results_in_a_store_that_is_away_wait_for_it_and_are_not_refused(
+    rooms: Rooms, puts: Puts, study_id: int, pacs: Pacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setattr(ResultFolder, "lend", store_is_away)
+        run_newest(rooms, puts)
+    assert pacs.stored == []
+    run_newest(rooms, puts)
+    assert pacs.stored == ["2.25.100", "2.25.101"]
+
+
+def store_is_away(*_: object) -> None:
+    raise Away("the shared store is not there")
 
 
 def run_newest(rooms: Rooms, puts: Puts) -> None:

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from domain.completion import CompletionRules
-from domain.errors import Refuse, Retry
+from domain.errors import Away, Refuse, Retry
 from domain.plans import billing_period
 from domain.states import Reason, StudyState
 from domain.study import InstanceFacts
@@ -16,6 +16,7 @@ from storage.studies import OpenStudy, close_study, read_study
 from storage.tables import studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival
 from tests.workflow.conftest import Direct, Puts
+from workflow.engine import _outcome, _value
 from workflow.process_study import process_study
 from workflow.recovery import park_abandoned
 from workflow.rooms import Rooms
@@ -113,6 +114,26 @@ def test_a_study_that_keeps_failing_is_parked_after_three_tries_with_its_reason(
         Direct(database).transaction("try again", try_again, rooms, study_id, study, attempt, Retry("an error"))
     assert [job[2] for job in puts.jobs] == [2, 3]
     assert seen(database)[:2] == ("failed", "keeps_failing")
+
+
+def test_a_study_waits_for_the_shared_store_however_often_it_is_tried(
+    database: Database, rooms: Rooms, puts: Puts
+) -> None:
+    study_id = closed(database, CHEST)
+    study = read_study(database, rooms.spool, study_id)
+    for _ in range(10):
+        Direct(database).transaction("try again", try_again, rooms, study_id, study, 3, Away("it is not there"))
+    assert puts.jobs == [("study", study_id, 3, 30.0)] * 10
+    assert seen(database)[0] == "queued"
+
+
+def test_a_job_that_goes_on_remembers_that_it_was_the_store() -> None:
+    def work() -> None:
+        raise Away("it is not there", hint="mount it")
+
+    with pytest.raises(Away) as remembered:
+        _value(_outcome(work))
+    assert (remembered.value.message, remembered.value.hint) == ("it is not there", "mount it")
 
 
 def test_what_was_abandoned_is_parked_unless_it_was_cancelled_meanwhile(database: Database, rooms: Rooms) -> None:
