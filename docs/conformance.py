@@ -16,8 +16,7 @@ from config.settings import DestinationSettings, Settings
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME
 from reports.write import PROFILES, all_writers, contexts_of_profile
 from scp import associate
-from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL
-from scp.contexts import TRANSFER_SYNTAXES, UNCOMPRESSED
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL, TRANSFER_SYNTAXES, UNCOMPRESSED
 from scp.fast import SMALLEST_PEER_PDU
 from scp.limits import Limits
 from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP

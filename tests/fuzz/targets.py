@@ -26,8 +26,8 @@ from scp.admission import Admission
 from scp.associate import ProtocolError, decode_request, encode_accept, negotiate
 from scp.callers import Callers
 from scp.command import encode_response, parse_command
-from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE, CommitmentService
-from scp.contexts import VERIFICATION, supported_syntaxes
+from scp.commitment import WELL_KNOWN_INSTANCE, CommitmentService
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL, VERIFICATION, supported_syntaxes
 from scp.dataset_head import Head, Inflation, NotADataSet
 from scp.echo import handle_echo
 from scp.fast import SMALLEST_PEER_PDU, Connection, Desk
