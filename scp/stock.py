@@ -62,11 +62,9 @@ class StockReceiver:
         self._peers: dict[Association, Peer] = {}
         self._ae = AE(ae_title)
         supported = supported_syntaxes(sop_class for _, sop_class in self._services)
-        contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in supported.items()]
-        for context in contexts:
-            if str(context.abstract_syntax) in reported_to_us(self._services):
-                context.scu_role = context.scp_role = True  # agreed to, where the peer proposes them
-        self._ae.supported_contexts = contexts
+        self._ae.supported_contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in supported.items()]
+        for uid in reported_to_us(self._services):  # roles are agreed to where the peer proposes them
+            self._ae.add_supported_context(uid, list(supported[uid]), scu_role=True, scp_role=True)
         self._ae.require_called_aet = True
         self._ae.maximum_associations = limits.maximum_associations
         self._ae.maximum_pdu_size = limits.maximum_pdu_size

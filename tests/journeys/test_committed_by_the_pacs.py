@@ -1,4 +1,4 @@
-"""A PACS is asked to commit to the results that it stored: a study is done when it has, and what it lost it gets again."""
+"""A PACS is asked to commit to the results that it stored; a study is done when it has. What it lost it gets again."""
 
 import json
 import signal
@@ -219,7 +219,7 @@ def test_a_pacs_may_report_on_the_association_on_which_it_was_asked(pacs_node: S
             pacs.answers.append(status.Status)
 
         # Once the answer to N-ACTION has left.
-        event.assoc.bind(evt.EVT_DIMSE_SENT, _once(lambda after: _in_background(answer, after)))
+        event.assoc.bind(evt.EVT_DATA_SENT, _once(lambda after: _in_background(answer, after)))
         return 0x0000
 
     node, pacs = pacs_node(reports)
@@ -277,7 +277,7 @@ def test_a_pacs_that_refuses_to_be_asked_is_asked_again_until_it_does_not(pacs_n
 def test_a_worker_that_dies_while_it_asks_loses_neither_the_report_nor_the_question(
     pacs_node: StartPacs, chest: Path
 ) -> None:
-    """The first time the PACS reports all the same, on the first result only; nobody hears what it says of the others."""
+    """The first time the PACS reports all the same, but on the first result only."""
 
     def reports(pacs: CommittingPacs, information: Dataset, event: Event) -> int:
         report, event_type = all_of(information)
