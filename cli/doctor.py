@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
 from cli.parts import models_dir, settings_for
 from config.settings import Settings
 from domain.clinics import Destination
@@ -23,6 +21,7 @@ from reports.write import contexts_of_profile
 from scp.callers import Callers
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.tls import certificate_of, check_dates, server_context
+from scu.confirmation import TRANSFER_SYNTAXES
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
@@ -248,7 +247,7 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
 
 
 def _commitment(settings: Settings, what: str, to: Address) -> Finding:
-    wanted = [(STORAGE_COMMITMENT_PUSH_MODEL, syntax) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
+    wanted = [(STORAGE_COMMITMENT_PUSH_MODEL, syntax) for syntax in TRANSFER_SYNTAXES]
     refused = refused_contexts(to, wanted, calling_ae_title=settings.node.ae_title, timeout_s=TIMEOUT_S)
     is_taken = len(refused) < len(wanted)
     return Finding(

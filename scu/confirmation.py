@@ -23,6 +23,7 @@ from domain.errors import Retry
 from scu.store import Address, application_entity, associate, takes_nothing, why_not
 
 REQUEST_STORAGE_COMMITMENT = 1  # Action Type ID (0000,1008), PS3.4 Table J.3-1
+TRANSFER_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 TICK_S = 0.1
 HINT = "allow Storage Commitment for this node there, or set commitment = false for this destination"
 
@@ -47,7 +48,7 @@ def request_commitment(
     """
     has_reported = Event()
     ae = application_entity(calling_ae_title, timeout_s)
-    ae.add_requested_context(StorageCommitmentPushModel, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    ae.add_requested_context(StorageCommitmentPushModel, list(TRANSFER_SYNTAXES))
     handlers = [(evt.EVT_N_EVENT_REPORT, _take_report, [on_report, has_reported])]
     association = associate(ae, to, handlers=handlers)
     if not association.is_established:
