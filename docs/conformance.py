@@ -125,8 +125,8 @@ def service_statuses() -> str:
         Status.NO_SUCH_SOP_INSTANCE: "N-SET: there is no such step; N-ACTION, N-EVENT-REPORT: not the well-known"
         " instance",
         Status.NO_SUCH_EVENT_TYPE: "N-EVENT-REPORT: another Event Type ID than 1 and 2",
-        Status.INVALID_ARGUMENT_VALUE: "N-ACTION: an argument has a value that it may not have; N-EVENT-REPORT: the same,"
-        " or its sender was not asked under this Transaction UID",
+        Status.INVALID_ARGUMENT_VALUE: "N-ACTION, N-EVENT-REPORT: an argument has a value that it may not have, or"
+        " N-EVENT-REPORT: its sender was not asked under this Transaction UID",
         Status.INVALID_OBJECT_INSTANCE: "the SOP Instance UID is not a UID",
         Status.MISSING_ATTRIBUTE: "an attribute that is required is missing",
         Status.NO_SUCH_ACTION: "N-ACTION: another Action Type ID than 1",
