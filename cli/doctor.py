@@ -21,7 +21,9 @@ from domain.plans import PLANS
 from inference.registry import Registry
 from reports.write import contexts_of_profile
 from scp.callers import Callers
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.tls import certificate_of, check_dates, server_context
+from scu.confirmation import TRANSFER_SYNTAXES
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
@@ -277,6 +279,20 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
         is_well=not refused,
         says=f"takes all of profile {destination.profile}" if not refused else f"does not take {refused}",
         advice="allow these SOP classes there, or choose another profile for this destination",
+    )
+    if destination.commitment:
+        yield _commitment(settings, what, to)
+
+
+def _commitment(settings: Settings, what: str, to: Address) -> Finding:
+    wanted = [(STORAGE_COMMITMENT_PUSH_MODEL, syntax) for syntax in TRANSFER_SYNTAXES]
+    refused = refused_contexts(to, wanted, calling_ae_title=settings.node.ae_title, timeout_s=TIMEOUT_S)
+    is_taken = len(refused) < len(wanted)
+    return Finding(
+        what=f"{what}, commitment",
+        is_well=is_taken,
+        says="takes Storage Commitment" if is_taken else "does not take Storage Commitment (Push Model)",
+        advice=f"allow it there for AE {settings.node.ae_title}, or set commitment = false for this destination",
     )
 
 

@@ -11,13 +11,16 @@ from cli.parts import open_spool
 from config.settings import ReceiverSettings, Settings
 from domain.errors import Misconfigured
 from scp.callers import Callers
-from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL, CommitmentService
+from scp.commitment import CommitmentService
+from scp.confirmation import ConfirmationService
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.limits import MEBIBYTE, Limits
 from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP, ProcedureStepService
 from scp.requests import CommandField, Services
 from scp.server import Receiver
 from scp.store import StoreHandler
 from scp.tls import TlsIdentity, TlsPort
+from storage.confirmation_folder import ConfirmationFolder
 from storage.instances import Spool
 from storage.news import NewsPipe, NewsWriter
 from storage.requests import COMMITMENTS, RequestBox
@@ -97,9 +100,11 @@ def services_of(settings: Settings) -> Services:
     """What is served besides Verification and storage. Each keeps what it answered with success beside the spool."""
     data_dir = settings.node.data_dir
     commitment = CommitmentService(RequestBox(data_dir, COMMITMENTS), settings.clinic_directory)
+    confirmation = ConfirmationService(ConfirmationFolder(data_dir), settings.clinic_directory)
     steps = ProcedureStepService(StepFolder(data_dir))
     return {
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT_PUSH_MODEL): commitment.handle,
+        (CommandField.N_EVENT_REPORT_RQ, STORAGE_COMMITMENT_PUSH_MODEL): confirmation.handle,
         (CommandField.N_CREATE_RQ, MODALITY_PERFORMED_PROCEDURE_STEP): steps.handle_create,
         (CommandField.N_SET_RQ, MODALITY_PERFORMED_PROCEDURE_STEP): steps.handle_set,
     }

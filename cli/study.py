@@ -21,7 +21,7 @@ from storage.overview import (
 )
 
 VERBS = {
-    Verb.RETRY: "look at a held, failed or cancelled study once more; send once more what a destination refused",
+    Verb.RETRY: "look at a held, failed or cancelled study once more; send again what was not taken or kept",
     Verb.CANCEL: "do not analyse a study that is received or queued; its images are kept",
     Verb.REANALYSE: "analyse a study that is done anew, as its next generation, free of charge",
 }
@@ -116,5 +116,6 @@ def _result(result: ResultLine) -> Iterator[str]:
     yield f"{result.kind}  {result.sop_instance_uid}"
     for delivery in result.deliveries:
         why = f": {delivery.last_error}" if delivery.last_error else ""
-        when = f" {cell(delivery.delivered_at)}" if delivery.delivered_at else ""
+        moment = delivery.committed_at or delivery.delivered_at
+        when = f" {cell(moment)}" if moment else ""
         yield f"  {delivery.destination}: {delivery.state}{when} (attempts: {delivery.attempts}){why}"

@@ -20,17 +20,25 @@ from cli.parts import (
     stop_signal,
 )
 from config.settings import Settings
+from domain.clinics import Destination
 from domain.commitment import CommitmentRules
 from domain.errors import Retry
 from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
 from inference.registry import Registry
 from reports.request import NodeIdentity
+from scp.commitment import WELL_KNOWN_INSTANCE
+from scp.confirmation import ConfirmationService
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
+from scp.peer import Peer
+from scp.requests import CommandField, Request
+from storage.confirmation_folder import ConfirmationFolder
 from storage.database import Database
 from storage.intake import sync_clinics
 from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, JobQueue
 from storage.studies import read_study
 from workflow.commitment import Commitments
+from workflow.confirm import Confirmations
 from workflow.deliver import after_bug, deliver, drain, record_and_wake
 from workflow.engine import Engine
 from workflow.intake import Intake
@@ -69,13 +77,16 @@ def work(
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
     intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers, stat=settings.stat_rules)
     commitments = build_commitments(settings, rooms)
+    confirmations = build_confirmations(settings, rooms)
 
     engine.start()
     recovery.start()
     intake.start()
     commitments.start()
+    confirmations.start()
     log.info("worker_ready", executor=executor_id)
     stop.wait()
+    confirmations.stop()
     commitments.stop()
     intake.stop()
     engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
@@ -96,6 +107,31 @@ def build_commitments(settings: Settings, rooms: Rooms) -> Commitments:
         ),
         ae_title=rooms.ae_title,
     )
+
+
+def build_confirmations(settings: Settings, rooms: Rooms) -> Confirmations:
+    """What has destinations commit to results. A report on the association that asked comes through the receiver's
+    door, as if the destination had opened one of its own.
+    """
+    folder = ConfirmationFolder(settings.node.data_dir)
+    service = ConfirmationService(folder, rooms.clinics)
+
+    def take_report(
+        clinic: str, destination: Destination, event_type_id: int | None, data_set: bytes, transfer_syntax_uid: str
+    ) -> int:
+        request = Request(
+            command_field=CommandField.N_EVENT_REPORT_RQ,
+            message_id=0,
+            sop_class_uid=STORAGE_COMMITMENT_PUSH_MODEL,
+            sop_instance_uid=WELL_KNOWN_INSTANCE,
+            transfer_syntax_uid=transfer_syntax_uid,
+            event_type_id=event_type_id,
+            data_set=data_set,
+        )
+        peer = Peer(association="", clinic=clinic, ae_title=destination.ae_title, address=destination.host)
+        return service.handle(request, peer).status
+
+    return Confirmations(rooms, folder, take_report=take_report)
 
 
 def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, str] | None = None) -> Rooms:

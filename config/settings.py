@@ -147,6 +147,7 @@ class DeliverySettings(_Section):
     first_retry_s: Annotated[float, Field(gt=0)] = 5.0
     longest_retry_s: Annotated[float, Field(gt=0)] = 600.0
     give_up_after_s: Annotated[float, Field(gt=0, le=31 * 86400)] = 7 * 86400.0
+    commitment_wait_s: Annotated[float, Field(gt=0, le=31 * 86400)] = 3600.0
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
@@ -207,6 +208,7 @@ class DestinationSettings(_Section):
     host: Annotated[str, StringConstraints(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
     profile: Literal["standard", "text", "sc_only"] = "standard"
+    commitment: bool = False
 
 
 class ClinicSettings(_Section):

@@ -16,13 +16,13 @@ from config.settings import DestinationSettings, Settings
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME
 from reports.write import PROFILES, all_writers, contexts_of_profile
 from scp import associate
-from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL
-from scp.contexts import TRANSFER_SYNTAXES, UNCOMPRESSED
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL, TRANSFER_SYNTAXES, UNCOMPRESSED
 from scp.fast import SMALLEST_PEER_PDU
 from scp.limits import Limits
 from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP
 from scp.status import Status
 from scp.storage_sop_classes import STORAGE_SOP_CLASSES
+from scu.confirmation import TRANSFER_SYNTAXES as PROPOSED
 from scu.store import answer_of
 from storage.file_meta import PRIVATE_INFORMATION_CREATOR_UID
 
@@ -122,8 +122,11 @@ def service_statuses() -> str:
         Status.INVALID_ATTRIBUTE_VALUE: "an attribute has a value that it may not have, or the data set is none",
         Status.PROCESSING_FAILURE: "N-SET: the step has ended already; N-ACTION: the outcome could not be reported",
         Status.DUPLICATE_SOP_INSTANCE: "N-CREATE: there is a step with this SOP Instance UID",
-        Status.NO_SUCH_SOP_INSTANCE: "N-SET: there is no such step; N-ACTION: not the well-known instance",
-        Status.INVALID_ARGUMENT_VALUE: "N-ACTION: an argument has a value that it may not have",
+        Status.NO_SUCH_SOP_INSTANCE: "N-SET: there is no such step; N-ACTION, N-EVENT-REPORT: not the well-known"
+        " instance",
+        Status.NO_SUCH_EVENT_TYPE: "N-EVENT-REPORT: another Event Type ID than 1 and 2",
+        Status.INVALID_ARGUMENT_VALUE: "N-ACTION, N-EVENT-REPORT: an argument has a value that it may not have, or"
+        " N-EVENT-REPORT: its sender was not asked under this Transaction UID",
         Status.INVALID_OBJECT_INSTANCE: "the SOP Instance UID is not a UID",
         Status.MISSING_ATTRIBUTE: "an attribute that is required is missing",
         Status.NO_SUCH_ACTION: "N-ACTION: another Action Type ID than 1",
@@ -139,6 +142,11 @@ def proposed() -> str:
     for profile in PROFILES:
         rows += [(profile, UID(sop_class).name, UID(syntax).name) for sop_class, syntax in contexts_of_profile(profile)]
     return _table(("profile", "SOP class", "transfer syntax"), rows)
+
+
+def commitment_proposed() -> str:
+    uid = UID(STORAGE_COMMITMENT_PUSH_MODEL)
+    return _table(("SOP class", "transfer syntaxes"), [(uid.name, ", ".join(syntax.name for syntax in PROPOSED))])
 
 
 def answers() -> str:
@@ -175,6 +183,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "statuses": statuses,
     "service_statuses": service_statuses,
     "proposed": proposed,
+    "commitment_proposed": commitment_proposed,
     "answers": answers,
     "results": results,
     "provenance": provenance,

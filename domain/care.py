@@ -6,7 +6,8 @@
     reanalyse   -           no change   -            a generation   -        -           -
 
     -    refused, with the state that the study is in
-    (1)  where a destination refused its results: these are sent once more, without another analysis
+    (1)  where a destination refused its results, or never committed to them: these are sent once more, without
+         another analysis
 
 What is under way already is left alone, so that asking twice is asking once.
 """
@@ -78,6 +79,6 @@ def action_for(verb: Verb, state: StudyState, reason: str) -> Action:
     action = ACTIONS[verb].get(state)
     if action is None:
         raise Refuse(f"the study is {state} and cannot be {CANNOT[verb]}", reason="wrong_state", hint=HINTS[verb])
-    if action is Action.QUEUE and reason == Reason.NOT_DELIVERED:
+    if action is Action.QUEUE and reason in (Reason.NOT_DELIVERED, Reason.NOT_COMMITTED):
         return Action.SEND
     return action

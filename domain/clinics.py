@@ -23,13 +23,17 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """An AE that gets a clinic's results. `profile` names the set of result objects it takes."""
+    """An AE that gets a clinic's results. `profile` names the set of result objects it takes.
+
+    commitment: it is asked to commit to what it stored (domain/confirmation.py).
+    """
 
     name: str
     ae_title: str
     host: str
     port: int
     profile: str = "standard"
+    commitment: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,10 +1,12 @@
 """The states of a study and of a delivery, and the words that say why a study was not analysed.
 
-    receiving ──complete──> queued ──analysed──> delivering ──all destinations have it──> done
+    receiving ──complete──> queued ──analysed──> delivering ──all destinations have it──> done (1)
         │                     │                      └──a destination refused it──> failed
         │                     ├──refused──> held       kept and explained; analysed when what it lacks is there
         │                     ├──error────> failed     kept; a person has to look
         └──────cancelled──────┴───────────> cancelled  kept, with what still comes; analysed when a person says so
+
+    (1)  and those that are asked to commit to what they stored have done so
 
 A held study that gets a note passes through none of the other states: the note is delivered beside it.
 What a person may ask for a study, which leads back, is in domain/care.py.
@@ -24,10 +26,21 @@ class StudyState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """REPLACED: the destination does not take its SOP class, and another form of the same result stands for it."""
+    """What became of one result at one destination.
+
+        pending ──stored──> delivered                                 where nobody asks for more
+           ^  └────stored──> stored ──committed──> committed          where the destination is asked to commit
+           │                   │ └──not in all the time there is──> uncommitted
+           └─ it has lost it ──┘
+
+    REPLACED: the destination does not take its SOP class, and another form of the same result stands for it.
+    """
 
     PENDING = "pending"
     DELIVERED = "delivered"
+    STORED = "stored"
+    COMMITTED = "committed"
+    UNCOMMITTED = "uncommitted"
     REFUSED = "refused"
     REPLACED = "replaced"
 
@@ -46,6 +59,7 @@ class Reason(StrEnum):
     NOT_MEASURABLE = "not_measurable"
     KEEPS_FAILING = "keeps_failing"
     NOT_DELIVERED = "not_delivered"
+    NOT_COMMITTED = "not_committed"
     ERASED = "erased"
     CANCELLED = "cancelled"
 

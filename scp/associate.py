@@ -5,7 +5,7 @@ are not known are skipped. pynetdicom's codec gives the same answers in ten time
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
@@ -155,13 +155,19 @@ def negotiate(
 
 
 def encode_accept(
-    request: AssociateRequest, accepted: Mapping[int, Context], context_items: bytes, maximum_pdu_size: int
+    request: AssociateRequest,
+    accepted: Mapping[int, Context],
+    context_items: bytes,
+    maximum_pdu_size: int,
+    reported_to_us: Collection[str] = (),
 ) -> bytes:
-    """The A-ASSOCIATE-AC (PS3.8 9.3.3). Of a role that the peer proposes, SCU is agreed to, SCP is not."""
+    """The A-ASSOCIATE-AC (PS3.8 9.3.3). Of a role that the peer proposes, SCU is agreed to. SCP is where the node is an
+    SCU, too: its peer reports to it on an association of the peer's own.
+    """
     classes = {context.abstract_syntax for context in accepted.values()}
     roles = b"".join(
-        _item(0x54, len(uid).to_bytes(2, "big") + uid.encode() + bytes((scu, 0)))
-        for uid, (scu, _) in request.roles.items()
+        _item(0x54, len(uid).to_bytes(2, "big") + uid.encode() + bytes((scu, scp and uid in reported_to_us)))
+        for uid, (scu, scp) in request.roles.items()
         if uid in classes
     )
     user_information = (

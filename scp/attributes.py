@@ -80,6 +80,20 @@ def text(data_set: Dataset, keyword: str) -> str:
     return value.strip(" \0")
 
 
+def number(data_set: Dataset, keyword: str) -> int:
+    """A single whole number; 0 where it is absent or empty.
+
+    Raises:
+        Malformed: there are several values, or none that is a number.
+    """
+    value = _value(data_set, keyword)
+    if value is None or value == "":
+        return 0
+    if not isinstance(value, int):
+        raise Malformed(f"{keyword} is not one number")
+    return value
+
+
 def _value(data_set: Dataset, keyword: str) -> object:
     try:
         with disable_value_validation():

@@ -1,4 +1,7 @@
-"""Who may send: a Calling AE Title, the address it comes from, and (with TLS) the subject of its certificate."""
+"""Who may send: a Calling AE Title, the address it comes from, and (with TLS) the subject of its certificate.
+
+A destination that is asked to commit to what it stored may come in, too, to report; it may send nothing.
+"""
 
 import ipaddress
 import re
@@ -6,7 +9,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from domain.clinics import Clinic
+from domain.clinics import Clinic, Destination
 from domain.errors import Misconfigured
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,13 +25,14 @@ ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownCaller:
     """`networks`: empty, it may come from any address. `subject`: attributes that its certificate must have; empty, it
-    need not have one.
+    need not have one. `only_reports`: it is a destination, and comes to report what it commits to.
     """
 
     clinic: str
     ae_title: str
     networks: tuple[Network, ...] = ()
     subject: frozenset[Attribute] = frozenset()
+    only_reports: bool = False
 
     def is_met_by(self, calling_ae_title: str, address: Address, subject: frozenset[Attribute]) -> bool:
         return (
@@ -53,7 +57,9 @@ class Callers:
         """Raises:
         Misconfigured: a host cannot be looked up, or a subject is none.
         """
+        clinics = tuple(clinics)
         self._takes_unknown = takes_unknown
+        self._destinations = [one for clinic in clinics for one in clinic.destinations if one.commitment]
         self._known = sorted(
             (
                 KnownCaller(
@@ -80,7 +86,24 @@ class Callers:
         for caller in self._known:
             if caller.is_met_by(calling_ae_title, address, subject):
                 return caller
-        return KnownCaller(clinic="", ae_title=calling_ae_title) if self._takes_unknown else None
+        if self._takes_unknown:
+            return KnownCaller(clinic="", ae_title=calling_ae_title)
+        if any(is_destination(one, calling_ae_title, peer_address) for one in self._destinations):
+            return KnownCaller(clinic="", ae_title=calling_ae_title, only_reports=True)
+        return None
+
+
+def is_destination(destination: Destination, calling_ae_title: str, peer_address: str) -> bool:
+    """Whether this peer is the destination: its AE title, at the address to which results are sent.
+
+    A name is looked up now, not at the start: the node must come up while a PACS's name cannot be resolved.
+    """
+    if calling_ae_title != destination.ae_title:
+        return False
+    try:
+        return any(_plain_address(peer_address) in network for network in _networks(destination.host))
+    except Misconfigured:
+        return False
 
 
 def _plain_address(text: str) -> Address:

@@ -13,7 +13,8 @@ US = Struct("<H")
 AFFECTED_SOP_CLASS_UID, REQUESTED_SOP_CLASS_UID = 0x0002, 0x0003
 COMMAND_FIELD, MESSAGE_ID, MESSAGE_ID_BEING_RESPONDED_TO = 0x0100, 0x0110, 0x0120
 COMMAND_DATA_SET_TYPE, STATUS = 0x0800, 0x0900
-AFFECTED_SOP_INSTANCE_UID, REQUESTED_SOP_INSTANCE_UID, ACTION_TYPE_ID = 0x1000, 0x1001, 0x1008
+AFFECTED_SOP_INSTANCE_UID, REQUESTED_SOP_INSTANCE_UID = 0x1000, 0x1001
+EVENT_TYPE_ID, ACTION_TYPE_ID = 0x1002, 0x1008
 NO_DATA_SET = 0x0101
 IS_RESPONSE = 0x8000
 # A PDV's Message Control Header (PS3.8 Annex E.2).
@@ -35,6 +36,7 @@ class Command:
     sop_class_uid: str
     sop_instance_uid: str
     action_type_id: int | None
+    event_type_id: int | None = None
 
 
 def parse_command(content: bytes) -> Command:
@@ -56,6 +58,7 @@ def parse_command(content: bytes) -> Command:
         sop_class_uid=_uid(elements, AFFECTED_SOP_CLASS_UID) or _uid(elements, REQUESTED_SOP_CLASS_UID),
         sop_instance_uid=_uid(elements, AFFECTED_SOP_INSTANCE_UID) or _uid(elements, REQUESTED_SOP_INSTANCE_UID),
         action_type_id=_number(elements, ACTION_TYPE_ID),
+        event_type_id=_number(elements, EVENT_TYPE_ID),
     )
     if not command.sop_class_uid:
         raise ProtocolError("a request without a SOP Class UID")
@@ -75,8 +78,9 @@ def encode_response(context_id: int, command: Command, status: int, sop_instance
     ]
     if instance := sop_instance_uid or command.sop_instance_uid:
         elements.append(_encode(AFFECTED_SOP_INSTANCE_UID, _encode_uid(instance)))
-    if command.action_type_id is not None:
-        elements.append(_encode(ACTION_TYPE_ID, US.pack(command.action_type_id)))
+    for element, type_id in ((EVENT_TYPE_ID, command.event_type_id), (ACTION_TYPE_ID, command.action_type_id)):
+        if type_id is not None:
+            elements.append(_encode(element, US.pack(type_id)))
     content = b"".join(elements)
     content = _encode(0x0000, len(content).to_bytes(4, "little")) + content
     pdv = PDV_HEADER.pack(len(content) + 2, context_id, IS_COMMAND | IS_LAST) + content

@@ -28,7 +28,6 @@ from storage.transactions import Transactions
 
 log = structlog.get_logger()
 
-STORAGE_COMMITMENT_PUSH_MODEL = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"  # PS3.4 J.3.5
 REQUEST_STORAGE_COMMITMENT = 1  # Action Type ID (0000,1008), PS3.4 Table J.3-1
 MOST_REFERENCES = 10_000
@@ -101,7 +100,7 @@ def _read(action_information: Dataset, peer: Peer) -> CommitmentRequest:
     transaction_uid = text(action_information, "TransactionUID")
     if not is_uid(transaction_uid):
         raise Malformed("there is no Transaction UID")
-    asked = tuple(dict.fromkeys(_reference(item) for item in items(action_information, "ReferencedSOPSequence")))
+    asked = tuple(dict.fromkeys(read_reference(item) for item in items(action_information, "ReferencedSOPSequence")))
     if not asked:
         raise Malformed("Referenced SOP Sequence has no item")
     if len(asked) > MOST_REFERENCES:
@@ -116,11 +115,16 @@ def _read(action_information: Dataset, peer: Peer) -> CommitmentRequest:
     )
 
 
-def _reference(item: Dataset) -> Reference:
+def read_reference(item: Dataset) -> Reference:
+    """An item of Referenced SOP Sequence (0008,1199), or of Failed SOP Sequence.
+
+    Raises:
+        Malformed: one of its two UIDs is not there.
+    """
     reference = Reference(
         sop_class_uid=text(item, "ReferencedSOPClassUID"),
         sop_instance_uid=text(item, "ReferencedSOPInstanceUID"),
     )
     if not (is_uid(reference.sop_class_uid) and is_uid(reference.sop_instance_uid)):
-        raise Malformed("an item of Referenced SOP Sequence has no SOP Class UID or no SOP Instance UID")
+        raise Malformed("an item has no SOP Class UID or no SOP Instance UID")
     return reference

@@ -44,6 +44,9 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
 )
 
 VERIFICATION = "1.2.840.10008.1.1"  # PS3.4 A.4
+STORAGE_COMMITMENT_PUSH_MODEL = "1.2.840.10008.1.20.1"  # PS3.4 J.3.1
+# What a destination may propose that is no caller: it has something to tell, and nothing to send.
+OPEN_TO_DESTINATIONS = (VERIFICATION, STORAGE_COMMITMENT_PUSH_MODEL)
 
 
 def supported_syntaxes(services: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:

@@ -26,6 +26,7 @@ from scp.admission import Admission
 from scp.associate import Context, ProtocolError, Rejection
 from scp.callers import Callers
 from scp.command import IS_COMMAND, IS_LAST, PDV_HEADER, Command, encode_response, parse_command
+from scp.contexts import OPEN_TO_DESTINATIONS
 from scp.limits import Limits
 from scp.peer import Peer
 from scp.requests import CommandField, Request, Services
@@ -71,7 +72,10 @@ class DataSet(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Desk:
-    """What every connection of one receiver shares. `supported`: transfer syntaxes of each abstract syntax."""
+    """What every connection of one receiver shares. `supported`: transfer syntaxes of each abstract syntax.
+
+    reported_to_us: SOP classes of which the node is an SCU, too, and takes reports.
+    """
 
     ae_title: str
     callers: Callers
@@ -82,6 +86,7 @@ class Desk:
     admission: Admission
     on_released: Callable[[str], None]
     on_closed: Callable[[str], None]
+    reported_to_us: frozenset[str] = frozenset()
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -167,6 +172,7 @@ class Connection:
         self._address = address
         self._certificate_subject: str | None = None
         self._peer: Peer | None = None
+        self._only_reports = False
         self._contexts: dict[int, Context] = {}
         # The message that is coming: its context, its command set so far, and what takes its data set.
         self._context_id = 0
@@ -241,8 +247,14 @@ class Connection:
         if rejection is not None:
             self._end(rejection.encoded())
             return False
-        self._contexts, items = associate.negotiate(request.contexts, self._desk.supported)
-        self._socket.sendall(associate.encode_accept(request, self._contexts, items, limits.maximum_pdu_size))
+        supported = self._desk.supported
+        if self._only_reports:
+            supported = {uid: syntaxes for uid, syntaxes in supported.items() if uid in OPEN_TO_DESTINATIONS}
+        self._contexts, items = associate.negotiate(request.contexts, supported)
+        answer = associate.encode_accept(
+            request, self._contexts, items, limits.maximum_pdu_size, self._desk.reported_to_us
+        )
+        self._socket.sendall(answer)
         return True
 
     def _why_not(self, request: associate.AssociateRequest) -> Rejection | None:
@@ -271,6 +283,7 @@ class Connection:
         if not self._desk.admission.admit(self, caller=request.calling_ae_title, address=self._address):
             log.warning("association_refused", calling_ae=request.calling_ae_title, peer_address=self._address)
             return associate.LOCAL_LIMIT_EXCEEDED
+        self._only_reports = caller.only_reports
         self._peer = Peer(
             association=secrets.token_hex(8),
             clinic=caller.clinic,
@@ -386,6 +399,7 @@ class Connection:
                 sop_instance_uid=command.sop_instance_uid,
                 transfer_syntax_uid=context.transfer_syntax,
                 action_type_id=command.action_type_id,
+                event_type_id=command.event_type_id,
                 data_set=data_set,
             )
             try:

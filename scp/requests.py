@@ -37,6 +37,7 @@ class Request:
     sop_instance_uid: str
     transfer_syntax_uid: str
     action_type_id: int | None = None
+    event_type_id: int | None = None
     data_set: bytes = b""
 
 
@@ -50,3 +51,8 @@ class Response:
 
 Service = Callable[[Request, Peer], Response]
 Services = Mapping[tuple[int, str], Service]
+
+
+def reported_to_us(services: Services) -> frozenset[str]:
+    """The SOP classes of which the node takes N-EVENT-REPORT: there its peer is the SCP (PS3.7 D.3.3.4)."""
+    return frozenset(sop_class for field, sop_class in services if field == CommandField.N_EVENT_REPORT_RQ)

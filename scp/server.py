@@ -20,7 +20,7 @@ from scp.contexts import VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
 from scp.fast import Connection, Desk
 from scp.limits import Limits
-from scp.requests import CommandField, Services
+from scp.requests import CommandField, Services, reported_to_us
 from scp.store import StoreHandler
 from scp.tls import TlsPort
 
@@ -73,6 +73,7 @@ class Receiver:
             admission=self._admission,
             on_released=on_released,
             on_closed=on_closed,
+            reported_to_us=reported_to_us(services),
         )
         self._stop_listening = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.tls_port = 0

@@ -18,17 +18,19 @@ from pynetdicom.events import Event
 from scp.associate import CALLING_AE_TITLE_NOT_RECOGNIZED, Context
 from scp.callers import Callers
 from scp.command import Command
-from scp.contexts import VERIFICATION, supported_syntaxes
+from scp.contexts import OPEN_TO_DESTINATIONS, VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
 from scp.limits import Limits
 from scp.peer import Peer
-from scp.requests import CommandField, Request, Response, Services
+from scp.requests import CommandField, Request, Response, Services, reported_to_us
 from scp.status import Status
 from scp.store import StoreHandler, TooLarge
 
 log = structlog.get_logger()
 
 POLL_S = 0.05
+# What the data set of a request is called: of N-ACTION, N-EVENT-REPORT, N-CREATE, N-SET.
+DATA_SETS = ("ActionInformation", "EventInformation", "AttributeList", "ModificationList")
 
 
 class StockReceiver:
@@ -61,6 +63,8 @@ class StockReceiver:
         self._ae = AE(ae_title)
         supported = supported_syntaxes(sop_class for _, sop_class in self._services)
         self._ae.supported_contexts = [build_context(uid, list(syntaxes)) for uid, syntaxes in supported.items()]
+        for uid in reported_to_us(self._services):  # roles are agreed to where the peer proposes them
+            self._ae.add_supported_context(uid, list(supported[uid]), scu_role=True, scp_role=True)
         self._ae.require_called_aet = True
         self._ae.maximum_associations = limits.maximum_associations
         self._ae.maximum_pdu_size = limits.maximum_pdu_size
@@ -76,6 +80,7 @@ class StockReceiver:
             (evt.EVT_CONN_CLOSE, self._on_close),
             (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_C_ECHO, self._on_request(CommandField.C_ECHO_RQ)),
+            (evt.EVT_N_EVENT_REPORT, self._on_request(CommandField.N_EVENT_REPORT_RQ)),
             (evt.EVT_N_ACTION, self._on_request(CommandField.N_ACTION_RQ)),
             (evt.EVT_N_CREATE, self._on_request(CommandField.N_CREATE_RQ)),
             (evt.EVT_N_SET, self._on_request(CommandField.N_SET_RQ)),
@@ -115,6 +120,12 @@ class StockReceiver:
             evt.trigger(association, evt.EVT_REJECTED, {})
             association.kill()
             return
+        if caller.only_reports:
+            association.acceptor.supported_contexts = [
+                context
+                for context in association.acceptor.supported_contexts
+                if context.abstract_syntax in OPEN_TO_DESTINATIONS
+            ]
         self._peers[association] = Peer(
             association=secrets.token_hex(8), clinic=caller.clinic, ae_title=calling_ae_title, address=address
         )
@@ -144,7 +155,7 @@ class StockReceiver:
             request: Any = event.request
             sop_class_uid = str(_either(request, "AffectedSOPClassUID", "RequestedSOPClassUID"))
             service = self._services.get((command_field, sop_class_uid))
-            data_set = _either(request, "ActionInformation", "AttributeList", "ModificationList")
+            data_set = _either(request, *DATA_SETS)
             response = Response(status=Status.UNRECOGNIZED_OPERATION)
             if service is not None:
                 response = service(
@@ -155,6 +166,7 @@ class StockReceiver:
                         sop_instance_uid=str(_either(request, "AffectedSOPInstanceUID", "RequestedSOPInstanceUID")),
                         transfer_syntax_uid=str(event.context.transfer_syntax),
                         action_type_id=getattr(request, "ActionTypeID", None),
+                        event_type_id=getattr(request, "EventTypeID", None),
                         data_set=data_set.getvalue() if data_set else b"",
                     ),
                     self._peers[event.assoc],

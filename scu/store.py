@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
+from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 
 from domain.errors import Misconfigured, Refuse, Retry
@@ -197,14 +198,21 @@ def application_entity(calling_ae_title: str, timeout_s: float) -> AE:
     return ae
 
 
-def associate(ae: AE, to: Address, roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = ()) -> Association:
+def associate(
+    ae: AE,
+    to: Address,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[EventHandlerType] = (),
+) -> Association:
     """Propose the association, with these SCP/SCU roles (PS3.7 D.3.3.4); it may not be established.
+
+    handlers: of what the peer may ask on it.
 
     Raises:
         Misconfigured: the peer's AE title is not one.
     """
     try:
-        return ae.associate(to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles))
+        return ae.associate(to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles), evt_handlers=list(handlers))
     except ValueError as error:
         raise _not_an_ae_title(to.ae_title) from error
 

@@ -91,16 +91,20 @@ def cancel(connection: sa.Connection, study: Generation, said: str) -> None:
 
 
 def send_again(connection: sa.Connection, study: Generation, said: str) -> list[str]:
-    """Let the results that were refused wait for their destinations once more; the destinations' names."""
+    """Let the results that were refused, or never committed to, wait for their destinations once more; the
+    destinations' names.
+    """
     refused = (
-        deliveries.c.state == DeliveryState.REFUSED,
+        deliveries.c.state.in_((DeliveryState.REFUSED, DeliveryState.UNCOMMITTED)),
         deliveries.c.result_id.in_(
             sa.select(results.c.id).where(results.c.study_id == study.study_id, ~results.c.is_note)
         ),
     )
     names = connection.scalars(sa.select(deliveries.c.destination).where(*refused).distinct())
     destinations = sorted(names)
-    connection.execute(sa.update(deliveries).where(*refused).values(state=DeliveryState.PENDING, due_at=None))
+    connection.execute(
+        sa.update(deliveries).where(*refused).values(state=DeliveryState.PENDING, due_at=None, owed_since=None)
+    )
     connection.execute(
         sa.update(studies)
         .where(studies.c.id == study.study_id)

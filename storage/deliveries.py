@@ -19,8 +19,17 @@ STATE_AFTER = {
     "not_taken": DeliveryState.REFUSED,
     "refused": DeliveryState.REFUSED,
 }
+HAS_OR_GETS_IT = (
+    DeliveryState.PENDING,
+    DeliveryState.DELIVERED,
+    DeliveryState.STORED,
+    DeliveryState.COMMITTED,
+    DeliveryState.UNCOMMITTED,
+)
 _ON_THE_WAY = studies.join(results).join(deliveries)
 _HAD_TROUBLE = sa.case((deliveries.c.due_at.is_(None), 0), else_=1)
+# What was stored before, and lost, has its time from then on.
+_WAITS_SINCE = sa.func.coalesce(deliveries.c.owed_since, results.c.written_at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +41,15 @@ class PendingResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """A result that waits for a destination. `attempts`: those that were made. `due_at`: see storage/tables.py."""
+    """A result that waits for a destination. `attempts`: those that were made. `due_at`: see storage/tables.py.
+
+    since: when the time began after which it is given up.
+    """
 
     kind: str
     is_note: bool
     attempts: int
-    written_at: datetime
+    since: datetime
     due_at: datetime | None
 
 
@@ -52,13 +64,13 @@ class ChargeableStudy:
 
 
 def studies_due(
-    connection: sa.Connection, *, clinic: str, destination: str, limit: int, written_before: datetime | None = None
+    connection: sa.Connection, *, clinic: str, destination: str, limit: int, since_before: datetime | None = None
 ) -> list[int]:
     """The studies with results whose turn it is at this destination, in the order in which they were completed.
 
     What had trouble of its own goes last: an object at which a PACS chokes must not keep the others from it.
 
-    written_before: only those with a result as old as that.
+    since_before: only those with a result that has waited since before then.
     """
     query = (
         sa.select(studies.c.id)
@@ -68,8 +80,8 @@ def studies_due(
         .order_by(sa.func.min(_HAD_TROUBLE), studies.c.completed_at, studies.c.id)
         .limit(limit)
     )
-    if written_before is not None:
-        query = query.where(results.c.written_at < written_before)
+    if since_before is not None:
+        query = query.where(since_before > _WAITS_SINCE)
     return list(connection.scalars(query))
 
 
@@ -127,7 +139,7 @@ def results_due(database: Database, study_id: int, destination: str) -> list[Pen
 def waiting(connection: sa.Connection, study_id: int, destination: str) -> dict[str, Waiting]:
     """What of this study still waits for the destination, by SOP Instance UID."""
     rows = connection.execute(
-        sa.select(results, deliveries.c.attempts, deliveries.c.due_at)
+        sa.select(results, deliveries.c.attempts, deliveries.c.due_at, _WAITS_SINCE.label("since"))
         .select_from(_ON_THE_WAY)
         .where(studies.c.id == study_id, *_is_pending(destination))
     ).all()
@@ -136,7 +148,7 @@ def waiting(connection: sa.Connection, study_id: int, destination: str) -> dict[
             kind=row.kind,
             is_note=row.is_note,
             attempts=row.attempts,
-            written_at=row.written_at,
+            since=row.since,
             due_at=row.due_at,
         )
         for row in rows
@@ -155,6 +167,8 @@ def record_outcome(
 ) -> None:
     """Enter one attempt for one result; `due_at`: when it is tried again by itself."""
     result_id = sa.select(results.c.id).where(results.c.sop_instance_uid == sop_instance_uid).scalar_subquery()
+    now = utc_now()
+    is_stored = state in (DeliveryState.DELIVERED, DeliveryState.STORED)
     connection.execute(
         sa.update(deliveries)
         .where(
@@ -168,7 +182,8 @@ def record_outcome(
             status=status,
             last_error=detail,
             due_at=due_at,
-            delivered_at=utc_now() if state is DeliveryState.DELIVERED else None,
+            delivered_at=now if is_stored else None,
+            owed_since=sa.func.coalesce(deliveries.c.owed_since, now if state is DeliveryState.STORED else None),
         )
     )
 
@@ -200,7 +215,7 @@ def refused_kinds(connection: sa.Connection, study_id: int, destination: str) ->
 
 def kinds_on_the_way(connection: sa.Connection, study_id: int, destination: str) -> set[str]:
     """The kinds of this study's results that the destination has or will get."""
-    return set(_kinds(connection, study_id, destination, DeliveryState.PENDING, DeliveryState.DELIVERED))
+    return set(_kinds(connection, study_id, destination, *HAS_OR_GETS_IT))
 
 
 def _kinds(connection: sa.Connection, study_id: int, destination: str, *states: DeliveryState) -> sa.ScalarResult[str]:

@@ -34,6 +34,7 @@ from storage.tables import (
 
 IN_WORK = frozenset({StudyState.RECEIVING, StudyState.QUEUED})
 WILL_NOT_GO_ON = frozenset({StudyState.DELIVERING, StudyState.HELD})
+STOPPED = {DeliveryState.PENDING: DeliveryState.REFUSED, DeliveryState.STORED: DeliveryState.UNCOMMITTED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,8 +149,9 @@ def _strip_studies(connection: sa.Connection, study_ids: list[int]) -> None:
 
 def _stop_deliveries(connection: sa.Connection, study_ids: list[int]) -> None:
     of_study = sa.select(results.c.id).where(results.c.study_id.in_(study_ids))
-    connection.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.result_id.in_(of_study), deliveries.c.state == DeliveryState.PENDING)
-        .values(state=DeliveryState.REFUSED, last_error="the study was erased")
-    )
+    for state, instead in STOPPED.items():
+        connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.result_id.in_(of_study), deliveries.c.state == state)
+            .values(state=instead, confirmation_id=None, last_error="the study was erased")
+        )

@@ -92,6 +92,7 @@ class MeasurementLine(AnswerLine):
 class DeliveryLine:
     """One result on its way to one destination; `status` is the peer's last C-STORE status.
 
+    delivered_at: when the destination last said that it stored it. committed_at: when it said that it will keep it.
     last_error: what was said of it, or why it waits: the destination is away.
     """
 
@@ -101,6 +102,7 @@ class DeliveryLine:
     status: int | None
     last_error: str
     delivered_at: datetime | None
+    committed_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -337,6 +339,7 @@ def _deliveries(connection: sa.Connection, result_id: int) -> tuple[DeliveryLine
             status=row.status,
             last_error=row.last_error or (row.state == DeliveryState.PENDING and row.why_away) or "",
             delivered_at=row.delivered_at,
+            committed_at=row.committed_at,
         )
         for row in connection.execute(query)
     )

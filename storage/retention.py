@@ -6,7 +6,10 @@ The digests come first, so that a re-send is known for what it is. A crash befor
 rows say that they are removed: the receiver's sweep finds and drops them. A round does a bounded amount of work; the
 next one goes on.
 
-Of requests for storage commitment it is those that ended long ago, and procedure steps that nobody changed for as long.
+A study is done, and its results count as delivered, when every destination that is asked to commit to them has done so.
+
+Of requests for storage commitment, to the node and by it, it is those that ended long ago, and procedure steps that
+nobody changed for as long.
 """
 
 from datetime import datetime, timedelta
@@ -22,7 +25,7 @@ from storage.events import add_event
 from storage.instances import Spool
 from storage.intake import lock_clinic
 from storage.step_folder import FORGOTTEN_AFTER_S
-from storage.tables import commitments, instances, procedure_steps, studies
+from storage.tables import commitments, confirmations, instances, procedure_steps, studies
 
 log = structlog.get_logger()
 
@@ -55,6 +58,13 @@ def forget_commitments(database: Database, now: datetime | None = None) -> int:
     until = (now or utc_now()) - timedelta(days=REMEMBERED_FOR_DAYS)
     with database.write() as connection:
         return connection.execute(sa.delete(commitments).where(commitments.c.ended_at < until)).rowcount
+
+
+def forget_confirmations(database: Database, now: datetime | None = None) -> int:
+    """Remove the rows of what destinations were asked and that ended long ago; how many there were."""
+    until = (now or utc_now()) - timedelta(days=REMEMBERED_FOR_DAYS)
+    with database.write() as connection:
+        return connection.execute(sa.delete(confirmations).where(confirmations.c.ended_at < until)).rowcount
 
 
 def forget_steps(database: Database, now: datetime | None = None) -> int:

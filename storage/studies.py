@@ -19,6 +19,12 @@ from storage.plain import from_plain, to_plain
 from storage.procedure_steps import open_studies_with_steps, steps_of_study
 from storage.tables import deliveries, instances, results, studies
 
+# The graver first: what no destination took is not there at all.
+FAILED_DELIVERIES = {
+    DeliveryState.REFUSED: Reason.NOT_DELIVERED,
+    DeliveryState.UNCOMMITTED: Reason.NOT_COMMITTED,
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenStudy:
@@ -234,7 +240,8 @@ def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None
 
 
 def finish_study(connection: sa.Connection, study_id: int) -> bool:
-    """Close a delivering study once no delivery is pending: done, or failed when a destination refused a result.
+    """Close a delivering study once nothing is sent or waits for its commitment: done, or failed when a destination
+    refused a result or never committed to it.
 
     What another form stands for counts for nothing. Whether this call closed it.
     """
@@ -243,20 +250,20 @@ def finish_study(connection: sa.Connection, study_id: int) -> bool:
             sa.select(deliveries.c.state).join(results).where(results.c.study_id == study_id, ~results.c.is_note)
         )
     )
-    if DeliveryState.PENDING in states:
+    if states & {DeliveryState.PENDING, DeliveryState.STORED}:
         return False
-    refused = DeliveryState.REFUSED in states
+    reason = next((why for state, why in FAILED_DELIVERIES.items() if state in states), "")
     changed = connection.execute(
         sa.update(studies)
         .where(studies.c.id == study_id, studies.c.state == StudyState.DELIVERING)
         .values(
-            state=StudyState.FAILED if refused else StudyState.DONE,
-            reason=Reason.NOT_DELIVERED if refused else "",
+            state=StudyState.FAILED if reason else StudyState.DONE,
+            reason=reason,
             finished_at=utc_now(),
         )
     )
     if changed.rowcount:
-        add_event(connection, study_id, "failed" if refused else "done")
+        add_event(connection, study_id, "failed" if reason else "done")
     return bool(changed.rowcount)
 
 

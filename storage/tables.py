@@ -9,6 +9,7 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ reservations, ledger         quota taken, and what was metered
          ├─ queue_shares                 how far each clinic has come in the queue
          ├─ outboxes                     how it stands with each destination, and which job drains it
+         ├─ confirmations                what destinations were asked to commit to, and what they said
          └─ api_keys
 executors, receivers                     which processes are alive
 """
@@ -188,7 +189,32 @@ deliveries = sa.Table(
     sa.Column("delivered_at", UtcDateTime),
     # Not before; None: at its turn. Set for what had trouble of its own, which then no longer holds up the others.
     sa.Column("due_at", UtcDateTime),
+    # Since when the destination owes a commitment: it had stored the result for the first time.
+    sa.Column("owed_since", UtcDateTime),
+    # What it was asked in, as long as the answer is waited for.
+    sa.Column("confirmation_id", sa.ForeignKey("confirmations.id"), index=True),
+    sa.Column("committed_at", UtcDateTime),
     sa.UniqueConstraint("result_id", "destination"),
+)
+
+confirmations = sa.Table(
+    "confirmations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("destination", sa.String(64), nullable=False),
+    sa.Column("transaction_uid", sa.String(64), nullable=False, unique=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    # What came, until the deliveries know.
+    sa.Column("report", sa.JSON),
+    # Times in a row, this one included, that the destination could not be asked.
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+    sa.Column("asked_at", UtcDateTime, nullable=False),
+    # When it ends without a report.
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Index("ix_confirmations_destination", "clinic", "destination"),
 )
 
 outboxes = sa.Table(

@@ -79,7 +79,7 @@ def look(rooms: Rooms, clinic: str, destination: str, job: int) -> Due:
             ),
             expired=tuple(
                 deliveries.studies_due(
-                    connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE, written_before=oldest
+                    connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE, since_before=oldest
                 )
             ),
             has_failed_before=outbox.failures > 0,

@@ -37,10 +37,12 @@ def record(
     """
     studies.lock(connection, study_id)
     waiting = deliveries.waiting(connection, study_id, destination)
+    clinic, study_instance_uid = studies.name_of(connection, study_id)
+    stored = DeliveryState.STORED if rooms.asks_commitment(clinic, destination) else DeliveryState.DELIVERED
     told = [outcome for outcome in sent.outcomes if outcome.sop_instance_uid in waiting]
     for outcome in told:
         result = waiting[outcome.sop_instance_uid]
-        state = _state(rooms, outcome, result, form)
+        state = _state(rooms, outcome, result, form, stored)
         is_pending = state is DeliveryState.PENDING
         deliveries.record_outcome(
             connection,
@@ -61,7 +63,6 @@ def record(
     _charge_if_first(connection, study_id, destination, sent)
     if studies.finish_study(connection, study_id):
         # Charged by now, or never: a study that no destination took leaves its quota to others.
-        clinic, study_instance_uid = studies.name_of(connection, study_id)
         release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
 
 
@@ -79,16 +80,16 @@ def _due_at(
     return result.due_at
 
 
-def _state(rooms: Rooms, outcome: SendOutcome, result: Waiting, form: Form) -> DeliveryState:
+def _state(rooms: Rooms, outcome: SendOutcome, result: Waiting, form: Form, stored: DeliveryState) -> DeliveryState:
     if outcome.answer is Answer.RETRY and is_given_up(rooms, result):
         return DeliveryState.REFUSED
     if outcome.answer is Answer.NOT_TAKEN and form.profile and not result.is_note:
         return DeliveryState.REPLACED
-    return deliveries.STATE_AFTER[outcome.answer]
+    return stored if outcome.answer is Answer.STORED else deliveries.STATE_AFTER[outcome.answer]
 
 
 def is_given_up(rooms: Rooms, result: Waiting) -> bool:
-    return (utc_now() - result.written_at).total_seconds() > rooms.delivery.give_up_after_s
+    return (utc_now() - result.since).total_seconds() > rooms.delivery.give_up_after_s
 
 
 def _charge_if_first(connection: sa.Connection, study_id: int, destination: str, sent: Sent) -> None:

@@ -18,12 +18,16 @@ from storage.jobs import JobQueue
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryRules:
-    """How long a destination may be away, and how the attempts are spread over that time."""
+    """How long a destination may be away, and how the attempts are spread over that time.
+
+    commitment_wait_s: how long after it was asked it may report that it commits to what it stored.
+    """
 
     first_retry_s: float
     longest_retry_s: float
     give_up_after_s: float
     timeout_s: float
+    commitment_wait_s: float = 3600.0
 
     def delay_s(self, attempt: int, *, chance: float) -> float:
         """The wait before attempt `attempt + 1`, doubling from `first_retry_s`.
@@ -69,3 +73,12 @@ class Rooms:
 
     def destination(self, clinic: str, name: str) -> Destination | None:
         return next((d for d in self.clinic(clinic).destinations if d.name == name), None)
+
+    def asks_commitment(self, clinic: str, destination: str) -> bool:
+        """Whether the destination is to commit to what it stored; not one that is no longer in the configuration."""
+        return any(
+            one.commitment
+            for known in self.clinics
+            for one in known.destinations
+            if (known.name, one.name) == (clinic, destination)
+        )

@@ -26,8 +26,9 @@ from scp.admission import Admission
 from scp.associate import ProtocolError, decode_request, encode_accept, negotiate
 from scp.callers import Callers
 from scp.command import encode_response, parse_command
-from scp.commitment import STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE, CommitmentService
-from scp.contexts import VERIFICATION, supported_syntaxes
+from scp.commitment import WELL_KNOWN_INSTANCE, CommitmentService
+from scp.confirmation import ConfirmationService
+from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL, VERIFICATION, supported_syntaxes
 from scp.dataset_head import Head, Inflation, NotADataSet
 from scp.echo import handle_echo
 from scp.fast import SMALLEST_PEER_PDU, Connection, Desk
@@ -37,6 +38,7 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request, Response
 from scp.status import Status
 from scp.store import StoreHandler
+from storage.confirmation_folder import ConfirmationFolder
 from storage.instances import Spool
 from storage.requests import COMMITMENTS, RequestBox
 from storage.step_folder import StepFolder
@@ -345,11 +347,13 @@ def request_target(folder: Path) -> Target:
     """The input's first byte names the operation and the transfer syntax; the rest is the data set."""
     structlog.configure(processors=[fail_on_bugs])
     commitment = CommitmentService(RequestBox(folder, COMMITMENTS), [CLINIC])
+    confirmation = ConfirmationService(ConfirmationFolder(folder), [CLINIC])
     steps = ProcedureStepService(StepFolder(folder))
     operations = (
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE, commitment.handle),
         (CommandField.N_CREATE_RQ, MODALITY_PERFORMED_PROCEDURE_STEP, "2.25.1", steps.handle_create),
         (CommandField.N_SET_RQ, MODALITY_PERFORMED_PROCEDURE_STEP, "2.25.1", steps.handle_set),
+        (CommandField.N_EVENT_REPORT_RQ, STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE, confirmation.handle),
     )
 
     def check(content: bytes) -> None:
@@ -363,6 +367,7 @@ def request_target(folder: Path) -> Target:
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=SYNTAXES[content[0] // len(operations) % 3],
             action_type_id=1,
+            event_type_id=1,
             data_set=content[1:],
         )
         with within_a_second():
@@ -378,6 +383,9 @@ def request_seeds() -> Sequence[bytes]:
     commitment = Dataset()
     commitment.TransactionUID = "2.25.8"
     commitment.ReferencedSOPSequence = ItemSequence([reference, reference])
+    failed, report = Dataset(), Dataset()
+    failed.ReferencedSOPClassUID, failed.ReferencedSOPInstanceUID, failed.FailureReason = CR, "2.25.7", 0x0112
+    report.TransactionUID, report.FailedSOPSequence = "2.25.8", ItemSequence([failed])
     scheduled.StudyInstanceUID = "2.25.9"
     series.ReferencedImageSequence = ItemSequence([reference])
     step = Dataset()
@@ -385,8 +393,8 @@ def request_seeds() -> Sequence[bytes]:
     step.ScheduledStepAttributesSequence = ItemSequence([scheduled])
     step.PerformedSeriesSequence = ItemSequence([series])
     return [
-        bytes((operation + 3 * index,)) + encoded(data_set, syntax)
-        for operation, data_set in enumerate((commitment, step, step))
+        bytes((operation + 4 * index,)) + encoded(data_set, syntax)
+        for operation, data_set in enumerate((commitment, step, step, report))
         for index, syntax in enumerate(SYNTAXES[:2])
     ]
 

@@ -139,6 +139,22 @@ def test_refused_results_are_sent_once_more_without_an_analysis_and_with_quota(
     )
 
 
+def test_what_the_pacs_has_stored_and_not_committed_to_is_sent_once_more(
+    database: Database, care: Care, puts: Puts
+) -> None:
+    study_id = queued(database)
+    answered(database, study_id, DeliveryState.UNCOMMITTED)
+    with database.write() as connection:
+        connection.execute(sa.update(deliveries).values(owed_since=NOW))
+    assert (history(database).state, history(database).reason) == ("failed", "not_committed")
+    assert ask(care, Verb.RETRY).state == StudyState.DELIVERING
+    assert [job[:2] for job in puts.jobs] == [("pacs", "mercy")]
+    with database.read() as connection:
+        assert set(connection.execute(sa.select(deliveries.c.state, deliveries.c.owed_since)).all()) == {
+            ("pending", None)
+        }
+
+
 def test_only_what_was_refused_is_sent_once_more(database: Database, care: Care) -> None:
     study_id = queued(database)
     answered(database, study_id, DeliveryState.REFUSED)

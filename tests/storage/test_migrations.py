@@ -10,7 +10,9 @@ from alembic.migration import MigrationContext
 
 from domain.errors import Misconfigured
 from storage.database import Database, _alembic
-from storage.tables import commitments, metadata
+from storage.studies import save_results
+from storage.tables import commitments, deliveries, metadata
+from tests.portal_api.rows import complete, receive, result
 
 
 def test_the_migrated_schema_is_the_one_in_the_code(database: Database) -> None:
@@ -45,6 +47,22 @@ def test_of_requests_under_one_transaction_uid_the_last_stays(database: Database
         ("2.25.1", "waiting", None),
         ("2.25.2", "given_up", five_past),
     ]
+
+
+def test_an_earlier_version_sends_again_what_waits_for_its_commitment(database: Database) -> None:
+    states = ("pending", "delivered", "stored", "committed", "uncommitted", "refused")
+    study_id = complete(database, receive(database, "st-mary", "1.2.3", "1.2.3.1"))
+    with database.write() as connection:
+        rows = [result("overlay", f"2.25.{number}") for number, _ in enumerate(states)]
+        save_results(connection, study_id, rows, {"standard": ["pacs"]})
+        for number, state in enumerate(states):
+            connection.execute(sa.update(deliveries).where(deliveries.c.id == number + 1).values(state=state))
+        command.downgrade(_alembic(connection), "0005")
+        before = connection.execute(sa.text("SELECT state FROM deliveries ORDER BY id")).scalars().all()
+    assert before == ["pending", "delivered", "pending", "delivered", "refused", "refused"]
+    database.migrate()
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
 
 
 def test_the_embedded_database_keeps_what_it_committed_when_the_power_goes(sqlite: Database) -> None:

@@ -133,6 +133,21 @@ def test_pixels_stay_while_any_of_the_study_is_not_delivered_long_enough(databas
     assert len(kept(spool)) == 6
 
 
+def test_pixels_stay_while_the_pacs_has_yet_to_commit_to_the_results(database: Database, spool: Spool) -> None:
+    study_id = recorded(database, spool, came(spool))
+    closed(database, study_id)
+    with database.write() as connection:
+        save_results(connection, study_id, [RESULT], {"standard": ["pacs"]})
+        uid, state = RESULT.sop_instance_uid, DeliveryState.STORED
+        record_outcome(connection, sop_instance_uid=uid, destination="pacs", state=state, status=0, detail="")
+        assert not finish_study(connection, study_id)
+    assert remove_delivered_pixels(database, spool, after=timedelta(0)) == 0
+    with database.write() as connection:
+        connection.execute(sa.update(deliveries).values(state=DeliveryState.COMMITTED))
+        assert finish_study(connection, study_id)
+    assert remove_delivered_pixels(database, spool, after=timedelta(0)) == 1
+
+
 def test_pixels_that_a_later_generation_needs_stay_until_that_is_delivered_too(
     database: Database, spool: Spool
 ) -> None:
