@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cli.children import Crew
-from cli.parts import open_spool
+from cli.parts import open_confirmations, open_spool
 from config.settings import ReceiverSettings, Settings
 from domain.errors import Misconfigured
 from scp.callers import Callers
@@ -20,7 +20,6 @@ from scp.requests import CommandField, Services
 from scp.server import Receiver
 from scp.store import StoreHandler
 from scp.tls import TlsIdentity, TlsPort
-from storage.confirmation_folder import ConfirmationFolder
 from storage.instances import Spool
 from storage.news import NewsPipe, NewsWriter
 from storage.requests import COMMITMENTS, RequestBox
@@ -100,7 +99,7 @@ def services_of(settings: Settings) -> Services:
     """What is served besides Verification and storage. Each keeps what it answered with success beside the spool."""
     data_dir = settings.node.data_dir
     commitment = CommitmentService(RequestBox(data_dir, COMMITMENTS), settings.clinic_directory)
-    confirmation = ConfirmationService(ConfirmationFolder(data_dir), settings.clinic_directory)
+    confirmation = ConfirmationService(open_confirmations(settings), settings.clinic_directory)
     steps = ProcedureStepService(StepFolder(data_dir))
     return {
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT_PUSH_MODEL): commitment.handle,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cli import DEFAULT_CONFIG, log
 from config.settings import Settings, check, load
+from storage.confirmation_folder import ConfirmationFolder
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
 from storage.shared_files import SharedFiles
@@ -64,6 +65,12 @@ def open_spool(settings: Settings) -> Spool:
 def open_results(settings: Settings) -> ResultFolder:
     """Where result objects lie."""
     return ResultFolder(settings.node.data_dir, keys=study_keys(settings), shared=open_shared(settings))
+
+
+def open_confirmations(settings: Settings) -> ConfirmationFolder:
+    """What destinations are asked to commit to, and what they report."""
+    url = settings.storage.shared_url
+    return ConfirmationFolder(settings.node.data_dir, shared=open_shared_store(url) if url else None)
 
 
 def open_shared(settings: Settings) -> SharedFiles | None:

@@ -13,6 +13,7 @@ import structlog
 from cli.parts import (
     SOFTWARE_VERSION,
     models_dir,
+    open_confirmations,
     open_database,
     open_results,
     open_spool,
@@ -32,7 +33,6 @@ from scp.confirmation import ConfirmationService
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.peer import Peer
 from scp.requests import CommandField, Request
-from storage.confirmation_folder import ConfirmationFolder
 from storage.database import Database
 from storage.intake import sync_clinics
 from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, JobQueue
@@ -113,7 +113,7 @@ def build_confirmations(settings: Settings, rooms: Rooms) -> Confirmations:
     """What has destinations commit to results. A report on the association that asked comes through the receiver's
     door, as if the destination had opened one of its own.
     """
-    folder = ConfirmationFolder(settings.node.data_dir)
+    folder = open_confirmations(settings)
     service = ConfirmationService(folder, rooms.clinics)
 
     def take_report(

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from domain.clinics import Clinic
 from domain.confirmation import Failed, Report
+from domain.errors import Retry
 from scp.attributes import Malformed, TooManyItems, is_uid, items, number, parse, text
 from scp.callers import is_destination
 from scp.commitment import MOST_ITEMS, WELL_KNOWN_INSTANCE, read_reference
@@ -57,6 +58,8 @@ class ConfirmationService:
             return self._refuse(peer, Status.INVALID_ARGUMENT_VALUE, str(error))
         except TooManyItems:
             return self._refuse(peer, Status.RESOURCE_LIMITATION, f"more than {MOST_ITEMS} items in one report")
+        except Retry as error:
+            return self._refuse(peer, Status.RESOURCE_LIMITATION, error.message)
         except OSError as error:
             return self._refuse(peer, Status.RESOURCE_LIMITATION, error.strerror or type(error).__name__)
         log.info("report_received", calling_ae=peer.ae_title, count=len(report.committed) + len(report.failed))

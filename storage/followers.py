@@ -1,6 +1,7 @@
 """Brings into the database what listeners were told besides instances: a follower for each kind of request.
 
     requests/commitments        ->  rows of commitments, which workers report on (workflow/commitment.py)
+    requests/reports            ->  rows of confirmations: what destinations that were asked to commit reported
     requests/procedure_steps    ->  rows of procedure steps, at which workers look to complete a study
 
 They run beside the indexer, where the listeners are: a worker needs nothing of the receiver's disk. What is said of
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from storage.commitments import record_commitments
+from storage.confirmation_folder import REPORTS, ConfirmationFolder
+from storage.confirmations import record_reports
 from storage.database import Database
 from storage.periodic import Periodic
 from storage.procedure_steps import record_steps
@@ -49,7 +52,7 @@ class Follower:
 
 def followers(database: Database, data_dir: Path) -> tuple[Follower, ...]:
     """One for each kind of request that a listener keeps in this folder."""
-    return _of_commitments(database, data_dir), _of_steps(database, data_dir)
+    return _of_commitments(database, data_dir), _of_reports(database, data_dir), _of_steps(database, data_dir)
 
 
 def _of_commitments(database: Database, data_dir: Path) -> Follower:
@@ -61,6 +64,12 @@ def _of_commitments(database: Database, data_dir: Path) -> Follower:
         forget_commitments(database)
 
     return Follower(COMMITMENTS, lambda: record_commitments(database, box), forget)
+
+
+def _of_reports(database: Database, data_dir: Path) -> Follower:
+    """Workers, too, get reports, on the association on which they asked: those they bring in themselves."""
+    folder = ConfirmationFolder(data_dir)
+    return Follower(REPORTS, lambda: record_reports(database, folder), folder.reports.remove_leftovers)
 
 
 def _of_steps(database: Database, data_dir: Path) -> Follower:

@@ -30,9 +30,9 @@ from storage.confirmation_folder import Asked, ConfirmationFolder
 from storage.confirmations import Confirmation, Owed
 from storage.database import utc_now
 from storage.events import add_event
+from storage.periodic import Periodic
 from storage.retention import forget_confirmations
 from workflow.outbox import delay_s
-from workflow.periodic import Periodic
 from workflow.rooms import Rooms
 
 log = structlog.get_logger()
@@ -80,7 +80,7 @@ class Confirmations:
                 list(pool.map(lambda who: self.ask(*who), owing))
 
     def settle_all(self) -> None:
-        """Bring in what was reported, and do what follows; now and then, forget what ended long ago."""
+        """Bring in what was reported here, and do what follows; now and then, forget what ended long ago."""
         confirmations.record_reports(self._rooms.database, self._folder)
         for confirmation_id in confirmations.due(self._rooms.database):
             with self._rooms.database.write() as connection:
