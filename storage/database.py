@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
+# Of silence in the middle of a transaction: PostgreSQL then ends it. The locks of a machine that froze or lost its power
+# would otherwise hold up all others until the connection itself is given up, which may take hours.
+SILENT_IN_TRANSACTION_S = 15.0
 
 
 def utc_now() -> datetime:
@@ -99,11 +102,18 @@ def _with_driver(url: str) -> str:
 
 def _postgresql_engine(url: str) -> sa.Engine:
     try:
-        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     except (ValueError, sa.exc.ArgumentError) as error:  # the URL may hold a password: it stays out of the message
         raise Misconfigured(
             "node.database_url is not a database URL", hint="write postgresql://user@host:5432/name"
         ) from error
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {round(SILENT_IN_TRANSACTION_S * 1000)}")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: str) -> sa.Engine:

@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
 from dbos import error as dbos_error
 
 from domain.errors import Refuse, Retry
-from storage.database import Database
+from storage.database import SILENT_IN_TRANSACTION_S, Database
 from storage.jobs import (
     APPLICATION_NAME,
     APPLICATION_VERSION,
@@ -69,6 +69,7 @@ class Engine:
                 application_version=APPLICATION_VERSION,
                 executor_id=executor_id,
                 serializer=serializer(),
+                sys_db_idle_transaction_timeout_sec=SILENT_IN_TRANSACTION_S,
                 log_level="WARNING",
             )
         )
