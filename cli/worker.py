@@ -62,6 +62,8 @@ def work(
     settings = settings_for(config)
     stop = stop_signal()
     database = open_database(settings)
+    if not database.wait_until_reachable(stop):
+        return 0
     sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
     rooms = build_rooms(settings, database, stand_ins=stand_ins)
     executor_id = new_executor_id()

@@ -1,13 +1,15 @@
 """One database for rows and jobs: SQLite in WAL mode on one machine, PostgreSQL for many; the same code for both."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.exc import OperationalError
 
 from domain.errors import Misconfigured
@@ -16,9 +18,15 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
-# Of silence in the middle of a transaction: PostgreSQL then ends it. The locks of a machine that froze or lost its power
-# would otherwise hold up all others until the connection itself is given up, which may take hours.
+# Of silence in the middle of a transaction: PostgreSQL then ends it. The locks of a machine that froze or lost its
+# power would otherwise hold up all others until the connection itself is given up, which may take hours.
 SILENT_IN_TRANSACTION_S = 15.0
+AWAY_S = 1.0
+# How often one piece of work is begun again; an error that stays with a server that is there is not an outage.
+OUTAGES = 5
+
+T = TypeVar("T")
+log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
@@ -65,6 +73,26 @@ class Database:
         except sa.exc.DBAPIError:
             return False
         return True
+
+    def wait_until_reachable(self, stop: threading.Event | None = None) -> bool:
+        """As long as it takes, or until `stop`; whether it is reachable."""
+        stop = stop or threading.Event()
+        while not self.is_reachable():
+            log.warning("database_away", delay_s=AWAY_S)
+            if stop.wait(AWAY_S):
+                return False
+        return True
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do `work`, and where the server went away in the middle of it, again from its start when that is back."""
+        for _ in range(OUTAGES):
+            try:
+                return work()
+            except sa.exc.DBAPIError as error:
+                if not (error.connection_invalidated or isinstance(error, OperationalError)):
+                    raise
+                self.wait_until_reachable()
+        return work()
 
     def migrate(self) -> None:
         """Bring the tables to the version that this code expects (Alembic).

@@ -138,7 +138,12 @@ class Engine:
 
     def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See workflow.durable.Durable."""
-        outcome = DBOS.run_step({"name": name}, lambda: _outcome(lambda: to_plain(work(*args, **kwargs), returns)))
+
+        def patiently() -> dict[str, Any]:
+            # Transactions are repeated by DBOS.
+            return self._database.patiently(lambda: _outcome(lambda: to_plain(work(*args, **kwargs), returns)))
+
+        outcome = DBOS.run_step({"name": name}, patiently)
         self._on_step(name)
         return from_plain(returns, _value(outcome))
 

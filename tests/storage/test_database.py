@@ -1,6 +1,6 @@
-"""What the database does for those who do not let go of it."""
+"""What the database does for those who do not let go of it, and how its users outlast an outage."""
 
-import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -22,13 +22,46 @@ def test_whoever_falls_silent_in_a_transaction_lets_go_of_its_locks(
     monkeypatch.setattr(storage.database, "SILENT_IN_TRANSACTION_S", 0.5)
     with migrated(postgresql_url) as database:
         silent = Database(postgresql_url)
-        with pytest.raises(sa.exc.DBAPIError), silent.write() as connection:
-            rename(connection, "basic")
-            with database.write() as other:
-                other.execute(sa.text("SET LOCAL lock_timeout = '20s'"))
-                rename(other, "enterprise")
-            time.sleep(0.1)
+        connection = silent.engine.connect()
+        rename(connection, "basic")
+        with database.write() as other:
+            other.execute(sa.text("SET LOCAL lock_timeout = '20s'"))
+            rename(other, "enterprise")
+        with pytest.raises(sa.exc.DBAPIError):
             rename(connection, "professional")
+        connection.invalidate()
         silent.close()
-        with database.read() as connection:
-            assert connection.scalar(sa.select(clinics.c.tier).where(clinics.c.name == "mercy")) == "enterprise"
+        with database.read() as reader:
+            assert reader.scalar(sa.select(clinics.c.tier).where(clinics.c.name == "mercy")) == "enterprise"
+
+
+def test_work_that_an_outage_cut_short_is_begun_again(tmp_path: Path) -> None:
+    database, begun = Database(f"sqlite:///{tmp_path / 'a.db'}"), []
+
+    def work() -> str:
+        begun.append(1)
+        if len(begun) < 3:
+            raise sa.exc.OperationalError("SELECT", {}, ConnectionError("the server closed the connection"))
+        return "done"
+
+    assert database.patiently(work) == "done"
+    assert len(begun) == 3
+
+
+def test_an_error_that_is_no_outage_is_raised_at_once_and_one_that_stays_in_the_end(tmp_path: Path) -> None:
+    database, begun = Database(f"sqlite:///{tmp_path / 'a.db'}"), []
+
+    def work(statement: str) -> None:
+        begun.append(statement)
+        with database.write() as connection:
+            connection.execute(sa.text(statement))
+
+    for statement in ("CREATE TABLE a (b INTEGER UNIQUE)", "INSERT INTO a VALUES (1)"):
+        work(statement)
+    begun.clear()
+    with pytest.raises(sa.exc.IntegrityError):
+        database.patiently(lambda: work("INSERT INTO a VALUES (1)"))
+    assert len(begun) == 1
+    with pytest.raises(sa.exc.OperationalError):
+        database.patiently(lambda: work("INSERT INTO nowhere VALUES (1)"))
+    assert begun.count("INSERT INTO nowhere VALUES (1)") == 6
