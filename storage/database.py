@@ -77,11 +77,15 @@ class Database:
     def wait_until_reachable(self, stop: threading.Event | None = None) -> bool:
         """As long as it takes, or until `stop`; whether it is reachable."""
         stop = stop or threading.Event()
-        while not self.is_reachable():
-            log.warning("database_away", delay_s=AWAY_S)
-            if stop.wait(AWAY_S):
-                return False
-        return True
+        while not stop.is_set():
+            try:
+                with self.read() as connection:
+                    connection.execute(sa.text("SELECT 1"))
+                return True
+            except sa.exc.DBAPIError as error:
+                log.warning("database_away", delay_s=AWAY_S, error=str(error.orig).partition("\n")[0])
+            stop.wait(AWAY_S)
+        return False
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do `work`, and where the server went away in the middle of it, again from its start when that is back."""
@@ -111,6 +115,12 @@ class Database:
                 f"the database {where} cannot be used: {error.orig}", hint="check node.database_url and the server"
             ) from error
 
+    def server_engine(self, *, connections: int) -> sa.Engine | None:
+        """One more for a library's own statements, with the same care; None on SQLite, where a library brings its own.
+        Whoever asks for it disposes of it.
+        """
+        return None if self.is_sqlite else _postgresql_engine(self.url, pool_size=connections)
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -128,9 +138,9 @@ def _with_driver(url: str) -> str:
     return url
 
 
-def _postgresql_engine(url: str) -> sa.Engine:
+def _postgresql_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=pool_size, hide_parameters=True)
     except (ValueError, sa.exc.ArgumentError) as error:  # the URL may hold a password: it stays out of the message
         raise Misconfigured(
             "node.database_url is not a database URL", hint="write postgresql://user@host:5432/name"
@@ -140,6 +150,12 @@ def _postgresql_engine(url: str) -> sa.Engine:
     def prepare(connection: Any, _record: object) -> None:
         connection.execute(f"SET idle_in_transaction_session_timeout = {round(SILENT_IN_TRANSACTION_S * 1000)}")
         connection.commit()
+
+    @sa.event.listens_for(engine, "handle_error")
+    def is_outage(context: sa.engine.ExceptionContext) -> None:
+        # The driver has several wordings for a server that is not there, and DBOS waits only for some of them.
+        if context.connection is None:
+            context.is_disconnect = True
 
     return engine
 

@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
 from dbos import error as dbos_error
 
 from domain.errors import Refuse, Retry
-from storage.database import SILENT_IN_TRANSACTION_S, Database
+from storage.database import Database
 from storage.jobs import (
     APPLICATION_NAME,
     APPLICATION_VERSION,
@@ -42,6 +42,8 @@ FORGOTTEN_AT_ONCE = 500
 DESTINATIONS_AT_ONCE = 64
 # Jobs of the earlier kind send nothing any more.
 DELIVERIES_AT_ONCE = 2
+# For the queues, checkpoints and notifications of one worker, on a server.
+CONNECTIONS = 20
 GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
@@ -61,15 +63,16 @@ class Engine:
         self._database = database
         self._studies_at_once = studies_at_once
         self._on_step = on_step
+        self._server_engine = database.server_engine(connections=CONNECTIONS)
         DBOS(
             config=DBOSConfig(
                 name=APPLICATION_NAME,
                 system_database_url=database.url,
+                system_database_engine=self._server_engine,
                 dbos_system_schema=SCHEMA,
                 application_version=APPLICATION_VERSION,
                 executor_id=executor_id,
                 serializer=serializer(),
-                sys_db_idle_transaction_timeout_sec=SILENT_IN_TRANSACTION_S,
                 log_level="WARNING",
             )
         )
@@ -108,6 +111,8 @@ class Engine:
     def stop(self, *, grace_s: int) -> None:
         """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
         DBOS.destroy(workflow_completion_timeout_sec=grace_s)
+        if self._server_engine is not None:
+            self._server_engine.dispose()
 
     def recover(self, executor_id: str) -> int:
         """Put the unfinished jobs of a dead worker back in the queue; return how many there were.

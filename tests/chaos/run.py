@@ -21,7 +21,7 @@ from tests.chaos.modality import Modality
 from tests.chaos.outcome import Outcome
 from tests.chaos.pacs import JOURNAL
 from tests.chaos.promises import ALWAYS, IN_THE_END, Scene, broken, let_an_hour_pass
-from tests.chaos.roles import Role, adopt_orphans, descendants
+from tests.chaos.roles import Role, adopt_orphans, descendants, lines
 from tests.factories.packages import build_package
 from tests.journeys.house import LOOPBACK, Node, Process, free_port, wait_until
 
@@ -129,7 +129,9 @@ def let_drain(house: House, pacs: Process, pacs_folder: Path, modality: Modality
     def is_drained() -> bool:
         let_an_hour_pass(node)
         outcome.parked += retry_parked(node)
-        return not any(broken(scene(), IN_THE_END).values())
+        missing = {promise: where for promise, where in broken(scene(), IN_THE_END).items() if where}
+        print(f"still {missing}", file=sys.stderr)
+        return not missing
 
     try:
         wait_until(is_drained, "everything is done", within_s=DRAINED_WITHIN_S)
@@ -138,6 +140,7 @@ def let_drain(house: House, pacs: Process, pacs_folder: Path, modality: Modality
     outcome.drained_after_s = time.monotonic() - began
     outcome.broken |= broken(scene(), IN_THE_END | ALWAYS)
     outcome.broken["processes that ended by themselves"] = house.fell_over
+    outcome.broken["jobs that met an unexpected error"] = unexpected_errors(node)
     outcome.broken["a portal that does not answer"] = [] if portal_answers(node) else ["portal"]
     count(scene(), outcome)
     outcome.attempts = modality.attempts
@@ -151,6 +154,16 @@ def retry_parked(node: Node) -> int:
     for name in names:
         node.run("study", name, "--retry")
     return len(names)
+
+
+def unexpected_errors(node: Node) -> list[str]:
+    """What the workers logged as bugs."""
+    return [
+        f"{line['job']} in {log.stem}"
+        for log in node.folder.glob("*.log")
+        for line in lines(log)
+        if line.get("event") == "job_failed"
+    ]
 
 
 def portal_answers(node: Node) -> bool:

@@ -65,3 +65,11 @@ def test_an_error_that_is_no_outage_is_raised_at_once_and_one_that_stays_in_the_
     with pytest.raises(sa.exc.OperationalError):
         database.patiently(lambda: work("INSERT INTO nowhere VALUES (1)"))
     assert begun.count("INSERT INTO nowhere VALUES (1)") == 6
+
+
+def test_a_server_that_is_not_there_is_an_outage_however_the_driver_says_so(tmp_path: Path) -> None:
+    for url in (f"postgresql://nobody@/nothing?host={tmp_path}", "postgresql://nobody@127.0.0.1:9/nothing"):
+        database = Database(url)
+        with pytest.raises(sa.exc.DBAPIError) as error, database.read():
+            pass
+        assert error.value.connection_invalidated
