@@ -5,6 +5,7 @@ python -m tests.chaos --database postgresql --studies 200 --seconds 600 --seed 1
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -45,6 +46,8 @@ def main() -> int:
         prog="chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
+    # Whoever ends it ends the node with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     return run(parser.parse_args())
 
 

@@ -34,13 +34,18 @@ EVERY_STORE, EVERY_ASSOCIATION = 6, 4  # one in so many goes wrong
 
 
 class Answer(StrEnum):
-    """What it did with an instance. STORED and LOST: it holds it."""
+    """What it did with an instance, or with an association. STORED and LOST: it holds it."""
 
     STORED = "stores"
     FULL = "is full"
     HANGS = "hangs"
     ABORTS = "aborts"
     LOST = "stores and loses the answer"
+    REFUSES = "refuses an association"
+
+
+WITH_AN_INSTANCE = (Answer.FULL, Answer.HANGS, Answer.ABORTS, Answer.LOST)
+MISFORTUNES = len(Answer) - 1
 
 
 class Pacs:
@@ -65,7 +70,7 @@ class Pacs:
             self.ae.require_called_aet = refuses
             event.assoc.acceptor.ae_title = "SOMEBODY ELSE" if refuses else AE_TITLE
             if refuses:
-                self._note(answer="refuses an association")
+                self._note(answer=Answer.REFUSES)
 
     def store(self, event: evt.Event) -> int:
         """Answer a C-STORE, or do something else."""
@@ -97,9 +102,8 @@ class Pacs:
 
 
 def shuffled(chance: random.Random) -> Iterator[Answer]:
-    kinds = [answer for answer in Answer if answer is not Answer.STORED]
     while True:
-        yield from chance.sample(kinds, len(kinds))
+        yield from chance.sample(WITH_AN_INSTANCE, len(WITH_AN_INSTANCE))
 
 
 def cut_off(association: Association) -> None:

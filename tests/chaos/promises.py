@@ -34,15 +34,20 @@ class Scene:
 
     def arrivals(self) -> list[dict[str, str]]:
         """Every C-STORE that reached the PACS, whatever it answered."""
-        return [note for note in self._journal() if "sop_instance_uid" in note]
+        return [note for note in journal(self.pacs_folder) if "sop_instance_uid" in note]
 
-    def misfortunes_of_the_pacs(self) -> Counter[str]:
-        answers = Counter(note["answer"] for note in self._journal())
-        del answers[Answer.STORED]
-        return answers
 
-    def _journal(self) -> list[dict[str, str]]:
-        return [json.loads(line) for line in (self.pacs_folder / JOURNAL).read_text().splitlines()]
+def journal(pacs_folder: Path) -> list[dict[str, str]]:
+    """What the PACS noted, as far as it has come with its newest line."""
+    written, _, _ = (pacs_folder / JOURNAL).read_text().rpartition("\n")
+    return [json.loads(line) for line in written.splitlines()]
+
+
+def misfortunes(pacs_folder: Path) -> Counter[str]:
+    """What the PACS did instead of storing and saying so, and how often."""
+    answers = Counter(note["answer"] for note in journal(pacs_folder))
+    del answers[Answer.STORED]
+    return answers
 
 
 def not_done(scene: Scene) -> list[str]:

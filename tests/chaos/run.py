@@ -19,8 +19,8 @@ from tests.chaos.databases import Database, database
 from tests.chaos.misfortunes import KILLS, LONGER, PAUSE_S, House, in_turn
 from tests.chaos.modality import Modality
 from tests.chaos.outcome import Outcome
-from tests.chaos.pacs import JOURNAL
-from tests.chaos.promises import ALWAYS, IN_THE_END, Scene, broken, let_an_hour_pass
+from tests.chaos.pacs import JOURNAL, MISFORTUNES
+from tests.chaos.promises import ALWAYS, IN_THE_END, Scene, broken, let_an_hour_pass, misfortunes
 from tests.chaos.roles import Role, adopt_orphans, descendants, lines
 from tests.factories.packages import build_package
 from tests.journeys.house import LOOPBACK, Node, Process, free_port, wait_until
@@ -64,7 +64,7 @@ def chaos(folder: Path, plan: Plan) -> Outcome:
             for role in house.roles():
                 role.start()
             modality.start()
-            wish_ill(house, plan, modality)
+            wish_ill(house, plan, modality, folder / "pacs")
             let_drain(house, pacs, folder / "pacs", modality)
         finally:
             modality.stop()
@@ -101,8 +101,8 @@ def start_pacs(node: Node, folder: Path, seed: int) -> Process:
     return process
 
 
-def wish_ill(house: House, plan: Plan, modality: Modality) -> None:
-    """Two hands, until the time is over and enough studies were sent."""
+def wish_ill(house: House, plan: Plan, modality: Modality, pacs_folder: Path) -> None:
+    """Two hands, until the time is over; then wait until enough was sent, and the PACS has done all it can."""
     until = time.monotonic() + plan.seconds
     with ThreadPoolExecutor(2) as hands:
         work = [
@@ -112,6 +112,7 @@ def wish_ill(house: House, plan: Plan, modality: Modality) -> None:
         for one in work:
             one.result()
     wait_until(lambda: len(modality.acknowledged) >= plan.studies, "all studies are sent", within_s=plan.seconds + 600)
+    wait_until(lambda: len(misfortunes(pacs_folder)) == MISFORTUNES, "the PACS has done all it can", within_s=600)
 
 
 def let_drain(house: House, pacs: Process, pacs_folder: Path, modality: Modality) -> None:
@@ -129,9 +130,7 @@ def let_drain(house: House, pacs: Process, pacs_folder: Path, modality: Modality
     def is_drained() -> bool:
         let_an_hour_pass(node)
         outcome.parked += retry_parked(node)
-        missing = {promise: where for promise, where in broken(scene(), IN_THE_END).items() if where}
-        print(f"still {missing}", file=sys.stderr)
-        return not missing
+        return not any(broken(scene(), IN_THE_END).values())
 
     try:
         wait_until(is_drained, "everything is done", within_s=DRAINED_WITHIN_S)
@@ -181,7 +180,7 @@ def count(scene: Scene, outcome: Outcome) -> None:
     outcome.stores = len(arrivals)
     held = [arrival["sop_instance_uid"] for arrival in arrivals if arrival["answer"].startswith("stores")]
     outcome.stores_again = len(held) - len(set(held))
-    for answer, times in scene.misfortunes_of_the_pacs().items():
+    for answer, times in misfortunes(scene.pacs_folder).items():
         outcome.done_to[f"the PACS {answer}"] = times
 
 
