@@ -26,9 +26,7 @@ class Part:
 PARTS = {
     "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
-    "chaos": Part(
-        title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run
-    ),
+    "chaos": Part(title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run),
 }
 
 

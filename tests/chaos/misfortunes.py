@@ -54,10 +54,12 @@ def in_turn(house: House, misfortunes: Sequence[tuple[str, Misfortune]], *, unti
 
 
 def kill(role: Role, house: House) -> bool:
-    """SIGKILL, and after a while a new start. Not to one that somebody holds."""
+    """SIGKILL, and after a while a new start. Not to one that somebody holds, or that has not even begun."""
     if not role.taken.acquire(blocking=False):
         return False
     try:
+        if role.is_alive() and not role.is_ready():
+            return False
         if not role.is_alive():
             house.fell_over.append(role.name)
         role.kill()

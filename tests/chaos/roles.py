@@ -31,8 +31,11 @@ class Role:
     machine: list[str] = field(default_factory=list)
     taken: threading.Lock = field(default_factory=threading.Lock)
     process: Process | None = None
+    log_before: int = 0
 
     def start(self) -> None:
+        log = self.node.folder / f"{self.name}.log"
+        self.log_before = log.stat().st_size if log.exists() else 0
         command = [*self.machine, sys.executable, "-m", "cli", self.verb, "--config", str(self.node.config)]
         self.process = self.node.start_command(command, self.name)
 
@@ -57,17 +60,26 @@ class Role:
     def is_alive(self) -> bool:
         return self.process is not None and self.process.process.poll() is None
 
+    def is_ready(self) -> bool:
+        return self._ready() is not None
+
     def executor_id(self) -> str | None:
-        """The worker's, as it last said it; None while it starts."""
-        assert self.process is not None
-        ready = [line for line in lines(self.process.log) if line.get("event") == "worker_ready"]
-        return str(ready[-1]["executor"]) if ready and self.is_alive() else None
+        """The worker's; None while it starts."""
+        ready = self._ready()
+        return None if ready is None else str(ready["executor"])
+
+    def _ready(self) -> dict[str, object] | None:
+        """What it said when it was, since it was last started."""
+        if self.process is None or not self.is_alive():
+            return None
+        said = lines(self.process.log, from_byte=self.log_before)
+        return next((line for line in said if line.get("event") == f"{self.verb}_ready"), None)
 
 
-def lines(log: Path) -> list[dict[str, object]]:
+def lines(log: Path, *, from_byte: int = 0) -> list[dict[str, object]]:
     """What a role logged as JSON, without what libraries print beside it."""
     found = []
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.read_bytes()[from_byte:].splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
