@@ -61,6 +61,8 @@ class Engine:
         on_step: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._database = database
+        self._executor_id = executor_id
+        self._running: set[str | None] = set()
         self._studies_at_once = studies_at_once
         self._on_step = on_step
         self._server_engine = database.server_engine(connections=CONNECTIONS)
@@ -87,11 +89,15 @@ class Engine:
         """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
 
         def run(*arguments: Any) -> None:
+            job_id = DBOS.workflow_id
+            self._running.add(job_id)
             try:
                 job(*arguments)
             except Exception:
                 log.exception("job_failed", job=name)
                 self._after_bug(on_bug, arguments)
+            finally:
+                self._running.discard(job_id)
 
         DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
 
@@ -123,6 +129,15 @@ class Engine:
 
     def has_unfinished(self, executor_id: str) -> bool:
         return bool(DBOS.list_workflows(status="PENDING", executor_id=[executor_id], limit=1, load_input=False))
+
+    def jobs_out_of_sight(self) -> set[str]:
+        """Jobs of this worker that do not run in it: they begin or end just now, or ended and could not say so."""
+        own = DBOS.list_workflows(status="PENDING", executor_id=[self._executor_id], load_input=False)
+        return {job.workflow_id for job in own} - self._running
+
+    def put_back(self, job_id: str) -> None:
+        """Run it again, behind its last finished step."""
+        DBOS.resume_workflow(job_id)
 
     def abandoned_jobs(self) -> list[str]:
         """The names of jobs that nobody will run again: they failed for good, or took too many workers down."""

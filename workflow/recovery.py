@@ -52,6 +52,7 @@ class Recovery:
         self._rooms = rooms
         self._executor_id = executor_id
         self._lease_s = lease_s
+        self._out_of_sight: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
 
@@ -71,6 +72,7 @@ class Recovery:
                 beat(self._rooms.database, self._executor_id)
                 self._take_over()
                 if beats % CARE_BEATS == 0:
+                    self._put_back_lost()
                     abandoned = set(self._engine.abandoned_jobs())
                     park_abandoned(self._rooms, abandoned)
                     wake_abandoned(self._rooms, abandoned)
@@ -90,6 +92,14 @@ class Recovery:
             if not self._engine.has_unfinished(executor_id):
                 with self._rooms.database.write() as connection:
                     connection.execute(sa.delete(executors).where(executors.c.executor_id == executor_id))
+
+    def _put_back_lost(self) -> None:
+        """A job of this very worker that twice in a row does not run: an error of the database took it away."""
+        out_of_sight = self._engine.jobs_out_of_sight()
+        for job_id in out_of_sight & self._out_of_sight:
+            self._engine.put_back(job_id)
+            log.error("job_was_lost", job=job_id)
+        self._out_of_sight = out_of_sight
 
 
 def beat(database: Database, executor_id: str) -> None:

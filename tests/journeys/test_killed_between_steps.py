@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pydicom
+import sqlalchemy as sa
 from pydicom.uid import UID
 
 from tests.journeys.house import Node, Orthanc, wait_until
@@ -53,6 +54,25 @@ def test_a_worker_whose_process_is_gone_is_replaced_at_once_without_waiting_for_
     assert killed.process.wait(60) == -signal.SIGKILL
     sqlite_node.start("worker")
     wait_until(lambda: sqlite_node.histories()[0].state == "done", "the study is done", within_s=15.0)
+
+
+def test_a_job_that_its_own_worker_has_lost_is_run_to_its_end(sqlite_node: Node, orthanc: Orthanc, chest: Path) -> None:
+    """As when the database refuses the last word of a job: for all others it is still at work, and its worker lives."""
+    orthanc.start(node_port=sqlite_node.receiver_port)
+    sqlite_node.start("serve")
+    sqlite_node.send(chest)
+    sqlite_node.wait_for("done")
+    statuses = sa.text("SELECT status FROM workflow_status WHERE workflow_uuid = 'study:1:1'")
+    with sqlite_node.database.write() as connection:
+        assert connection.scalar(statuses) == "SUCCESS"
+        connection.execute(sa.text("UPDATE workflow_status SET status = 'PENDING' WHERE workflow_uuid = 'study:1:1'"))
+
+    def has_ended() -> bool:
+        with sqlite_node.database.read() as connection:
+            return bool(connection.scalar(statuses) == "SUCCESS")
+
+    wait_until(has_ended, "the job has ended")
+    assert len(sqlite_node.ledger()) == 1
 
 
 def another_study(chest: Path, folder: Path, study_instance_uid: str) -> Path:
