@@ -15,7 +15,8 @@ from tests.chaos.roles import MACHINE, Role
 from tests.journeys.house import Node
 
 AWAY_S = 2.0  # before a role is started again, at most
-PAUSE_S = 1.5  # between two kills, on average
+PAUSE_S = 1.5  # between two kills, on average; in a longer run more, so that a worker also gets something done
+PAUSES = 60  # in the time of a run
 WORK_WITHIN_S = 60.0  # a worker gets a job
 LEASES = 10  # after which nobody took over
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from storage.tables import studies
 from tests.chaos.databases import Database, database
-from tests.chaos.misfortunes import KILLS, LONGER, PAUSE_S, House, in_turn
+from tests.chaos.misfortunes import KILLS, LONGER, PAUSE_S, PAUSES, House, in_turn
 from tests.chaos.modality import Modality
 from tests.chaos.outcome import Outcome
 from tests.chaos.pacs import JOURNAL, MISFORTUNES
@@ -103,11 +103,11 @@ def start_pacs(node: Node, folder: Path, seed: int) -> Process:
 
 def wish_ill(house: House, plan: Plan, modality: Modality, pacs_folder: Path) -> None:
     """Two hands, until the time is over; then wait until enough was sent, and the PACS has done all it can."""
-    until = time.monotonic() + plan.seconds
+    until, pause_s = time.monotonic() + plan.seconds, max(PAUSE_S, plan.seconds / PAUSES)
     with ThreadPoolExecutor(2) as hands:
         work = [
-            hands.submit(in_turn, house, KILLS, until=until, pause_s=PAUSE_S),
-            hands.submit(in_turn, house, LONGER, until=until, pause_s=PAUSE_S),
+            hands.submit(in_turn, house, KILLS, until=until, pause_s=pause_s),
+            hands.submit(in_turn, house, LONGER, until=until, pause_s=pause_s),
         ]
         for one in work:
             one.result()
