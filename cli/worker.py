@@ -74,6 +74,7 @@ def work(
     steps = ProcedureSteps(database, StepFolder(settings.node.data_dir))
     commitments = build_commitments(settings, rooms)
 
+    recovery.show_itself()
     engine.start()
     recovery.start()
     steps.start()

@@ -130,6 +130,10 @@ class Engine:
     def has_unfinished(self, executor_id: str) -> bool:
         return bool(DBOS.list_workflows(status="PENDING", executor_id=[executor_id], limit=1, load_input=False))
 
+    def executors_at_work(self) -> set[str]:
+        """Whose jobs have begun and not ended, whether they still live or not."""
+        return {str(job.executor_id) for job in DBOS.list_workflows(status="PENDING", load_input=False)}
+
     def jobs_out_of_sight(self) -> set[str]:
         """Jobs of this worker that do not run in it: they begin or end just now, or ended and could not say so."""
         own = DBOS.list_workflows(status="PENDING", executor_id=[self._executor_id], load_input=False)

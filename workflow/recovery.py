@@ -56,8 +56,11 @@ class Recovery:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
 
-    def start(self) -> None:
+    def show_itself(self) -> None:
+        """Before the engine starts: there is no moment with a job and without a row."""
         beat(self._rooms.database, self._executor_id)
+
+    def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,6 +75,7 @@ class Recovery:
                 beat(self._rooms.database, self._executor_id)
                 self._take_over()
                 if beats % CARE_BEATS == 0:
+                    enter_missing(self._rooms.database, self._engine.executors_at_work())
                     self._put_back_lost()
                     abandoned = set(self._engine.abandoned_jobs())
                     park_abandoned(self._rooms, abandoned)
@@ -109,6 +113,17 @@ def beat(database: Database, executor_id: str) -> None:
             sa.update(executors).where(executors.c.executor_id == executor_id).values(seen_at=now)
         )
         if not changed.rowcount:
+            connection.execute(sa.insert(executors).values(executor_id=executor_id, seen_at=now))
+
+
+def enter_missing(database: Database, at_work: Collection[str]) -> None:
+    """Whoever has a job has a row. One that was silent for too long has lost its own with its jobs; when it then takes
+    another job and dies before its next beat, nobody would know of it. Now its lease runs.
+    """
+    with database.write() as connection:
+        now = database_clock(connection)
+        known = set(connection.scalars(sa.select(executors.c.executor_id)))
+        for executor_id in set(at_work) - known:
             connection.execute(sa.insert(executors).values(executor_id=executor_id, seen_at=now))
 
 
