@@ -8,7 +8,6 @@ import json
 import signal
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from tests.chaos.databases import DATABASES
@@ -37,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
             outcomes.append(chaos(place, plan))
         print("\n".join(outcomes[-1].lines()), flush=True)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2), encoding="utf-8")
+        arguments.json.write_text(json.dumps([vars(outcome) for outcome in outcomes], indent=2), encoding="utf-8")
     return 0 if all(outcome.is_clean() for outcome in outcomes) else 1
 
 
