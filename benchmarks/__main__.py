@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import at_rest
 from benchmarks.ingest import run as ingest
+from tests.chaos import __main__ as chaos
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +26,7 @@ class Part:
 PARTS = {
     "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
+    "chaos": Part(title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run),
 }
 
 

@@ -81,5 +81,6 @@ def _listen(portal: PortalSettings) -> socket.socket:
 
 
 def _warn_without_keys(database: Database) -> None:
-    if not any(key.revoked_at is None for key in list_keys(database)):
+    """Without its database the portal still tells by /health that it is away."""
+    if database.is_reachable() and not any(key.revoked_at is None for key in list_keys(database)):
         log.warning("portal_has_no_key", reason="make one with `collimator keys create NAME`")

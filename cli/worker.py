@@ -68,6 +68,8 @@ def work(
     settings = settings_for(config)
     stop = stop_signal()
     database = open_database(settings)
+    if not database.wait_until_reachable(stop):
+        return 0
     sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
     rooms = build_rooms(settings, database, stand_ins=stand_ins)
     rooms.spool.empty_cache()
@@ -79,6 +81,7 @@ def work(
     commitments = build_commitments(settings, rooms)
     confirmations = build_confirmations(settings, rooms)
 
+    recovery.show_itself()
     engine.start()
     recovery.start()
     intake.start()

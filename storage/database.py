@@ -1,13 +1,15 @@
 """One database for rows and jobs: SQLite in WAL mode on one machine, PostgreSQL for many; the same code for both."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.exc import OperationalError
 
 from domain.errors import Misconfigured
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
+# Of silence in the middle of a transaction: PostgreSQL then ends it. The locks of a machine that froze or lost its
+# power would otherwise hold up all others until the connection itself is given up, which may take hours.
+SILENT_IN_TRANSACTION_S = 15.0
+AWAY_S = 1.0
+# How often one piece of work is begun again; an error that stays with a server that is there is not an outage.
+OUTAGES = 5
+
+T = TypeVar("T")
+log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
@@ -63,6 +74,30 @@ class Database:
             return False
         return True
 
+    def wait_until_reachable(self, stop: threading.Event | None = None) -> bool:
+        """As long as it takes, or until `stop`; whether it is reachable."""
+        stop = stop or threading.Event()
+        while not stop.is_set():
+            try:
+                with self.read() as connection:
+                    connection.execute(sa.text("SELECT 1"))
+                return True
+            except sa.exc.DBAPIError as error:
+                log.warning("database_away", delay_s=AWAY_S, error=str(error.orig).partition("\n")[0])
+            stop.wait(AWAY_S)
+        return False
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do `work`, and where the server went away in the middle of it, again from its start when that is back."""
+        for _ in range(OUTAGES):
+            try:
+                return work()
+            except sa.exc.DBAPIError as error:
+                if not (error.connection_invalidated or isinstance(error, OperationalError)):
+                    raise
+                self.wait_until_reachable()
+        return work()
+
     def migrate(self) -> None:
         """Bring the tables to the version that this code expects (Alembic).
 
@@ -79,6 +114,12 @@ class Database:
             raise Misconfigured(
                 f"the database {where} cannot be used: {error.orig}", hint="check node.database_url and the server"
             ) from error
+
+    def server_engine(self, *, connections: int) -> sa.Engine | None:
+        """One more for a library's own statements, with the same care; None on SQLite, where a library brings its own.
+        Whoever asks for it disposes of it.
+        """
+        return None if self.is_sqlite else _postgresql_engine(self.url, pool_size=connections)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -97,13 +138,26 @@ def _with_driver(url: str) -> str:
     return url
 
 
-def _postgresql_engine(url: str) -> sa.Engine:
+def _postgresql_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
     try:
-        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=pool_size, hide_parameters=True)
     except (ValueError, sa.exc.ArgumentError) as error:  # the URL may hold a password: it stays out of the message
         raise Misconfigured(
             "node.database_url is not a database URL", hint="write postgresql://user@host:5432/name"
         ) from error
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {round(SILENT_IN_TRANSACTION_S * 1000)}")
+        connection.commit()
+
+    @sa.event.listens_for(engine, "handle_error")
+    def is_outage(context: sa.engine.ExceptionContext) -> None:
+        # The driver has several wordings for a server that is not there, and DBOS waits only for some of them.
+        if context.connection is None:
+            context.is_disconnect = True
+
+    return engine
 
 
 def _sqlite_engine(url: str) -> sa.Engine:

@@ -155,7 +155,8 @@ class Indexer:
         """Do the next batch, and the sweep before it where one is due; an error is an outage until the next try."""
         try:
             if self._needs_sweep:
-                self._needs_sweep = False
+                # From here on what is stored is remembered: the sweep looks only at what was there before it.
+                self._needs_sweep = self._is_away = False
                 sync_clinics(self._database, self._tiers)
                 self._sweep()
             self._is_away = self._answers_at_once = False

@@ -42,6 +42,8 @@ FORGOTTEN_AT_ONCE = 500
 DESTINATIONS_AT_ONCE = 64
 # Jobs of the earlier kind send nothing any more.
 DELIVERIES_AT_ONCE = 2
+# For the queues, checkpoints and notifications of one worker, on a server.
+CONNECTIONS = 20
 GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
@@ -59,12 +61,16 @@ class Engine:
         on_step: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._database = database
+        self._executor_id = executor_id
+        self._running: set[str | None] = set()
         self._studies_at_once = studies_at_once
         self._on_step = on_step
+        self._server_engine = database.server_engine(connections=CONNECTIONS)
         DBOS(
             config=DBOSConfig(
                 name=APPLICATION_NAME,
                 system_database_url=database.url,
+                system_database_engine=self._server_engine,
                 dbos_system_schema=SCHEMA,
                 application_version=APPLICATION_VERSION,
                 executor_id=executor_id,
@@ -83,11 +89,15 @@ class Engine:
         """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
 
         def run(*arguments: Any) -> None:
+            job_id = DBOS.workflow_id
+            self._running.add(job_id)
             try:
                 job(*arguments)
             except Exception:
                 log.exception("job_failed", job=name)
                 self._after_bug(on_bug, arguments)
+            finally:
+                self._running.discard(job_id)
 
         DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
 
@@ -107,6 +117,8 @@ class Engine:
     def stop(self, *, grace_s: int) -> None:
         """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
         DBOS.destroy(workflow_completion_timeout_sec=grace_s)
+        if self._server_engine is not None:
+            self._server_engine.dispose()
 
     def recover(self, executor_id: str) -> int:
         """Put the unfinished jobs of a dead worker back in the queue; return how many there were.
@@ -117,6 +129,19 @@ class Engine:
 
     def has_unfinished(self, executor_id: str) -> bool:
         return bool(DBOS.list_workflows(status="PENDING", executor_id=[executor_id], limit=1, load_input=False))
+
+    def executors_at_work(self) -> set[str]:
+        """Whose jobs have begun and not ended, whether they still live or not."""
+        return {str(job.executor_id) for job in DBOS.list_workflows(status="PENDING", load_input=False)}
+
+    def jobs_out_of_sight(self) -> set[str]:
+        """Jobs of this worker that do not run in it: they begin or end just now, or ended and could not say so."""
+        own = DBOS.list_workflows(status="PENDING", executor_id=[self._executor_id], load_input=False)
+        return {job.workflow_id for job in own} - self._running
+
+    def put_back(self, job_id: str) -> None:
+        """Run it again, behind its last finished step."""
+        DBOS.resume_workflow(job_id)
 
     def abandoned_jobs(self) -> list[str]:
         """The names of jobs that nobody will run again: they failed for good, or took too many workers down."""
@@ -137,7 +162,12 @@ class Engine:
 
     def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See workflow.durable.Durable."""
-        outcome = DBOS.run_step({"name": name}, lambda: _outcome(lambda: to_plain(work(*args, **kwargs), returns)))
+
+        def patiently() -> dict[str, Any]:
+            # Transactions are repeated by DBOS.
+            return self._database.patiently(lambda: _outcome(lambda: to_plain(work(*args, **kwargs), returns)))
+
+        outcome = DBOS.run_step({"name": name}, patiently)
         self._on_step(name)
         return from_plain(returns, _value(outcome))
 

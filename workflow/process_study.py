@@ -35,7 +35,7 @@ from workflow.written import Written
 
 def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable) -> None:
     """Analyse one closed study and hand its results over for delivery."""
-    study = read_study(rooms.database, rooms.spool, study_id)
+    study = rooms.database.patiently(lambda: read_study(rooms.database, rooms.spool, study_id))
     try:
         try:
             decision = durable.step("route", Decision, route, rooms, study_id, study)

@@ -52,11 +52,15 @@ class Recovery:
         self._rooms = rooms
         self._executor_id = executor_id
         self._lease_s = lease_s
+        self._out_of_sight: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
 
-    def start(self) -> None:
+    def show_itself(self) -> None:
+        """Before the engine starts: there is no moment with a job and without a row."""
         beat(self._rooms.database, self._executor_id)
+
+    def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
@@ -71,6 +75,8 @@ class Recovery:
                 beat(self._rooms.database, self._executor_id)
                 self._take_over()
                 if beats % CARE_BEATS == 0:
+                    enter_missing(self._rooms.database, self._engine.executors_at_work())
+                    self._put_back_lost()
                     abandoned = set(self._engine.abandoned_jobs())
                     park_abandoned(self._rooms, abandoned)
                     wake_abandoned(self._rooms, abandoned)
@@ -91,6 +97,14 @@ class Recovery:
                 with self._rooms.database.write() as connection:
                     connection.execute(sa.delete(executors).where(executors.c.executor_id == executor_id))
 
+    def _put_back_lost(self) -> None:
+        """A job of this very worker that twice in a row does not run: an error of the database took it away."""
+        out_of_sight = self._engine.jobs_out_of_sight()
+        for job_id in out_of_sight & self._out_of_sight:
+            self._engine.put_back(job_id)
+            log.error("job_was_lost", job=job_id)
+        self._out_of_sight = out_of_sight
+
 
 def beat(database: Database, executor_id: str) -> None:
     with database.write() as connection:
@@ -99,6 +113,17 @@ def beat(database: Database, executor_id: str) -> None:
             sa.update(executors).where(executors.c.executor_id == executor_id).values(seen_at=now)
         )
         if not changed.rowcount:
+            connection.execute(sa.insert(executors).values(executor_id=executor_id, seen_at=now))
+
+
+def enter_missing(database: Database, at_work: Collection[str]) -> None:
+    """Whoever has a job has a row. One that was silent for too long has lost its own with its jobs; when it then takes
+    another job and dies before its next beat, nobody would know of it. Now its lease runs.
+    """
+    with database.write() as connection:
+        now = database_clock(connection)
+        known = set(connection.scalars(sa.select(executors.c.executor_id)))
+        for executor_id in set(at_work) - known:
             connection.execute(sa.insert(executors).values(executor_id=executor_id, seen_at=now))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -64,6 +65,15 @@ def values(database: Database, column: sa.Column[Any]) -> list[Any]:
         return sorted(connection.scalars(sa.select(column)), key=str)
 
 
+def health(node: Node) -> str | None:
+    """What the portal says of the database; None while it says nothing."""
+    try:
+        checks = httpx.get(f"http://127.0.0.1:{node.portal_port}/health", timeout=30.0).json()["checks"]
+    except httpx.TransportError:
+        return None
+    return next(str(check["says"]) for check in checks if check["name"] == "database")
+
+
 def test_what_comes_while_the_database_is_stopped_is_indexed_when_it_is_back(node: Node, server: Server) -> None:
     assert node.send(a_file(node.folder, 1)) == ["stored"]
     wait_until(lambda: len(values(node.database, instances.c.id)) == 1, "the first has its row")
@@ -102,3 +112,24 @@ def test_a_receiver_that_starts_without_its_database_receives_all_the_same(node:
     server.start()
     node.start("receiver")
     wait_until(lambda: len(values(node.database, instances.c.id)) == 1, "it has its row")
+
+
+def test_a_worker_and_a_portal_that_start_without_their_database_wait_for_it(node: Node, server: Server) -> None:
+    node.database.close()
+    server.stop()
+    worker, portal = node.start("worker"), node.start("portal")
+    wait_until(lambda: "database_away" in worker.log.read_text(), "the worker has noticed")
+    wait_until(lambda: health(node) == "does not answer", "the portal tells of it")
+    server.start()
+    wait_until(lambda: "worker_ready" in worker.log.read_text(), "the worker works")
+    wait_until(lambda: health(node) == "answers", "the portal has it back")
+    assert (worker.stop(), portal.stop()) == (0, 0)
+
+
+def test_a_worker_that_waits_for_its_database_can_be_stopped(node: Node, server: Server) -> None:
+    node.database.close()
+    server.stop()
+    worker = node.start("worker")
+    wait_until(lambda: "database_away" in worker.log.read_text(), "the worker has noticed")
+    assert worker.stop() == 0
+    server.start()

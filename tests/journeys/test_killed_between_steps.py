@@ -5,11 +5,18 @@ import sys
 from pathlib import Path
 
 import pydicom
+import pytest
+import sqlalchemy as sa
 from pydicom.uid import UID
 
 from tests.journeys.house import Node, Orthanc, wait_until
 
 KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
+
+JOB = "workflow_uuid = 'study:1:1'"
+STATUS = sa.text(f"SELECT status FROM workflow_status WHERE {JOB}")
+TAKEN_BACK = sa.text(f"UPDATE workflow_status SET status = 'PENDING' WHERE {JOB}")
+OF_NOBODY = sa.text(f"UPDATE workflow_status SET executor_id = 'elsewhere/pid:[1]/1/0a1b2c3d' WHERE {JOB}")
 
 # The steps of process_study and of drain in their order; the worker is killed after each of them.
 STEPS = (
@@ -53,6 +60,31 @@ def test_a_worker_whose_process_is_gone_is_replaced_at_once_without_waiting_for_
     assert killed.process.wait(60) == -signal.SIGKILL
     sqlite_node.start("worker")
     wait_until(lambda: sqlite_node.histories()[0].state == "done", "the study is done", within_s=15.0)
+
+
+@pytest.mark.parametrize("owner", ["its own worker", "a worker that nobody knows"])
+def test_a_job_that_nobody_runs_any_more_is_run_to_its_end(
+    sqlite_node: Node, orthanc: Orthanc, chest: Path, owner: str
+) -> None:
+    """To all it looks as if it were at work: its worker lives and has lost it, or has died and has no row."""
+    with open(sqlite_node.config, "a") as config:
+        config.write("[worker]\nlease_s = 3.0\n")
+    orthanc.start(node_port=sqlite_node.receiver_port)
+    sqlite_node.start("serve")
+    sqlite_node.send(chest)
+    sqlite_node.wait_for("done")
+    with sqlite_node.database.write() as connection:
+        assert connection.scalar(STATUS) == "SUCCESS"
+        connection.execute(TAKEN_BACK)
+        if owner == "a worker that nobody knows":
+            connection.execute(OF_NOBODY)
+
+    def has_ended() -> bool:
+        with sqlite_node.database.read() as connection:
+            return bool(connection.scalar(STATUS) == "SUCCESS")
+
+    wait_until(has_ended, "the job has ended")
+    assert len(sqlite_node.ledger()) == 1
 
 
 def another_study(chest: Path, folder: Path, study_instance_uid: str) -> Path:

@@ -22,6 +22,7 @@ from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_release
 from storage.news import NewsPipe
 from storage.study_keys import MasterKey, StudyKeys
+from storage.sweep import Sweep
 from storage.tables import instances, quarantine, studies
 from tests.factories.arrivals import provenance, spooled
 from tests.factories.databases import TIERS
@@ -152,6 +153,28 @@ def test_what_comes_while_the_database_is_away_is_brought_in_when_it_is_back(sql
         assert follower.recorded == []
         away.is_back = True
         until(lambda: keys_in(sqlite, instances) == keys)
+
+
+def test_what_comes_while_the_sweep_after_an_outage_runs_is_not_forgotten(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(sqlite)
+    with following(sqlite, spool) as run:
+        until(lambda: away.failures > 1)
+        keys = [spooled(spool, radiograph(1))]
+        run.indexer.on_stored(keys[0])
+        find = Sweep.find
+
+        def one_comes(sweep: Sweep) -> Iterator[None]:
+            """What the sweep must leave to the news: it is younger than the sweep."""
+            time.sleep(0.1)
+            keys.append(spooled(spool, radiograph(2)))
+            run.indexer.on_stored(keys[1])
+            yield from find(sweep)
+
+        monkeypatch.setattr(Sweep, "find", one_comes)
+        away.is_back = True
+        until(lambda: len(keys) == 2 and keys_in(sqlite, instances) == set(keys))
 
 
 def test_stopping_while_the_database_is_away_loses_nothing(sqlite: Database, spool: Spool) -> None:

@@ -1,0 +1,75 @@
+"""What the database does for those who do not let go of it, and how its users outlast an outage."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+import storage.database
+from storage.database import Database
+from storage.tables import clinics
+from tests.factories.databases import migrated
+
+
+def rename(connection: sa.Connection, tier: str) -> None:
+    connection.execute(sa.update(clinics).where(clinics.c.name == "mercy").values(tier=tier))
+
+
+def test_whoever_falls_silent_in_a_transaction_lets_go_of_its_locks(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine does that freezes, or loses its power."""
+    monkeypatch.setattr(storage.database, "SILENT_IN_TRANSACTION_S", 0.5)
+    with migrated(postgresql_url) as database:
+        silent = Database(postgresql_url)
+        connection = silent.engine.connect()
+        rename(connection, "basic")
+        with database.write() as other:
+            other.execute(sa.text("SET LOCAL lock_timeout = '20s'"))
+            rename(other, "enterprise")
+        with pytest.raises(sa.exc.DBAPIError):
+            rename(connection, "professional")
+        connection.invalidate()
+        silent.close()
+        with database.read() as reader:
+            assert reader.scalar(sa.select(clinics.c.tier).where(clinics.c.name == "mercy")) == "enterprise"
+
+
+def test_work_that_an_outage_cut_short_is_begun_again(tmp_path: Path) -> None:
+    database, begun = Database(f"sqlite:///{tmp_path / 'a.db'}"), []
+
+    def work() -> str:
+        begun.append(1)
+        if len(begun) < 3:
+            raise sa.exc.OperationalError("SELECT", {}, ConnectionError("the server closed the connection"))
+        return "done"
+
+    assert database.patiently(work) == "done"
+    assert len(begun) == 3
+
+
+def test_an_error_that_is_no_outage_is_raised_at_once_and_one_that_stays_in_the_end(tmp_path: Path) -> None:
+    database, begun = Database(f"sqlite:///{tmp_path / 'a.db'}"), []
+
+    def work(statement: str) -> None:
+        begun.append(statement)
+        with database.write() as connection:
+            connection.execute(sa.text(statement))
+
+    for statement in ("CREATE TABLE a (b INTEGER UNIQUE)", "INSERT INTO a VALUES (1)"):
+        work(statement)
+    begun.clear()
+    with pytest.raises(sa.exc.IntegrityError):
+        database.patiently(lambda: work("INSERT INTO a VALUES (1)"))
+    assert len(begun) == 1
+    with pytest.raises(sa.exc.OperationalError):
+        database.patiently(lambda: work("INSERT INTO nowhere VALUES (1)"))
+    assert begun.count("INSERT INTO nowhere VALUES (1)") == 6
+
+
+def test_a_server_that_is_not_there_is_an_outage_however_the_driver_says_so(tmp_path: Path) -> None:
+    for url in (f"postgresql://nobody@/nothing?host={tmp_path}", "postgresql://nobody@127.0.0.1:9/nothing"):
+        database = Database(url)
+        with pytest.raises(sa.exc.DBAPIError) as error, database.read():
+            pass
+        assert error.value.connection_invalidated
