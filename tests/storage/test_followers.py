@@ -7,7 +7,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from domain.commitment import CommitmentRequest, Reference
+from domain.confirmation import Report
 from domain.procedure_step import ProcedureStep, StepStatus
+from storage.confirmation_folder import ConfirmationFolder
 from storage.database import Database, utc_now
 from storage.followers import FORGETS_EVERY, Follower, followers
 from storage.plain import to_plain
@@ -65,6 +67,13 @@ def test_each_kind_of_request_gets_its_row_and_its_file_goes(database: Database,
     for follower in beside:
         follower.stop()
     assert list((tmp_path / "requests").rglob("*.json")) == []
+
+
+def test_what_a_destination_reports_is_brought_in_from_where_it_came_to(database: Database, tmp_path: Path) -> None:
+    ConfirmationFolder(tmp_path).keep(Report(transaction_uid="2.25.9"))
+    for follower in followers(database, tmp_path):
+        follower.work()
+    assert list(tmp_path.glob("requests/*/*.json")) == []
 
 
 def test_two_receivers_on_separate_disks_both_reach_the_database(database: Database, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_what_comes_while_the_sweep_after_an_outage_runs_is_not_forgotten(
         run.indexer.on_stored(keys[0])
         find = Sweep.find
 
-        def one_comes(sweep: Sweep) -> Iterator[None]:
+        def one_comes(sweep: Sweep) -> Iterator[list[str]]:
             """What the sweep must leave to the news: it is younger than the sweep."""
             time.sleep(0.1)
             keys.append(spooled(spool, radiograph(2)))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import Away, Misconfigured
+from storage.confirmation_folder import Asked, ConfirmationFolder
 from storage.instances import ResultFolder, Spool
 from storage.shared import NotThere, SharedStore
 from storage.shared_files import SharedFiles
@@ -304,3 +305,15 @@ def test_a_node_without_a_bucket_does_not_even_load_what_speaks_to_one() -> None
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert (loaded.stdout.strip(), loaded.stderr) == ("False", "")
+
+
+def test_who_was_asked_to_commit_is_known_to_the_machine_that_the_report_comes_to(url: str, tmp_path: Path) -> None:
+    asked = Asked(clinic="st-mary", destination="pacs")
+    worker, receiver = (
+        ConfirmationFolder(tmp_path / name, shared=open_shared_store(url)) for name in ("worker", "receiver")
+    )
+    worker.remember("2.25.9", asked)
+    assert receiver.asked_under("2.25.9") == asked
+    assert receiver.asked_under("2.25.8") is None
+    assert receiver.forget_old() == 0
+    assert worker.asked_under("2.25.9") == asked
