@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import at_rest
+from benchmarks.fairness import run as fairness
 from benchmarks.ingest import run as ingest
 
 
@@ -24,6 +25,7 @@ class Part:
 
 PARTS = {
     "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
+    "fairness": Part(title=fairness.TITLE, add_arguments=fairness.add_arguments, run=fairness.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
 }
 

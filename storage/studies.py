@@ -54,7 +54,18 @@ class ResultRow:
 def open_studies(database: Database, rules: CompletionRules) -> OpenStudies:
     """The receiving studies, as far as they are complete at this moment, and when to look again."""
     with database.read() as connection:
-        rows = connection.execute(sa.select(studies).where(studies.c.state == StudyState.RECEIVING)).all()
+        rows = connection.execute(
+            sa.select(
+                studies.c.id,
+                studies.c.clinic,
+                studies.c.study_instance_uid,
+                studies.c.opened_at,
+                studies.c.last_received_at,
+                studies.c.released_at,
+            )
+            .where(studies.c.state == StudyState.RECEIVING)
+            .order_by(studies.c.id)
+        ).all()
         with_steps = open_studies_with_steps(connection) if rows else ()
         steps = {
             row.id: steps_of_study(connection, row.id)
@@ -79,11 +90,11 @@ def open_studies(database: Database, rules: CompletionRules) -> OpenStudies:
 
 
 def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRules) -> bool:
-    """Move a study from receiving to queued; False when another process did, or when an image came meanwhile."""
+    """Move a study from receiving to queued; False when another process does, or when an image came meanwhile."""
     row = connection.execute(
         sa.select(studies)
         .where(studies.c.id == study.study_id, studies.c.state == StudyState.RECEIVING)
-        .with_for_update()
+        .with_for_update(skip_locked=True)
     ).first()
     now = utc_now()
     if row is None or not completion_reason(
