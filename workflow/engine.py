@@ -111,6 +111,7 @@ class Engine:
         """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
 
         def run(*arguments: Any) -> None:
+            log.debug("job_begins", job=name)
             try:
                 job(*arguments)
             except Exception:

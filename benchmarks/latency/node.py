@@ -1,6 +1,7 @@
 """A real node with the model that comes with it, and DCMTK's storescp as its only destination."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ port = {portal_port}
 [completion]
 after_release_s = {after_release_s}
 [logging]
+level = "debug"
 format = "json"
 [[clinics]]
 name = "st-mary"
@@ -161,7 +163,10 @@ def missing() -> str:
 
 
 def _storescp() -> str:
-    return shutil.which("storescp", path=ENVIRONMENT["PATH"]) or ""
+    """pynetdicom installs a script of the same name beside the interpreter."""
+    own = str(Path(sys.executable).parent)
+    folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder != own]
+    return shutil.which("storescp", path=os.pathsep.join(folders)) or ""
 
 
 def _answers(node: Node) -> bool:
