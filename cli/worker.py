@@ -190,4 +190,5 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
     engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
     engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
+    rooms.jobs.on_put(engine.look)
     return engine

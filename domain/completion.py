@@ -63,3 +63,21 @@ def completion_reason(
         if has_passed(last_received_at, rules.quiet_s):
             return "quiet"
     return "maximum age" if has_passed(opened_at, rules.max_age_s) else None
+
+
+def next_moment(
+    rules: CompletionRules,
+    *,
+    opened_at: datetime,
+    last_received_at: datetime,
+    released_at: datetime | None,
+    now: datetime,
+) -> datetime | None:
+    """After `now`, the first moment at which the study may be complete although nothing has happened to it."""
+    waits = (
+        (released_at, rules.after_release_s),
+        (last_received_at, rules.quiet_s),
+        (opened_at, rules.max_age_s),
+    )
+    moments = [since + timedelta(seconds=seconds) for since, seconds in waits if since is not None]
+    return min((moment for moment in moments if moment > now), default=None)

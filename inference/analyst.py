@@ -21,6 +21,8 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.findings import Analysis, DisplayImage, ImageAnalysis
 from domain.states import Reason
@@ -31,6 +33,8 @@ from inference.bare_environment import bare_environment
 from inference.gates import AGE_GATE, accepts
 from inference.package import Package
 from inference.registry import Registry
+
+log = structlog.get_logger()
 
 START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
@@ -119,7 +123,10 @@ class Analyst:
 
     def _answer(self, package: Package, path: str) -> Answer:
         request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
-        return Answer.from_json(self._ask(request, path)[0])
+        reply = self._ask(request, path)[0]
+        took_s = {name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s")}
+        log.info("image_analysed", package=package.name, **took_s)
+        return Answer.from_json(reply)
 
     def _ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
         """One request about one image, and its reply; whatever goes wrong with the child ends it."""

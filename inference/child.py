@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -94,7 +95,12 @@ class Worker:
 
     def _analyse(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         network = self._network(request["folder"], request["device_uid"])
-        return network.answer(self._radiograph(request["image"], descriptor)).as_json(), b""
+        began_at = time.monotonic()
+        radiograph = self._radiograph(request["image"], descriptor)
+        decoded_at = time.monotonic()
+        answer = network.answer(radiograph).as_json()
+        took_s = {"decode_s": decoded_at - began_at, "infer_s": time.monotonic() - decoded_at}
+        return {**answer, **took_s}, b""
 
     def _display(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         radiograph = self._radiograph(request["image"], descriptor)

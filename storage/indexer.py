@@ -36,7 +36,7 @@ from storage.sweep import Found, Sweep
 log = structlog.get_logger()
 
 BACKLOG_LIMIT = 100_000  # news; what comes then stays in the pipe, and is lost when that is full, too
-BATCH_LIMIT = 500
+BATCH_LIMIT = 100  # for so long it keeps all others from writing, on SQLite
 POLL_S = 0.5
 GATHER_S = 0.05  # one transaction for what comes shortly after each other, rather than one each
 RETRY_S = 2.0

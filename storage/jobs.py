@@ -3,6 +3,9 @@
 A job is put in the same transaction as the rows it is about: either both are there or neither is.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, SQLAlchemyDatasource
 
@@ -22,6 +25,8 @@ DELIVERY_QUEUE = "deliveries"
 PROCESS_STUDY = "process_study"
 DRAIN = "drain"
 DELIVER = "deliver"
+# In a connection's `info`, until it goes back to its pool: the queues into which its transaction has put something.
+_PUT_IN = "collimator put jobs in"
 
 
 def serializer() -> DBOSPortableJSONSerializer:
@@ -49,6 +54,7 @@ class JobQueue:
     """Enqueues jobs inside the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._pool = database.engine.pool
         self._client = DBOSClient(
             system_database_engine=database.engine,
             dbos_system_schema=SCHEMA,
@@ -89,7 +95,22 @@ class JobQueue:
         )
         self._put(connection, options, delay_s, clinic, destination, number)
 
+    def on_put(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called with the queue's name when this process has put a job that is to run now.
+
+        That is when the connection goes back to its pool, and so never before the job is committed. When the
+        transaction was rolled back it is told all the same.
+        """
+
+        def after_transaction(_connection: object, record: Any) -> None:
+            for queue in record.info.pop(_PUT_IN, ()):
+                tell(queue)
+
+        sa.event.listen(self._pool, "checkin", after_transaction)
+
     def _put(self, connection: sa.Connection, options: EnqueueOptions, delay_s: float, *arguments: object) -> None:
         if delay_s > 0:
             options["delay_seconds"] = delay_s
+        else:
+            connection.info.setdefault(_PUT_IN, set()).add(options["queue_name"])
         self._client.enqueue_in_transaction(connection, options, *arguments)

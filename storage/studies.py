@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from domain.completion import CompletionRules, completion_reason
+from domain.completion import CompletionRules, completion_reason, next_moment
 from domain.errors import Refuse
 from domain.findings import Analysis
 from domain.procedure_step import NO_STEPS
@@ -36,6 +37,14 @@ class OpenStudy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OpenStudies:
+    """complete: those that are receiving and count as complete now. next_moment: when time may complete another one."""
+
+    complete: tuple[OpenStudy, ...]
+    next_moment: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResultRow:
     """One result object that was written for a study."""
 
@@ -48,38 +57,52 @@ class ResultRow:
     transfer_syntax_uid: str
 
 
-def complete_studies(database: Database, rules: CompletionRules) -> list[OpenStudy]:
-    """The receiving studies that are complete at this moment."""
+def open_studies(database: Database, rules: CompletionRules) -> OpenStudies:
+    """The receiving studies, as far as they are complete at this moment, and when to look again."""
     with database.read() as connection:
-        rows = connection.execute(sa.select(studies).where(studies.c.state == StudyState.RECEIVING)).all()
-        with_steps = open_studies_with_steps(connection)
+        rows = connection.execute(
+            sa.select(
+                studies.c.id,
+                studies.c.clinic,
+                studies.c.study_instance_uid,
+                studies.c.calling_ae_title,
+                studies.c.opened_at,
+                studies.c.last_received_at,
+                studies.c.released_at,
+            )
+            .where(studies.c.state == StudyState.RECEIVING)
+            .order_by(studies.c.id)
+        ).all()
+        with_steps = open_studies_with_steps(connection) if rows else ()
         steps = {
             row.id: steps_of_study(connection, row.id)
             for row in rows
             if (row.clinic, row.study_instance_uid) in with_steps
         }
     now = utc_now()
-    complete = []
+    complete, moments = [], []
     for row in rows:
-        reason = completion_reason(
-            rules.of(row.clinic, row.calling_ae_title),
-            opened_at=row.opened_at,
-            last_received_at=row.last_received_at,
-            released_at=row.released_at,
-            now=now,
-            steps=steps.get(row.id, NO_STEPS),
-        )
+        its_rules = rules.of(row.clinic, row.calling_ae_title)
+        times = {
+            "opened_at": row.opened_at,
+            "last_received_at": row.last_received_at,
+            "released_at": row.released_at,
+            "now": now,
+        }
+        reason = completion_reason(its_rules, **times, steps=steps.get(row.id, NO_STEPS))
         if reason is not None:
             complete.append(OpenStudy(study_id=row.id, clinic=row.clinic, reason=reason))
-    return complete
+        elif moment := next_moment(its_rules, **times):
+            moments.append(moment)
+    return OpenStudies(complete=tuple(complete), next_moment=min(moments, default=None))
 
 
 def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRules) -> bool:
-    """Move a study from receiving to queued; False when another process did, or when an image came meanwhile."""
+    """Move a study from receiving to queued; False when another process does, or when an image came meanwhile."""
     row = connection.execute(
         sa.select(studies)
         .where(studies.c.id == study.study_id, studies.c.state == StudyState.RECEIVING)
-        .with_for_update()
+        .with_for_update(skip_locked=True)
     ).first()
     now = utc_now()
     if row is None or not completion_reason(

@@ -2,9 +2,14 @@
 
 DBOS keeps each job's steps in the node's own database. What is ours: results and expected errors are kept as plain
 JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the worker.
+
+    every POLL_S, a job was put by this process, or one of its jobs ended  ->  look into that queue  ->  start what fits
+
+DBOS only looks every so often. To look at once we run its queue's thread ourselves, with an event that can be woken.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,6 +17,8 @@ import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
 from dbos import error as dbos_error
+from dbos._core import ActiveWorkflowById
+from dbos._queue import Queue, queue_worker_thread
 
 from domain.errors import Away, Refuse, Retry
 from storage.database import Database
@@ -25,14 +32,20 @@ from storage.jobs import (
     serializer,
 )
 from storage.plain import from_plain, to_plain
+from workflow.alarm import Alarm
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# A queue is looked at this often; an idle worker spends about 2 % of a core on it.
-POLL_S = 0.2
+# The studies' queue is looked at this often for what other processes put there; that of the destinations, where little
+# comes from elsewhere, half as often. Looking is most of what an idle worker costs.
+POLL_S = 0.25
+# Between two looks in any case: what the first one has started must be counted when the second one asks for room.
+REST_S = 0.01
+# Nobody puts anything into the queue of the earlier kind.
+EARLIER_POLL_S = 2.0
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
 MAXIMUM_RUNS = 3
 # Jobs that are deleted at once: some milliseconds.
@@ -49,6 +62,14 @@ GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueRules:
+    """at_once: jobs that one process runs. poll_s: between two looks into the queue, when nothing happens here."""
+
+    at_once: int
+    poll_s: float
+
+
 class Engine:
     """One worker's engine: register the jobs, start, stop. It is also the `Durable` that jobs are given."""
 
@@ -59,14 +80,21 @@ class Engine:
         executor_id: str,
         studies_at_once: int,
         on_step: Callable[[str], None] = lambda name: None,
+        poll_s: float = POLL_S,
     ) -> None:
         self._database = database
         self._executor_id = executor_id
-        self._running: set[str | None] = set()
-        self._studies_at_once = studies_at_once
-        self._on_step = on_step
+        self._at_work: set[str | None] = set()
         self._server_engine = database.server_engine(connections=CONNECTIONS)
-        DBOS(
+        self._on_step = on_step
+        self._queues = {
+            STUDY_QUEUE: QueueRules(at_once=studies_at_once, poll_s=poll_s),
+            DESTINATION_QUEUE: QueueRules(at_once=DESTINATIONS_AT_ONCE, poll_s=2 * poll_s),
+            DELIVERY_QUEUE: QueueRules(at_once=DELIVERIES_AT_ONCE, poll_s=EARLIER_POLL_S),
+        }
+        self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._queues}
+        self._running = _Running(self.look)
+        self._dbos = DBOS(
             config=DBOSConfig(
                 name=APPLICATION_NAME,
                 system_database_url=database.url,
@@ -78,6 +106,7 @@ class Engine:
                 log_level="WARNING",
             )
         )
+        self._dbos._active_workflows_set = self._running
         self._transactions = SQLAlchemyDatasource.create(
             database.url,
             engine=database.engine,
@@ -89,30 +118,37 @@ class Engine:
         """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
 
         def run(*arguments: Any) -> None:
+            log.debug("job_begins", job=name)
             job_id = DBOS.workflow_id
-            self._running.add(job_id)
+            self._at_work.add(job_id)
             try:
                 job(*arguments)
             except Exception:
                 log.exception("job_failed", job=name)
                 self._after_bug(on_bug, arguments)
             finally:
-                self._running.discard(job_id)
+                self._at_work.discard(job_id)
 
         DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
 
     def start(self) -> None:
-        queues = {
-            STUDY_QUEUE: self._studies_at_once,
-            DESTINATION_QUEUE: DESTINATIONS_AT_ONCE,
-            DELIVERY_QUEUE: DELIVERIES_AT_ONCE,
-        }
-        DBOS.listen_queues(list(queues))
+        DBOS.listen_queues([])  # DBOS's own threads would look into them as well, each as if it were the only one
         DBOS.launch()
-        for queue, at_once in queues.items():
-            DBOS.register_queue(
-                queue, worker_concurrency=at_once, polling_interval_sec=POLL_S, on_conflict="always_update"
+        for name, rules in self._queues.items():
+            queue = DBOS.register_queue(
+                name,
+                worker_concurrency=rules.at_once,
+                polling_interval_sec=rules.poll_s,
+                on_conflict="always_update",
             )
+            alarm = self._alarms[name]
+            # What is registered so is stopped and waited for with DBOS's own threads.
+            self._dbos._registry.register_poller(alarm, _follow, alarm, self._dbos, queue)
+
+    def look(self, queue: str) -> None:
+        """There is something new in the queue, or room for it: look there now, rather than when it is time to."""
+        if self._running.count_for_queue(queue) < self._queues[queue].at_once:
+            self._alarms[queue].wake()
 
     def stop(self, *, grace_s: int) -> None:
         """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
@@ -137,7 +173,7 @@ class Engine:
     def jobs_out_of_sight(self) -> set[str]:
         """Jobs of this worker that do not run in it: they begin or end just now, or ended and could not say so."""
         own = DBOS.list_workflows(status="PENDING", executor_id=[self._executor_id], load_input=False)
-        return {job.workflow_id for job in own} - self._running
+        return {job.workflow_id for job in own} - self._at_work
 
     def put_back(self, job_id: str) -> None:
         """Run it again, behind its last finished step."""
@@ -148,14 +184,17 @@ class Engine:
         given_up = DBOS.list_workflows(status=GIVEN_UP, load_input=False, load_output=False)
         return [job.workflow_id for job in given_up]
 
-    def forget_jobs(self, ended_before: datetime, *, needed: Collection[str]) -> int:
+    def forget_jobs(self, ended_before: datetime, *, needed: Callable[[], Collection[str]]) -> int:
         """Delete some of the jobs that ended before then, the oldest first; how many.
 
-        needed: names of jobs that must stay although they ended. What has not ended stays whatever its age.
+        needed: names of jobs that must stay although they were given up; asked for only when some were.
+        What has not ended stays whatever its age.
         """
-        done = _ended(["SUCCESS", "CANCELLED"], ended_before, limit=FORGOTTEN_AT_ONCE)
-        given_up = [name for name in _ended(GIVEN_UP, ended_before) if name not in needed]
-        names = (done + given_up)[:FORGOTTEN_AT_ONCE]
+        names = _ended(["SUCCESS", "CANCELLED"], ended_before, limit=FORGOTTEN_AT_ONCE)
+        if given_up := _ended(GIVEN_UP, ended_before):
+            kept = needed()
+            names += [name for name in given_up if name not in kept]
+        names = names[:FORGOTTEN_AT_ONCE]
         if names:
             DBOS.delete_workflows(names)
         return len(names)
@@ -198,6 +237,29 @@ class Engine:
         except dbos_error.DBOSUnexpectedStepError:
             with self._database.write() as connection:
                 on_bug(connection, arguments)
+
+
+class _Running(ActiveWorkflowById):
+    """DBOS's list of the jobs that run in this process; tells by queue when one of them has ended."""
+
+    def __init__(self, on_end: Callable[[str], None]) -> None:
+        super().__init__()
+        self._on_end = on_end
+
+    def _remove(self, key: str, bucket: tuple[str, str | None] | None) -> None:
+        super()._remove(key, bucket)
+        if bucket is not None:
+            self._on_end(bucket[0])
+
+
+def _follow(alarm: Alarm, dbos: DBOS, queue: Queue) -> None:
+    """Start what is in the queue, as far as there is room, until the alarm is set."""
+    while not alarm.is_set():
+        try:
+            queue_worker_thread(alarm, dbos, queue)
+        except Exception:
+            log.exception("queue_failed", job=queue.name)
+        alarm.wait(POLL_S)
 
 
 def _ended(statuses: list[str], before: datetime, limit: int | None = None) -> list[str]:

@@ -1,20 +1,26 @@
 """Sees that a study is complete and starts its one durable job."""
 
 import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
 import structlog
 
 from domain.completion import CompletionRules
 from domain.plans import Tier
 from domain.queueing import StatRules
-from storage.database import Database
+from storage.database import Database, utc_now
 from storage.jobs import JobQueue
 from storage.queueing import queue_study
-from storage.studies import close_study, complete_studies
+from storage.studies import OpenStudy, close_study, open_studies
 
 log = structlog.get_logger()
 
+# So often it looks for what has come to the database; a study is closed when its time has come.
 POLL_S = 0.25
+# In one transaction: a disk makes some hundred of them durable each second, for all who write.
+TOGETHER = 10
 
 
 class Intake:
@@ -28,6 +34,7 @@ class Intake:
         self._rules = rules
         self._tiers = tiers
         self._stat = stat
+        self._next_moment: datetime | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -39,30 +46,69 @@ class Intake:
         self._thread.join(timeout=10)
 
     def close_complete_studies(self) -> int:
-        """Start a job for every study that is complete now; the number of jobs started."""
+        """Start a job for every study that is complete now, as far as that goes in the time of one look; how many.
+
+        The clinics take turns: whoever sends thousands at once must not keep the others' studies from the queue.
+        """
         started = 0
-        for study in complete_studies(self._database, self._rules):
-            tier = self._tiers.get(study.clinic)
-            if tier is None:
+        self._next_moment = None  # nor does it look again at once when this fails
+        studies = open_studies(self._database, self._rules)
+        self._next_moment = studies.next_moment
+        ends_at = utc_now() + timedelta(seconds=POLL_S)
+        turns = _in_turns(self._of_known_clinics(studies.complete))
+        for first in range(0, len(turns), TOGETHER):
+            if utc_now() > ends_at:
+                self._next_moment = ends_at
+                break
+            started += self._close(turns[first : first + TOGETHER])
+        return started
+
+    def _of_known_clinics(self, studies: Iterable[OpenStudy]) -> Iterator[OpenStudy]:
+        for study in studies:
+            if study.clinic in self._tiers:
+                yield study
+            else:
                 log.error("clinic_not_configured", clinic=study.clinic, study_id=study.study_id)
-                continue
-            with self._database.write() as connection:
+
+    def _close(self, studies: Iterable[OpenStudy]) -> int:
+        closed = []
+        with self._database.write() as connection:
+            # In one order, so that two workers never wait for each other's clinics.
+            for study in sorted(studies, key=lambda study: (study.clinic, study.study_id)):
                 if close_study(connection, study, self._rules):
                     queue_study(
                         connection,
                         self._jobs,
                         study_id=study.study_id,
                         clinic=study.clinic,
-                        tier=tier,
+                        tier=self._tiers[study.clinic],
                         stat=self._stat,
                     )
-                    started += 1
-                    log.info("study_complete", study_id=study.study_id, reason=study.reason)
-        return started
+                    closed.append(study)
+        for study in closed:
+            log.info("study_complete", study_id=study.study_id, reason=study.reason)
+        return len(closed)
 
     def _run(self) -> None:
-        while not self._stopping.wait(POLL_S):
+        while True:
             try:
                 self.close_complete_studies()
             except Exception:
                 log.exception("intake_failed")
+            if self._stopping.wait(self._pause_s()):
+                return
+
+    def _pause_s(self) -> float:
+        if self._next_moment is None:
+            return POLL_S
+        return min(POLL_S, max(0.0, (self._next_moment - utc_now()).total_seconds()))
+
+
+def _in_turns(studies: Iterable[OpenStudy]) -> list[OpenStudy]:
+    """The first study of each clinic, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for study in studies:
+        turns.append((seen[study.clinic], study))
+        seen[study.clinic] += 1
+    return [study for _, study in sorted(turns, key=lambda turn: turn[0])]

@@ -137,6 +137,8 @@ def dead_executors(database: Database, own_id: str, lease_s: float) -> list[str]
 
 def park_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
     """Put aside every queued study whose newest job is among the abandoned ones; how many that were."""
+    if not abandoned:  # the queue may be long
+        return 0
     parked = 0
     for study_id, job_id in studies.newest_jobs(rooms.database):
         if job_id in abandoned:
@@ -201,8 +203,11 @@ def forget_jobs(engine: Engine, rooms: Rooms) -> int:
     """Delete a portion of the jobs that ended long ago; how many. One that somebody still counts on is kept."""
     if rooms.job_retention is None:
         return 0
-    needed = {job_id for _, job_id in studies.newest_jobs(rooms.database)}
-    needed |= {job_id for _, job_id in outboxes.newest_drains(rooms.database)}
+
+    def needed() -> set[str]:
+        newest = {job_id for _, job_id in studies.newest_jobs(rooms.database)}
+        return newest | {job_id for _, job_id in outboxes.newest_drains(rooms.database)}
+
     return engine.forget_jobs(utc_now() - rooms.job_retention, needed=needed)
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.completion import CompletionRules, completion_reason
+from domain.completion import CompletionRules, completion_reason, next_moment
 from domain.procedure_step import NO_STEPS, ProcedureStep, StepStatus, StudySteps, summarize
 
 NOON = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -114,3 +114,27 @@ def test_all_steps_of_a_study_say_together(
     steps: list[ProcedureStep], present: str, of_this_generation: str, summary: StudySteps
 ) -> None:
     assert summarize(steps, present=set(present), of_this_generation=set(of_this_generation)) == summary
+
+
+@pytest.mark.parametrize(
+    ("open_for_s", "quiet_for_s", "released_for_s", "in_s"),
+    [
+        (5, 5, 0.5, 1.5),
+        (5, 5, None, 25),
+        (5, 29.5, 1, 0.5),
+        (5399, 1, None, 1),
+        (5, 5, 3, 25),
+        (5400, 30, 2, None),
+    ],
+)
+def test_it_is_known_when_time_alone_may_complete_a_study(
+    open_for_s: float, quiet_for_s: float, released_for_s: float | None, in_s: float | None
+) -> None:
+    moment = next_moment(
+        CompletionRules(),
+        opened_at=before(open_for_s),
+        last_received_at=before(quiet_for_s),
+        released_at=None if released_for_s is None else before(released_for_s),
+        now=NOON,
+    )
+    assert moment == (None if in_s is None else before(-in_s))

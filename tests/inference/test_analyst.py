@@ -300,9 +300,11 @@ PARENT = """
     import sys, time
     from pathlib import Path
     sys.path.insert(0, {root!r})
+    import structlog
     from inference.analyst import Analyst
     from tests.inference.images import instance
 
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     analyst = Analyst(installed_dir=Path({models!r}), memory_limit_bytes=4 << 30, time_limit_s=60.0)
     analyst.display({image!r})
     analyst.analyse("chest", [instance(Path({image!r}))])

@@ -16,7 +16,7 @@ from storage.database import Database, utc_now
 from storage.headers import StoredInstance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
-from storage.studies import OpenStudy, ResultRow, close_study, complete_studies, read_study, save_results
+from storage.studies import OpenStudy, ResultRow, close_study, open_studies, read_study, save_results
 from storage.tables import clinics, instances, quarantine, results, studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival, provenance, read_back, spooled
 from tests.factories.sources import radiograph
@@ -233,10 +233,10 @@ def test_a_report_that_is_filed_later_does_not_start_the_analysis_again(database
 def test_a_released_study_is_complete_and_another_arrival_opens_it_again(database: Database) -> None:
     (first,) = record(database, arrival("k1", "1.2.3.1"))
     record_release(database, [first.study_id or 0])
-    assert [study.reason for study in complete_studies(database, AT_ONCE)] == ["released"]
+    assert [study.reason for study in open_studies(database, AT_ONCE).complete] == ["released"]
     record(database, arrival("k2", "1.2.3.2"))
     assert rows(database, studies)[0].released_at is None
-    assert complete_studies(database, AT_ONCE) == []
+    assert open_studies(database, AT_ONCE).complete == ()
 
 
 def test_a_release_does_not_touch_a_study_that_was_closed(database: Database) -> None:
@@ -250,7 +250,7 @@ def test_a_release_does_not_touch_a_study_that_was_closed(database: Database) ->
 def test_a_study_is_closed_once(database: Database) -> None:
     (first,) = record(database, arrival("k1"))
     record_release(database, [first.study_id or 0])
-    open_study = complete_studies(database, AT_ONCE)[0]
+    open_study = open_studies(database, AT_ONCE).complete[0]
     with database.write() as connection:
         assert close_study(connection, open_study, AT_ONCE)
         assert not close_study(connection, open_study, AT_ONCE)
@@ -259,7 +259,7 @@ def test_a_study_is_closed_once(database: Database) -> None:
 def test_a_study_is_not_closed_when_an_image_came_meanwhile(database: Database) -> None:
     (first,) = record(database, arrival("k1", "1.2.3.1"))
     record_release(database, [first.study_id or 0])
-    open_study = complete_studies(database, AT_ONCE)[0]
+    open_study = open_studies(database, AT_ONCE).complete[0]
     record(database, arrival("k2", "1.2.3.2"))
     with database.write() as connection:
         assert not close_study(connection, open_study, AT_ONCE)
@@ -269,7 +269,7 @@ def test_a_study_is_not_closed_when_an_image_came_meanwhile(database: Database) 
 def test_an_image_that_comes_while_its_study_is_being_closed_opens_the_next_generation(database: Database) -> None:
     (first,) = record(database, arrival("k1", "1.2.3.1"))
     record_release(database, [first.study_id or 0])
-    open_study = complete_studies(database, AT_ONCE)[0]
+    open_study = open_studies(database, AT_ONCE).complete[0]
     late = threading.Thread(target=record, args=(database, arrival("k2", "1.2.3.2")))
     with database.write() as connection:
         assert close_study(connection, open_study, AT_ONCE)

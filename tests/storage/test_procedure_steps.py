@@ -16,7 +16,7 @@ from storage.intake import record_instances, record_release
 from storage.procedure_steps import record_steps
 from storage.requests import RequestBox
 from storage.step_folder import FORGOTTEN_AFTER_S, StepFolder
-from storage.studies import OpenStudy, close_study, complete_studies
+from storage.studies import OpenStudy, close_study, open_studies
 from storage.tables import procedure_steps
 from tests.factories.arrivals import NO_SPOOL, arrival
 
@@ -143,7 +143,7 @@ def said(database: Database, folder: StepFolder, *steps: ProcedureStep) -> None:
 
 
 def reasons(database: Database, rules: CompletionRules) -> list[str]:
-    return [study.reason for study in complete_studies(database, rules)]
+    return [study.reason for study in open_studies(database, rules).complete]
 
 
 def test_a_study_in_progress_is_not_complete_however_quiet_it_is(database: Database, folder: StepFolder) -> None:

@@ -3,7 +3,9 @@
 import threading
 from typing import Any, cast
 
+import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from domain.completion import CompletionRules
 from domain.plans import Tier
@@ -12,7 +14,9 @@ from storage.database import Database
 from storage.intake import record_instances, record_release
 from storage.tables import studies, study_events
 from tests.factories.arrivals import NO_SPOOL, arrival
+from tests.journeys.house import wait_until
 from tests.workflow.conftest import Puts
+from workflow import intake as intake_module
 from workflow.intake import Intake
 
 TIERS = {"st-mary": Tier.PROFESSIONAL}
@@ -108,3 +112,33 @@ def test_what_is_stat_is_put_before_all_others_and_the_study_says_why(database: 
         said = connection.execute(sa.select(study_events).where(study_events.c.event == "stat")).one()
     assert priority[urgent] == STAT_PRIORITY < priority[first]
     assert (said.study_id, said.detail) == (urgent, "the caller EMERGENCY")
+
+
+def test_a_study_is_closed_when_its_time_has_come_not_at_the_next_look(
+    database: Database, puts: Puts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "POLL_S", 600.0)
+    study_id = received(database)
+    record_release(database, [study_id])
+    closing = intake(database, puts, after_release_s=0.5)
+    closing.start()
+    wait_until(lambda: puts.jobs, "it is closed")
+    closing.stop()
+    assert state_of(database, study_id) == ("queued", "released")
+
+
+def test_a_database_that_fails_is_not_asked_again_before_the_next_look(
+    database: Database, puts: Puts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "POLL_S", 600.0)
+    record_release(database, [received(database)])
+    closing = intake(database, puts, after_release_s=0.5)
+    assert closing.close_complete_studies() == 0
+    with database.write() as connection:
+        connection.execute(sa.text("ALTER TABLE studies RENAME TO no_studies"))
+    with capture_logs() as lines:
+        closing.start()
+        wait_until(lambda: lines, "it has failed")
+        threading.Event().wait(1.0)
+        closing.stop()
+    assert [line["event"] for line in lines] == ["intake_failed"]

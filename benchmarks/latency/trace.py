@@ -1,0 +1,113 @@
+"""Where the time of one study went, from what the node keeps: its rows, its jobs' steps, its log, the stored files.
+
+released ─wait─> complete ─queue─> job ─read─> route ─> analyse (decode, infer) ─> write ─> hand over
+                                                          ─queue─> drain ─> associate, send ─> last file is there
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from benchmarks.latency.node import AFTER_RELEASE_S, Failed, Node
+from storage.jobs import SCHEMA, study_job_id
+from storage.tables import results, studies, study_events
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trace:
+    """Milliseconds, in order. They add up to `total`; `decode` and `infer` are parts of `analyse`.
+
+    late: until the study counted as complete, beyond the time after the release.
+    analyse: decode, infer, and asking the analysis process.
+    bookkeeping: everything between those steps: routing, quota, and making each step durable.
+    total: from the release to the last result's last byte, less the time after the release.
+    """
+
+    late: float
+    queue: float
+    read: float
+    analyse: float
+    decode: float | None
+    infer: float | None
+    write: float
+    bookkeeping: float
+    queue_to_send: float
+    deliver: float
+    total: float
+
+
+def last_stored(node: Node, study_instance_uid: str) -> float | None:
+    """When the destination had the study's last result, in seconds since 1970; None: it has not all of them yet."""
+    with node.database.read() as connection:
+        uids = connection.scalars(
+            sa.select(results.c.sop_instance_uid)
+            .join(studies)
+            .where(studies.c.study_instance_uid == study_instance_uid)
+        ).all()
+    files = [path for uid in uids for path in node.stored.glob(f"*{uid}")]
+    if not uids or len(files) < len(uids):
+        return None
+    return max(path.stat().st_mtime_ns for path in files) / 1e9
+
+
+def trace(node: Node, study_instance_uid: str, *, released_at: float, stored_at: float) -> Trace:
+    """Of a study that went alone, and was the last one so far.
+
+    Raises:
+        Failed: the node does not say enough.
+    """
+    with node.database.read() as connection:
+        study = connection.execute(sa.select(studies).where(studies.c.study_instance_uid == study_instance_uid)).one()
+        written_at = connection.scalars(
+            sa.select(study_events.c.at).where(study_events.c.study_id == study.id, study_events.c.event == "written")
+        ).one()
+        steps = _steps(connection, node, study_job_id(study.id, study.jobs))
+    complete, written = study.completed_at.timestamp(), written_at.timestamp()
+    route, analyse, write = (_step(steps, name) for name in ("route", "analyse", "write"))
+    lines = _lines(node.log)
+    began = {line["job"]: _seconds(line) for line in lines if line.get("event") == "job_begins"}
+    if not {"process_study", "drain"} <= began.keys():
+        raise Failed("the worker's log does not say when its jobs began")
+    parts = {
+        "late": complete - released_at - AFTER_RELEASE_S,
+        "queue": began["process_study"] - complete,
+        "read": route[0] - began["process_study"],
+        "analyse": analyse[1] - analyse[0],
+        "write": write[1] - write[0],
+        "bookkeeping": (analyse[0] - route[0]) + (write[0] - analyse[1]) + (written - write[1]),
+        "queue_to_send": began["drain"] - written,
+        "deliver": stored_at - began["drain"],
+        "total": stored_at - released_at - AFTER_RELEASE_S,
+    }
+    analysed = [line for line in lines if line.get("event") == "image_analysed"]
+    decode, infer = (analysed[-1][name] * 1e3 if analysed else None for name in ("decode_s", "infer_s"))
+    return Trace(**{name: seconds * 1e3 for name, seconds in parts.items()}, decode=decode, infer=infer)
+
+
+def _steps(connection: sa.Connection, node: Node, job: str) -> dict[str, tuple[float, float]]:
+    """When each of a job's steps began and ended. Only in a benchmark does anybody else read the engine's tables."""
+    prefix = "" if node.database.is_sqlite else f"{SCHEMA}."
+    rows = connection.execute(
+        sa.text(
+            "SELECT function_name, started_at_epoch_ms, completed_at_epoch_ms "
+            f"FROM {prefix}operation_outputs WHERE workflow_uuid = :job"
+        ),
+        {"job": job},
+    )
+    return {row[0]: (row[1] / 1e3, row[2] / 1e3) for row in rows if row[1]}
+
+
+def _step(steps: dict[str, tuple[float, float]], name: str) -> tuple[float, float]:
+    return next(times for step, times in steps.items() if step.split()[0] == name)
+
+
+def _lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
+
+
+def _seconds(line: dict[str, Any]) -> float:
+    return datetime.fromisoformat(line["timestamp"]).timestamp()

@@ -1,0 +1,126 @@
+"""The engine looks when there is something to see. What of DBOS is private would fail here if it changed.
+
+Its queues are looked at every ten minutes, so whatever is started was not found by such a look.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from domain.plans import Tier
+from domain.queueing import StatRules
+from storage.database import Database
+from storage.intake import record_instances
+from storage.jobs import DRAIN, PROCESS_STUDY, JobQueue, migrate_jobs
+from storage.queueing import queue_study
+from tests.factories.arrivals import NO_SPOOL, arrival
+from tests.factories.databases import ENGINES, migrated
+from tests.journeys.house import wait_until
+from workflow.engine import Engine
+
+SELDOM_S = 600.0
+AT_ONCE = 2
+
+
+@pytest.fixture(params=ENGINES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    if request.param == "PostgreSQL":
+        url = request.getfixturevalue("postgresql_url")
+    with migrated(url) as database:
+        migrate_jobs(database)
+        yield database
+
+
+class Work:
+    """What jobs do here: they say that they began, and stay until they may end."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[object, ...]] = []
+        self.may_end = threading.Semaphore(0)
+
+    def __call__(self, *arguments: object) -> None:
+        self.begun.append(arguments)
+        self.may_end.acquire(timeout=60)
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+def jobs(database: Database, work: Work) -> Iterator[JobQueue]:
+    """The queue of an engine that runs."""
+    engine = Engine(database, executor_id="test/1/a", studies_at_once=AT_ONCE, poll_s=SELDOM_S)
+    for name in (PROCESS_STUDY, DRAIN):
+        engine.register(name, work, on_bug=lambda connection, arguments: None)
+    jobs = JobQueue(database)
+    jobs.on_put(engine.look)
+    engine.start()
+    yield jobs
+    work.may_end.release(100)
+    engine.stop(grace_s=10)
+
+
+def put_drain(database: Database, jobs: JobQueue, number: int, delay_s: float = 0.0) -> None:
+    with database.write() as connection:
+        jobs.put_drain(connection, clinic="st-mary", destination="pacs", number=number, delay_s=delay_s)
+
+
+def put_studies(database: Database, jobs: JobQueue, count: int) -> list[int]:
+    ids = []
+    for number in range(count):
+        stored = arrival(f"k{number}", f"1.2.{number}.1", study_instance_uid=f"1.2.{number}")
+        study_id = record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
+        with database.write() as connection:
+            queue_study(connection, jobs, study_id=study_id, clinic="st-mary", tier=Tier.BASIC, stat=StatRules())
+        ids.append(study_id)
+    return ids
+
+
+def begun(work: Work, count: int) -> Callable[[], bool]:
+    return lambda: len(work.begun) >= count
+
+
+def test_a_job_that_this_process_has_put_begins_without_waiting_for_a_look(
+    database: Database, jobs: JobQueue, work: Work
+) -> None:
+    for number in (1, 2, 3):
+        put_drain(database, jobs, number)
+        wait_until(begun(work, number), "the job begins")
+    assert work.begun == [("st-mary", "pacs", number) for number in (1, 2, 3)]
+
+
+def test_what_was_not_committed_is_not_begun(database: Database, jobs: JobQueue, work: Work) -> None:
+    def cut_short() -> None:
+        with database.write() as connection:
+            jobs.put_drain(connection, clinic="st-mary", destination="pacs", number=1)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        cut_short()
+    put_drain(database, jobs, 2)
+    wait_until(begun(work, 1), "the job that was committed begins")
+    assert work.begun == [("st-mary", "pacs", 2)]
+
+
+def test_a_job_for_later_is_not_begun_now(database: Database, jobs: JobQueue, work: Work) -> None:
+    put_drain(database, jobs, 1, delay_s=SELDOM_S)
+    put_drain(database, jobs, 2)
+    wait_until(begun(work, 1), "the job for now begins")
+    assert work.begun == [("st-mary", "pacs", 2)]
+
+
+def test_the_next_one_begins_when_one_has_ended_and_never_more_than_may_run_at_once(
+    database: Database, jobs: JobQueue, work: Work
+) -> None:
+    ids = put_studies(database, jobs, 5)
+    for ended in range(3):
+        wait_until(begun(work, AT_ONCE + ended), "there are as many as may be")
+        threading.Event().wait(0.2)
+        assert [study_id for study_id, _ in work.begun] == ids[: AT_ONCE + ended]
+        work.may_end.release()
+    wait_until(begun(work, 5), "all have begun")
