@@ -59,7 +59,7 @@ def chaos(folder: Path, plan: Plan) -> Outcome:
     with database(plan.database, folder) as chosen:
         house = move_in(folder, plan, chosen, outcome)
         pacs = start_pacs(house.node, folder / "pacs", plan.seed)
-        modality = Modality(house.node, folder, pause_s=0.6 * plan.seconds / plan.studies)
+        modality = Modality(house.node, folder, studies=plan.studies, pause_s=0.6 * plan.seconds / plan.studies)
         try:
             for role in house.roles():
                 role.start()
