@@ -15,13 +15,16 @@ from tests.journeys.house import Node
 
 # So many studies are small images made by code, then one is a real CR chest (NEMA WG-04, 7 MB).
 REAL_ONE_IN = 8
+# After those that were asked for, so that there is work as long as harm is done.
+SLOWER = 5
 
 
 class Modality(threading.Thread):
     """`acknowledged`: Study Instance UIDs, in their order. `attempts`: files sent, those that were cut off as well."""
 
-    def __init__(self, node: Node, folder: Path, *, pause_s: float) -> None:
+    def __init__(self, node: Node, folder: Path, *, studies: int, pause_s: float) -> None:
         super().__init__(name="modality", daemon=True)
+        self._studies = studies
         self._node, self._folder, self._pause_s = node, folder, pause_s
         self._halt = threading.Event()
         self._real = pydicom.dcmread(str(get_testdata_file("RG1_UNCR.dcm")))
@@ -36,7 +39,8 @@ class Modality(threading.Thread):
                 time.sleep(0.2)
             path.unlink()
             self.acknowledged.append(study)
-            self._halt.wait(self._pause_s)
+            is_enough = len(self.acknowledged) >= self._studies
+            self._halt.wait(self._pause_s * SLOWER if is_enough else self._pause_s)
 
     def stop(self) -> None:
         """What it is sending is sent to its end."""

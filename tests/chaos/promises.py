@@ -3,8 +3,10 @@
 import json
 import os
 import struct
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,13 +155,11 @@ def files_half_written(scene: Scene) -> list[str]:
     return [path.name for path in (scene.node.data_dir / "results" / "incoming").iterdir()]
 
 
-def let_an_hour_pass(node: Node) -> int:
-    """For what a worker had half written when it died, which is removed after an hour; how many files that are."""
-    paths = list((node.data_dir / "results" / "incoming").iterdir())
-    for path in paths:
-        then = path.stat().st_mtime - AN_HOUR_S
-        os.utime(path, (then, then))
-    return len(paths)
+def let_an_hour_pass(node: Node) -> None:
+    """For what a worker had half written when it died, which is removed after an hour. Nobody must be writing now."""
+    for path in (node.data_dir / "results" / "incoming").iterdir():
+        with suppress(FileNotFoundError):  # removed at this moment
+            os.utime(path, (time.time() - 2 * AN_HOUR_S,) * 2)
 
 
 # Those that need some time after the last misfortune; then those of which nothing changes any more.
@@ -168,7 +168,6 @@ IN_THE_END: dict[str, Callable[[Scene], list[str]]] = {
     "jobs that have not ended": jobs_not_ended,
     "destinations at work": destinations_at_work,
     "rows of dead workers": rows_of_dead_workers,
-    "files half written": files_half_written,
 }
 ALWAYS: dict[str, Callable[[Scene], list[str]]] = {
     "studies in several generations": not_in_one_generation,
@@ -180,6 +179,7 @@ ALWAYS: dict[str, Callable[[Scene], list[str]]] = {
     "studies with quota that is still reserved": quota_that_is_still_reserved,
     "instances in quarantine": in_quarantine,
     "files half received": files_half_received,
+    "files half written": files_half_written,
     "files without a row, rows without a file": files_without_row,
 }
 

@@ -20,7 +20,7 @@ from tests.chaos.misfortunes import KILLS, LONGER, PAUSE_S, PAUSES, House, in_tu
 from tests.chaos.modality import Modality
 from tests.chaos.outcome import Outcome
 from tests.chaos.pacs import JOURNAL, MISFORTUNES
-from tests.chaos.promises import ALWAYS, IN_THE_END, Scene, broken, let_an_hour_pass, misfortunes
+from tests.chaos.promises import ALWAYS, IN_THE_END, Scene, broken, files_half_written, let_an_hour_pass, misfortunes
 from tests.chaos.roles import Role, adopt_orphans, descendants, lines
 from tests.factories.packages import build_package
 from tests.journeys.house import LOOPBACK, Node, Process, free_port, wait_until
@@ -59,7 +59,7 @@ def chaos(folder: Path, plan: Plan) -> Outcome:
     with database(plan.database, folder) as chosen:
         house = move_in(folder, plan, chosen, outcome)
         pacs = start_pacs(house.node, folder / "pacs", plan.seed)
-        modality = Modality(house.node, folder, pause_s=0.6 * plan.seconds / plan.studies)
+        modality = Modality(house.node, folder, studies=plan.studies, pause_s=0.6 * plan.seconds / plan.studies)
         try:
             for role in house.roles():
                 role.start()
@@ -128,9 +128,11 @@ def let_drain(house: House, pacs: Process, pacs_folder: Path, modality: Modality
         return Scene(node=node, pacs_folder=pacs_folder, sent=modality.acknowledged, alive=alive)
 
     def is_drained() -> bool:
-        let_an_hour_pass(node)
         outcome.parked += retry_parked(node)
-        return not any(broken(scene(), IN_THE_END).values())
+        if any(broken(scene(), IN_THE_END).values()):
+            return False
+        let_an_hour_pass(node)
+        return not files_half_written(scene())
 
     try:
         wait_until(is_drained, "everything is done", within_s=DRAINED_WITHIN_S)
