@@ -57,10 +57,10 @@ class Intake:
         ends_at = utc_now() + timedelta(seconds=POLL_S)
         turns = _in_turns(self._of_known_clinics(studies.complete))
         for first in range(0, len(turns), TOGETHER):
+            started += self._close(turns[first : first + TOGETHER])
             if utc_now() > ends_at:
                 self._next_moment = ends_at
                 break
-            started += self._close(turns[first : first + TOGETHER])
         return started
 
     def _of_known_clinics(self, studies: Iterable[OpenStudy]) -> Iterator[OpenStudy]:

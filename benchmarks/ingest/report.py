@@ -1,10 +1,8 @@
 """What a run leaves: tables for people, JSON for programs."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from benchmarks.ingest.associations import AssociationCosts
 from benchmarks.ingest.cell import Cell
@@ -13,7 +11,6 @@ from benchmarks.ingest.goals import Outcome
 from benchmarks.ingest.summary import Median, ratio
 
 COMPARED_WITH = ("storescp", "orthanc-tuned", "pynetdicom", "floor-durable")
-SECTION = re.compile(r"(<!-- table: ingest -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +50,6 @@ def as_markdown(run: Run) -> str:
     parts += [_list("Skipped", (f"{name}: {reason}" for name, reason in run.skipped.items()))]
     parts += [_list("Failed", run.failures)]
     return "\n".join(part for part in parts if part)
-
-
-def write_into(page: Path, table: str) -> None:
-    """Between `<!-- table: ingest -->` and `<!-- end -->`; the rest of the page is written by hand."""
-    text = page.read_text(encoding="utf-8")
-    page.write_text(SECTION.sub(lambda match: f"{match[1]}{table}{match[2]}", text), encoding="utf-8")
 
 
 def one_line(cell: Cell) -> str:

@@ -18,9 +18,10 @@ from benchmarks.ingest.conditions import conditions
 from benchmarks.ingest.goals import outcomes
 from benchmarks.ingest.loads import LOADS, make_items
 from benchmarks.ingest.receivers import RECEIVERS, Receiver, missing
-from benchmarks.ingest.report import Run, as_json, as_markdown, one_line, write_into
+from benchmarks.ingest.report import Run, as_json, as_markdown, one_line
 from benchmarks.ingest.senders import SENDERS
 from benchmarks.ingest.summary import summarize
+from benchmarks.page import write_into
 
 TITLE = "receiving: the node beside DCMTK, Orthanc, stock pynetdicom and a plain copy"
 PAGE = Path("docs/benchmarks.md")
@@ -140,7 +141,7 @@ def _publish(report: Run, out: Path, page: Path | None) -> None:
     (out / "ingest.json").write_text(as_json(report), encoding="utf-8")
     (out / "ingest.md").write_text(table, encoding="utf-8")
     if page is not None:
-        write_into(page, table)
+        write_into(page, "ingest", table)
     print(table)
 
 

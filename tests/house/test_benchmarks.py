@@ -17,10 +17,10 @@ from benchmarks.ingest.goals import outcomes
 from benchmarks.ingest.loads import LOADS, make_items
 from benchmarks.ingest.process_tree import MemoryWatch, ProcessTree
 from benchmarks.ingest.receivers import RECEIVERS, check_stored, running
-from benchmarks.ingest.report import write_into
 from benchmarks.ingest.senders import send_raw
 from benchmarks.ingest.summary import ratio, summarize
 from benchmarks.ingest.wire import Item
+from benchmarks.page import write_into
 
 ROOT = Path(__file__).parent.parent.parent
 SPEED = "instances_per_s"
@@ -235,11 +235,13 @@ def test_a_goal_stands_beside_what_was_seen(speed: float, is_reached: bool) -> N
 
 def test_a_run_writes_its_table_into_the_page_and_leaves_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
-    page.write_text("before\n<!-- table: ingest -->\nold\n<!-- end -->\nafter\n")
-    write_into(page, "new\n")
-    assert page.read_text() == "before\n<!-- table: ingest -->\nnew\n<!-- end -->\nafter\n"
+    other = "<!-- table: latency -->\nother\n<!-- end -->\n"
+    page.write_text(f"before\n<!-- table: ingest -->\nold\n<!-- end -->\nafter\n{other}")
+    write_into(page, "ingest", "new\n")
+    assert page.read_text() == f"before\n<!-- table: ingest -->\nnew\n<!-- end -->\nafter\n{other}"
 
 
-def test_the_page_has_a_place_for_the_table() -> None:
+@pytest.mark.parametrize("part", ["ingest", "fairness", "latency"])
+def test_the_page_has_a_place_for_each_table(part: str) -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert page.count("<!-- table: ingest -->\n") == page.count("<!-- end -->") == 1
+    assert page.count(f"<!-- table: {part} -->\n") == 1

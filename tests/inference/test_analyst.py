@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
+from structlog.testing import capture_logs
 
 from domain.errors import Misconfigured, Refuse, Retry
 from inference.analyst import Analyst
@@ -88,6 +89,15 @@ def test_the_same_image_gets_the_same_answer_from_another_process(
     new_analyst: Callable[..., Analyst], image: Path
 ) -> None:
     assert new_analyst().analyse("chest", [instance(image)]) == new_analyst().analyse("chest", [instance(image)])
+
+
+def test_the_log_tells_how_long_decoding_and_inference_took(analyst: Analyst, image: Path) -> None:
+    with capture_logs() as lines:
+        analyst.analyse("chest", [instance(image)])
+    (line,) = [line for line in lines if line["event"] == "image_analysed"]
+    assert line["package"] == "chest"
+    assert line["decode_s"] >= 0
+    assert line["infer_s"] > 0
 
 
 def test_a_real_chest_is_analysed_and_shown(analyst: Analyst) -> None:

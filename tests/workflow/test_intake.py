@@ -20,11 +20,27 @@ from workflow import intake as intake_module
 from workflow.intake import Intake
 
 TIERS = {"st-mary": Tier.PROFESSIONAL}
+BOTH = {**TIERS, "mercy": Tier.BASIC}
 
 
-def intake(database: Database, puts: Puts, *, after_release_s: float = 0.0, quiet_s: float = 3600.0) -> Intake:
+def intake(
+    database: Database,
+    puts: Puts,
+    *,
+    after_release_s: float = 0.0,
+    quiet_s: float = 3600.0,
+    tiers: dict[str, Tier] = TIERS,
+) -> Intake:
     rules = CompletionRules(after_release_s=after_release_s, quiet_s=quiet_s)
-    return Intake(database, cast(Any, puts), rules=rules, tiers=TIERS, stat=StatRules())
+    return Intake(database, cast(Any, puts), rules=rules, tiers=tiers, stat=StatRules())
+
+
+def thirty_of_one_and_one_of_another(database: Database) -> int:
+    """The id of the other clinic's study, which came last."""
+    ids = [received(database, f"k{number}", f"1.2.{number}") for number in range(30)]
+    ids.append(received(database, "k30", "1.2.30", clinic="mercy"))
+    record_release(database, ids)
+    return ids[-1]
 
 
 def received(
@@ -142,3 +158,23 @@ def test_a_database_that_fails_is_not_asked_again_before_the_next_look(
         threading.Event().wait(1.0)
         closing.stop()
     assert [line["event"] for line in lines] == ["intake_failed"]
+
+
+def test_a_clinic_that_sends_one_study_does_not_wait_for_the_thirty_of_another(
+    database: Database, puts: Puts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "POLL_S", 600.0)
+    one = thirty_of_one_and_one_of_another(database)
+    assert intake(database, puts, tiers=BOTH).close_complete_studies() == 31
+    assert ("study", one, 1, 0.0) in puts.jobs[:10]
+
+
+def test_who_sends_more_than_can_be_closed_in_a_look_keeps_nobody_from_being_seen(
+    database: Database, puts: Puts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "POLL_S", 0.0)
+    one = thirty_of_one_and_one_of_another(database)
+    closing = intake(database, puts, tiers=BOTH)
+    assert [closing.close_complete_studies() for _ in range(5)] == [10, 10, 10, 1, 0]
+    assert ("study", one, 1, 0.0) in puts.jobs[:10]
+    assert len({job[1] for job in puts.jobs}) == 31
