@@ -15,7 +15,7 @@ from domain.study import InstanceFacts
 from storage.database import Database
 from storage.file_meta import Provenance
 from storage.headers import StoredInstance
-from storage.indexer import BATCH_LIMIT
+from storage.indexer import BATCH_LIMIT, GATHER_S
 from storage.instances import Spool
 from storage.intake import record_instances, record_release
 
@@ -27,7 +27,7 @@ CR = "1.2.840.10008.5.1.4.1.1.1"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 NO_SPOOL = cast(Spool, None)  # nothing comes twice, so no file is looked at
 NAMES = tuple(f"clinic-{number:03}" for number in range(CLINICS))
-DUMP_PER_S = 40.0  # radiographs of 2 to 3 MB, all that a line of 1 Gbit/s carries
+DUMP_PER_S = 15.0  # radiographs of 8 MB, all that a line of 1 Gbit/s carries
 
 
 def configuration(data_dir: Path, database_url: str, *, at_once: int) -> str:
@@ -60,6 +60,7 @@ class Receiver:
         is_over = False
         while not is_over:
             come = [self._come.get()]
+            time.sleep(GATHER_S)
             while len(come) < BATCH_LIMIT and not self._come.empty():
                 come.append(self._come.get())
             stored = [one for one in come if one is not None]

@@ -34,8 +34,8 @@ class Effort:
 
     rounds: int = 3
     for_s: float = 40.0
-    queued: int = 8_000
-    dump: int = 2_000
+    queued: int = 9_400
+    dump: int = 600
     others_per_s: float = 4.0
     work_s: float = 0.25
     stat_every_s: float = 2.0
@@ -45,7 +45,7 @@ class Effort:
 
 
 FULL = Effort()
-QUICK = Effort(rounds=1, for_s=6.0, queued=500, dump=500, stat_every_s=1.0, short=200, long=1_000, throughput_s=6.0)
+QUICK = Effort(rounds=1, for_s=6.0, queued=500, dump=100, stat_every_s=1.0, short=200, long=1_000, throughput_s=6.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

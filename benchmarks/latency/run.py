@@ -5,12 +5,14 @@ Idle studies and the stages alone take turns, so that a noisy minute meets both.
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from benchmarks.latency.node import AFTER_RELEASE_S, Failed, Node, missing, radi
 from benchmarks.latency.report import HalfLoad, Idle, Run, as_markdown
 from benchmarks.latency.trace import last_stored, trace
 from benchmarks.page import publish
+from inference.bare_environment import ONE_THREAD
 
 TITLE = "latency: from the release of an association to the last result at the destination"
 SERVERS = ("SQLite", "PostgreSQL")
@@ -90,6 +93,7 @@ def _measure(name: str, effort: Effort, report: Run, folder: Path) -> None:
             sending.wait_for(*sending.send())
         idle = report.idle.setdefault(name, Idle())
         for _ in range(report.rounds):
+            sending.make(effort.idle)
             for _ in range(effort.idle):
                 time.sleep(SETTLES_S)
                 uid, released_at = sending.send()
@@ -111,14 +115,24 @@ class Sending:
     def __init__(self, node: Node, folder: Path) -> None:
         self.node = node
         self._folder = folder
+        self._made: deque[Path] = deque()
         self._number = 0
+
+    def make(self, count: int) -> None:
+        """Studies to be sent later, while nothing else should be at work here."""
+        for _ in range(count):
+            self._number += 1
+            self._made.append(radiograph(self._folder, self._number))
 
     def send(self) -> tuple[str, float]:
         """(Study Instance UID, when its association was released, in seconds since 1970)."""
-        self._number += 1
-        path = radiograph(self._folder, self._number)
+        if not self._made:
+            self.make(1)
+        path = self._made.popleft()
         uid = str(pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID)
-        return uid, self.node.send(path)
+        released_at = self.node.send(path)
+        path.unlink()
+        return uid, released_at
 
     def wait_for(self, uid: str, released_at: float) -> float:
         """When its last result was stored, in seconds since 1970.
@@ -133,6 +147,7 @@ class Sending:
 
 def _half_load(sending: Sending, effort: Effort) -> HalfLoad:
     """First all at once, for the rate; then half as many each second, as a Poisson process."""
+    sending.make(effort.burst + effort.loaded)
     burst = [sending.send() for _ in range(effort.burst)]
     stored = sorted(sending.wait_for(*one) for one in burst)
     rate_per_s = (len(stored) - 1) / (stored[-1] - stored[0])
@@ -148,7 +163,8 @@ def _half_load(sending: Sending, effort: Effort) -> HalfLoad:
 
 def _alone(node: Node, times: int) -> dict[str, list[float]]:
     command = [sys.executable, "-m", "benchmarks.latency.stages", str(node.config), str(times), str(node.pacs.port)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # With one thread, as the node's analysis process has it.
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
     if done.returncode:
         raise Failed(f"the stages alone: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
     stages: dict[str, list[float]] = json.loads(done.stdout)

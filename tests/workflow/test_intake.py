@@ -166,7 +166,7 @@ def test_a_clinic_that_sends_one_study_does_not_wait_for_the_thirty_of_another(
     monkeypatch.setattr(intake_module, "POLL_S", 600.0)
     one = thirty_of_one_and_one_of_another(database)
     assert intake(database, puts, tiers=BOTH).close_complete_studies() == 31
-    assert ("study", one, 1, 0.0) in puts.jobs[:10]
+    assert ("study", one, 1, 0.0) in puts.jobs[:5]
 
 
 def test_who_sends_more_than_can_be_closed_in_a_look_keeps_nobody_from_being_seen(
@@ -175,6 +175,6 @@ def test_who_sends_more_than_can_be_closed_in_a_look_keeps_nobody_from_being_see
     monkeypatch.setattr(intake_module, "POLL_S", 0.0)
     one = thirty_of_one_and_one_of_another(database)
     closing = intake(database, puts, tiers=BOTH)
-    assert [closing.close_complete_studies() for _ in range(5)] == [10, 10, 10, 1, 0]
-    assert ("study", one, 1, 0.0) in puts.jobs[:10]
+    assert [closing.close_complete_studies() for _ in range(8)] == [5, 5, 5, 5, 5, 5, 1, 0]
+    assert ("study", one, 1, 0.0) in puts.jobs[:5]
     assert len({job[1] for job in puts.jobs}) == 31
