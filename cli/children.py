@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Iterator
 
 import structlog
 
+from cli.stopping import stop_signal
+
 log = structlog.get_logger()
 
 RESTART_DELAYS_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -124,9 +126,8 @@ class Crew:
     def _be(self, child: Child, mask: Collection[int]) -> int:
         """In the child: do its work. A SIGINT from the terminal is the parent's: it stops its children in order."""
         _end_with_parent(self._process_id, child.name)
-        stop = threading.Event()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        stop = stop_signal(signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return child.work(stop)
 

@@ -23,7 +23,8 @@ from cli import log
 from cli.demo_pacs import LOOPBACK, NODE, PACS, DemoPacs, demo_pacs
 from cli.demo_roles import MODALITY, POLL_S, STARTS_WITHIN_S, demo_roles
 from cli.models import pull
-from cli.parts import models_dir, stop_signal
+from cli.parts import models_dir
+from cli.stopping import stop_signal
 from config.settings import Settings
 from domain.errors import CollimatorError, Retry
 from domain.plans import billing_period

@@ -1,7 +1,5 @@
 """Builds the rooms' parts from the settings; every role starts from here."""
 
-import signal
-import threading
 from pathlib import Path
 
 from cli import DEFAULT_CONFIG, log
@@ -91,11 +89,3 @@ def open_shared(settings: Settings) -> SharedFiles | None:
 def models_dir(settings: Settings) -> Path:
     """Where pulled and added model packages lie."""
     return settings.node.data_dir / "models"
-
-
-def stop_signal() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

@@ -9,7 +9,8 @@ import structlog
 import uvicorn
 
 from cli.care import open_care
-from cli.parts import SOFTWARE_VERSION, open_database, settings_for, stop_signal
+from cli.parts import SOFTWARE_VERSION, open_database, settings_for
+from cli.stopping import stop_signal
 from config.settings import PortalSettings
 from domain.errors import Misconfigured
 from portal_api.app import build_app

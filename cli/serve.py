@@ -11,7 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from cli.parts import open_database, settings_for, stop_signal
+from cli.parts import open_database, settings_for
+from cli.stopping import stop_signal
 from storage.intake import sync_clinics
 
 log = structlog.get_logger()

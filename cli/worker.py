@@ -18,8 +18,8 @@ from cli.parts import (
     open_results,
     open_spool,
     settings_for,
-    stop_signal,
 )
+from cli.stopping import stop_signal
 from config.settings import Settings
 from domain.clinics import Destination
 from domain.commitment import CommitmentRules

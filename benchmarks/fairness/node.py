@@ -14,7 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cli.parts import open_database, settings_for, stop_signal
+from cli.parts import open_database, settings_for
+from cli.stopping import stop_signal
 from cli.worker import build_rooms
 from domain.routing import Decision
 from domain.states import StudyState

@@ -26,6 +26,8 @@ from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
+from cli.stopping import stop_signal
+
 AE_TITLE = "ORTHANC"
 JOURNAL = "arrivals.jsonl"
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table B.2-1
@@ -118,9 +120,8 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("seed", type=int)
     arguments = parser.parse_args()
-    pacs, stop = Pacs(arguments.folder, arguments.seed), threading.Event()
+    pacs, stop = Pacs(arguments.folder, arguments.seed), stop_signal(signal.SIGTERM)
     signal.signal(signal.SIGUSR1, lambda *_: setattr(pacs, "behaves", True))
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     handlers: list[Any] = [(evt.EVT_REQUESTED, pacs.associate), (evt.EVT_C_STORE, pacs.store)]
     server = pacs.ae.start_server(("127.0.0.1", arguments.port), block=False, evt_handlers=handlers)
     stop.wait()

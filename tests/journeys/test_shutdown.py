@@ -1,5 +1,7 @@
 """SIGTERM at a bad moment: nothing that was acknowledged is lost, and no object is cut in the middle."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -47,9 +49,17 @@ def test_a_role_that_dies_is_started_again(sqlite_node: Node) -> None:
     node = sqlite_node
     node.start("serve")
     # The oldest of its processes is the parent of the others.
-    (receiver,) = subprocess.run(
-        ["pgrep", "-o", "-f", f"cli receiver --config {node.config}"], capture_output=True, text=True
-    ).stdout.split()
-    subprocess.run(["kill", "-KILL", receiver], check=True)
-    wait_until(lambda: not node.answers_echo(), "the receiver is gone")
+    oldest = ["pgrep", "-o", "-f", f"cli receiver --config {node.config}"]
+    receiver = int(subprocess.check_output(oldest))
+    children = [int(child) for child in subprocess.check_output(["pgrep", "-P", str(receiver)]).split()]
+    os.kill(receiver, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, children)), "its children are gone as well")
     wait_until(node.answers_echo, "the receiver is back")
+
+
+def is_running(process_id: int) -> bool:
+    """A process that has ended and that nobody has asked about yet has no command line left."""
+    try:
+        return bool(Path(f"/proc/{process_id}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
