@@ -23,7 +23,7 @@ from storage.database import Database, utc_now
 from storage.overview import StudyFilter, StudyHistory, read_history
 
 LOOPBACK = "127.0.0.1"
-WAIT_S = 60.0
+WAIT_S = 120.0
 MODALITY = "MODALITY1"
 PACS = "ORTHANC"
 
