@@ -1,44 +1,74 @@
 """A Structured Report from its content tree: the part that the measurement report and the text report share."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from highdicom.sr import ComprehensiveSR, EnhancedSR
-from highdicom.sr.value_types import ContainerContentItem, ContentItem, ContentSequence
+from highdicom.sr.utils import collect_evidence
+from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
 
 from domain.errors import Refuse
-from domain.findings import Code
-from reports.provenance import as_code, stamp
+from reports.content import Item, built_item
+from reports.draft import Draft
+from reports.encoding import END_OF_ITEM, END_OF_SEQUENCE, encode_opening, encode_sequence
+from reports.material import Material
+from reports.provenance import Form, common_attributes, stamp
 from reports.request import PreviousResult
 from reports.source import RequestedProcedure, SourceInstance, reference_header
 from reports.validate import is_known_sop_class
-from reports.writer import Material
 
-SOP_CLASS_UIDS = {ComprehensiveSR: ComprehensiveSRStorage, EnhancedSR: EnhancedSRStorage}
+DOCUMENTS: dict[str, type[ComprehensiveSR] | type[EnhancedSR]] = {
+    ComprehensiveSRStorage: ComprehensiveSR,
+    EnhancedSRStorage: EnhancedSR,
+}
+CONTENT_SEQUENCE = int(Tag("ContentSequence"))
+# What the study decides: which images there are, what was asked for, what was said before, and what was found.
+VARYING = frozenset(
+    {
+        "CurrentRequestedProcedureEvidenceSequence",
+        "ReferencedRequestSequence",
+        "PredecessorDocumentsSequence",
+        "ContentSequence",
+    }
+)
 
 
-def structured_report(
-    sop_class: type[ComprehensiveSR] | type[EnhancedSR],
-    material: Material,
-    content: Dataset,
-    attributes: dict[str, Any],
-) -> Dataset:
-    """The finished document, PS3.3 A.35: all the study's images are its evidence.
+def structured_report(sop_class_uid: str, material: Material, root: Item, form: Form) -> Draft:
+    """The document, PS3.3 A.35: all the study's images are its evidence.
 
-    It is complete but never verified and never final: no person has looked at it (PS3.3 C.17.2).
+    Raises:
+        Refuse: it has none that the standard knows.
     """
-    document = sop_class(
+    return Draft(
+        material=material,
+        form=form,
+        about=evidence(material)[0],
+        direct=lambda: _build(sop_class_uid, material, built_item(root), form),
+        build_head=_build_head,
+        decided_by=(sop_class_uid, root.form),
+        varying=VARYING,
+        written=_what_varies(sop_class_uid, material),
+        body=lambda encodings: {
+            CONTENT_SEQUENCE: encode_sequence(CONTENT_SEQUENCE, _items_of_the_root(root.encode(encodings)))
+        },
+    )
+
+
+def _build(sop_class_uid: str, material: Material, root: Dataset, form: Form) -> Dataset:
+    """It is complete but never verified and never final: no person has looked at it (PS3.3 C.17.2)."""
+    document = DOCUMENTS[sop_class_uid](
         evidence=[reference_header(material.source, instance) for instance in evidence(material)],
-        content=content,
+        content=root,
         is_complete=True,
         is_final=False,
         is_verified=False,
         requested_procedures=[_referenced_request(material, item) for item in material.source.requested_procedures]
         or None,
-        previous_versions=_previous_versions(material, SOP_CLASS_UIDS[sop_class]) or None,
-        **attributes,
+        previous_versions=[_reference(material, previous) for previous in _previous_versions(material, sop_class_uid)]
+        or None,
+        **common_attributes(material, form),
     )
     return stamp(document, material)
 
@@ -59,11 +89,38 @@ def evidence(material: Material) -> Sequence[SourceInstance]:
     return ordered
 
 
-def container(name: Code, items: Sequence[ContentItem]) -> ContainerContentItem:
-    """A CONTAINER content item with its children (PS3.3 C.17.3)."""
-    section = ContainerContentItem(name=as_code(name), relationship_type="CONTAINS")
-    section.ContentSequence = ContentSequence(items)
-    return section
+def _items_of_the_root(root: bytes) -> bytes:
+    """Those of the Content Sequence (0040,A730) of an encoded item, whose last element it is."""
+    opening = encode_opening(CONTENT_SEQUENCE)
+    return root[root.index(opening) + len(opening) : -len(END_OF_SEQUENCE + END_OF_ITEM)]
+
+
+def _build_head(blank: Material, form: Form, sop_class_uid: str, root_form: Item) -> Dataset:
+    root = built_item(root_form)
+    root.ContentSequence = ContentSequence([])
+    return _build(sop_class_uid, blank, root, form)
+
+
+def _what_varies(sop_class_uid: str, material: Material) -> Dataset:
+    """The elements that `_build` has highdicom make of the study, besides the content tree."""
+    varying = Dataset()
+    varying.CurrentRequestedProcedureEvidenceSequence = _references(material, evidence(material))
+    if material.source.requested_procedures:
+        varying.ReferencedRequestSequence = [
+            _referenced_request(material, item) for item in material.source.requested_procedures
+        ]
+    if previous := _previous_versions(material, sop_class_uid):
+        varying.PredecessorDocumentsSequence = _references(material, previous)
+    return varying
+
+
+def _references(material: Material, instances: Sequence[SourceInstance | PreviousResult]) -> list[Dataset]:
+    """Items of the Hierarchical SOP Instance Reference Macro, PS3.3 C.17.2.1."""
+    no_content = Dataset()
+    no_content.ContentSequence = []
+    study_instance_uid = material.source.study_instance_uid
+    references = [_reference(material, instance) for instance in instances]
+    return collect_evidence(references, no_content, study_instance_uid)[0]
 
 
 def _referenced_request(material: Material, requested: RequestedProcedure) -> Dataset:
@@ -81,19 +138,15 @@ def _referenced_request(material: Material, requested: RequestedProcedure) -> Da
     return item
 
 
-def _previous_versions(material: Material, sop_class_uid: str) -> list[Dataset]:
-    """For Predecessor Documents Sequence (0040,A360): the documents of the same class that this one replaces."""
-    return [
-        _reference(material, previous)
-        for previous in material.request.previous_results
-        if previous.sop_class_uid == sop_class_uid
-    ]
+def _previous_versions(material: Material, sop_class_uid: str) -> list[PreviousResult]:
+    """The documents of the same class that this one replaces."""
+    return [previous for previous in material.request.previous_results if previous.sop_class_uid == sop_class_uid]
 
 
-def _reference(material: Material, previous: PreviousResult) -> Dataset:
+def _reference(material: Material, instance: SourceInstance | PreviousResult) -> Dataset:
     header = Dataset()
     header.StudyInstanceUID = material.source.study_instance_uid
-    header.SeriesInstanceUID = previous.series_instance_uid
-    header.SOPClassUID = previous.sop_class_uid
-    header.SOPInstanceUID = previous.sop_instance_uid
+    header.SeriesInstanceUID = instance.series_instance_uid
+    header.SOPClassUID = instance.sop_class_uid
+    header.SOPInstanceUID = instance.sop_instance_uid
     return header

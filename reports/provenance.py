@@ -1,19 +1,17 @@
 """Who made a result, from what, and when: the attributes that all results have in common, written in one place.
 
-common_attributes()  ──>  highdicom builds the object  ──>  stamp()  ──>  file_of()
+common_attributes()  ──>  highdicom builds the object  ──>  stamp()
 """
 
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from io import BytesIO
 from typing import Any
 
 from highdicom import ContributingEquipment
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 from pydicom.sr.coding import Code as CodeTuple
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -25,40 +23,39 @@ from domain.identity import (
     LOCAL_CODING_SCHEME,
 )
 from reports.codes import LOCAL_CODING_SCHEME_NAME, PROCESSING_EQUIPMENT
+from reports.material import Material
 from reports.source import SourceStudy
 from reports.uids import derived_uid
 from reports.words import LONGEST_LO, in_ascii, series_description
-from reports.writer import Material
 
 # Uncompressed, the overlay too: every PACS takes it, film hardly shrinks without loss, and pydicom's RLE encoder
 # would need two seconds of CPU for one overlay.
 TRANSFER_SYNTAX_UID = ExplicitVRLittleEndian
 
 
-def common_attributes(
-    material: Material,
-    *,
-    kind: str,
-    series_number: int,
-    instance_number: int = 1,
-    title: str,
-    coding_schemes: Iterable[str] = (),
-) -> dict[str, Any]:
-    """The arguments that every SOP Class of highdicom takes.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """What kind of object it is, as its header says it."""
 
-    All objects of one kind form a series of their own, and each generation of a study another one: Series Date and
-    Software Versions belong to a series and must not differ within it (PS3.3 C.7.3.1).
-    """
+    kind: str
+    series_number: int
+    title: str
+    instance_number: int = 1
+    coding_schemes: frozenset[str] = frozenset()
+
+
+def common_attributes(material: Material, form: Form) -> dict[str, Any]:
+    """The arguments that every SOP Class of highdicom takes."""
     node = material.request.node
     moment = content_moment(material)
     return {
-        "series_instance_uid": derived_uid(material.fingerprint, kind, "series"),
-        "series_number": series_number,
-        "series_description": series_description(title, model_of(material)),
+        "series_instance_uid": series_instance_uid(material, form),
+        "series_number": form.series_number,
+        "series_description": series_description(form.title, model_of(material)),
         "series_date": moment.date(),
         "series_time": moment.time(),
-        "sop_instance_uid": derived_uid(material.fingerprint, kind, str(instance_number)),
-        "instance_number": instance_number,
+        "sop_instance_uid": sop_instance_uid(material, form),
+        "instance_number": form.instance_number,
         "content_date": moment.date(),
         "content_time": moment.time(),
         "manufacturer": node.manufacturer,
@@ -66,11 +63,22 @@ def common_attributes(
         "device_serial_number": node.serial_number,
         "software_versions": node.software_version,
         "content_qualification": _content_qualification(model_of(material)),
-        "coding_schemes": [_coding_scheme(scheme) for scheme in sorted(set(coding_schemes))] or None,
+        "coding_schemes": [_coding_scheme(scheme) for scheme in sorted(form.coding_schemes)] or None,
         "contributing_equipment": [_algorithm(model, moment) for model in (model_of(material),) if model],
         "transfer_syntax_uid": TRANSFER_SYNTAX_UID,
         "specific_character_set": None,
     }
+
+
+def series_instance_uid(material: Material, form: Form) -> str:
+    """All objects of one kind form a series of their own, and each generation of a study another one: Series Date and
+    Software Versions belong to a series and must not differ within it (PS3.3 C.7.3.1).
+    """
+    return derived_uid(material.fingerprint, form.kind, "series")
+
+
+def sop_instance_uid(material: Material, form: Form) -> str:
+    return derived_uid(material.fingerprint, form.kind, str(form.instance_number))
 
 
 def stamp(dataset: Dataset, material: Material) -> Dataset:
@@ -85,15 +93,8 @@ def stamp(dataset: Dataset, material: Material) -> Dataset:
             item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S")
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    _copy_identity(dataset, material.source)
+    copy_identity(dataset, material.source)
     return dataset
-
-
-def file_of(dataset: Dataset) -> bytes:
-    """The object as a complete file, PS3.10 7."""
-    buffer = BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def content_moment(material: Material) -> datetime:
@@ -149,7 +150,7 @@ def _coding_scheme(designator: str) -> CodingSchemeIdentificationItem:
     return CodingSchemeIdentificationItem(designator=designator, name="Local codes of the model's package")
 
 
-def _copy_identity(dataset: Dataset, source: SourceStudy) -> None:
+def copy_identity(dataset: Dataset, source: SourceStudy) -> None:
     """Puts the source's bytes in and has pydicom write them unseen.
 
     pydicom leaves undecoded elements alone only in a data set that claims to have been read in the encoding and the
@@ -162,5 +163,11 @@ def _copy_identity(dataset: Dataset, source: SourceStudy) -> None:
     for element in source.copied:
         raw = element.as_raw_element()
         dataset[raw.tag] = raw
-    encodings = convert_encodings(dataset.get("SpecificCharacterSet")) if source.character_set else "iso8859"
-    dataset.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=encodings)
+    dataset.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=encodings_of(source))
+
+
+def encodings_of(source: SourceStudy) -> list[str]:
+    """pydicom's names for the character sets of the results: the source's."""
+    if not source.character_set:
+        return ["iso8859"]
+    return convert_encodings(source.character_set.decode("ascii").split("\\"))

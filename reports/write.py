@@ -5,17 +5,16 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import import_module
 
-from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
-
 import reports.writers
 from domain.errors import Misconfigured
-from reports.provenance import file_of
+from reports.draft import Draft
+from reports.material import Material
+from reports.provenance import TRANSFER_SYNTAX_UID
 from reports.request import ReportRequest, WrittenResult
 from reports.source import OpenFile, open_plain_file, read_source
 from reports.uids import fingerprint_of
 from reports.validate import require_valid
-from reports.writer import Material, Writer
+from reports.writer import Writer
 
 # Which kinds of result a destination gets, in the order in which they are sent. What does not take a profile gets the
 # first one behind it that it takes.
@@ -66,7 +65,7 @@ def next_profile(profile: str, refused_kinds: Collection[str]) -> str | None:
 
 def contexts_of_profile(profile: str) -> list[tuple[str, str]]:
     """The (SOP Class UID, Transfer Syntax UID) pairs that a destination of this profile has to take."""
-    return [(all_writers()[kind].sop_class_uid, ExplicitVRLittleEndian) for kind in kinds_of(profile)]
+    return [(all_writers()[kind].sop_class_uid, TRANSFER_SYNTAX_UID) for kind in kinds_of(profile)]
 
 
 @cache
@@ -78,18 +77,18 @@ def all_writers() -> dict[str, Writer]:
 
 def _written(kinds: tuple[str, ...], material: Material) -> Iterator[WrittenResult]:
     for kind in kinds:
-        for dataset in all_writers()[kind].write(material):
-            yield _finished(kind, dataset)
+        for draft in all_writers()[kind].write(material):
+            yield _finished(all_writers()[kind], draft)
 
 
-def _finished(kind: str, dataset: Dataset) -> WrittenResult:
-    content = file_of(dataset)
+def _finished(writer: Writer, draft: Draft) -> WrittenResult:
+    content = draft.encode()
     require_valid(content)
     return WrittenResult(
-        kind=kind,
-        sop_class_uid=str(dataset.SOPClassUID),
-        sop_instance_uid=str(dataset.SOPInstanceUID),
-        series_instance_uid=str(dataset.SeriesInstanceUID),
-        transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
+        kind=writer.kind,
+        sop_class_uid=writer.sop_class_uid,
+        sop_instance_uid=draft.sop_instance_uid,
+        series_instance_uid=draft.series_instance_uid,
+        transfer_syntax_uid=TRANSFER_SYNTAX_UID,
         content=content,
     )

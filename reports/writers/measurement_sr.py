@@ -19,11 +19,11 @@ take only this one.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
-    ComprehensiveSR,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
@@ -35,12 +35,11 @@ from highdicom.sr import (
     SourceImageForMeasurementGroup,
     TrackingIdentifier,
 )
-from highdicom.sr.value_types import TextContentItem
+from highdicom.sr.value_types import ContainerContentItem, ContentSequence, TextContentItem
 from pydicom.dataset import Dataset
-from pydicom.uid import ComprehensiveSRStorage
+from pydicom.uid import UID, ComprehensiveSRStorage
 
 from domain.findings import Analysis, Code, ImageAnalysis, ModelIdentity
-from domain.findings import Measurement as Measured
 from domain.identity import LOCAL_CODING_SCHEME, MANUFACTURER, MODEL_NAME
 from reports.codes import (
     ARTIFICIAL_INTELLIGENCE,
@@ -55,9 +54,13 @@ from reports.codes import (
     THRESHOLD_VALUE,
     procedure_reported,
 )
-from reports.document import container, structured_report
+from reports.content import CONTAINS, Item
+from reports.document import structured_report
+from reports.draft import Draft
 from reports.image_library import image_library
-from reports.provenance import as_code, common_attributes
+from reports.material import Material
+from reports.provenance import Form, as_code
+from reports.request import NodeIdentity
 from reports.uids import derived_uid
 from reports.words import (
     DEMONSTRATION_REASON,
@@ -69,40 +72,56 @@ from reports.words import (
     model_in_words,
     warnings_for,
 )
-from reports.writer import Material, Writer
+from reports.writer import Writer
 
 KIND = "measurement_sr"
 SERIES_NUMBER = 9001
 
 
-def write(material: Material) -> Iterable[Dataset]:
+def write(material: Material) -> Iterable[Draft]:
     """One document for the study."""
     analysis = material.request.analysis
     if analysis is None:
         return
+    form = Form(
+        kind=KIND, series_number=SERIES_NUMBER, title="AI Results", coding_schemes=_private_coding_schemes(analysis)
+    )
+    images = [instance for instance in material.source.instances if instance.is_image]
+    root = Item(
+        _report,
+        (analysis.model, material.request.node, procedure_reported(_finding_sites(analysis))),
+        (material.source.writable(" ".join(_sentences(analysis))),),
+        ((image_library(images),) if images else (), tuple(_measurement_groups(material, analysis))),
+    )
+    yield structured_report(ComprehensiveSRStorage, material, root, form)
+
+
+def _report(
+    model: ModelIdentity,
+    node: NodeIdentity,
+    procedure: Code,
+    comment: str,
+    libraries: list[ContainerContentItem],
+    groups: list[MeasurementsAndQualitativeEvaluations],
+) -> MeasurementReport:
     report = MeasurementReport(
-        observation_context=_observation_context(material, analysis.model),
-        procedure_reported=as_code(procedure_reported(_finding_sites(analysis))),
-        imaging_measurements=list(_measurement_groups(material, analysis)),
+        observation_context=_observation_context(model, node),
+        procedure_reported=as_code(procedure),
+        imaging_measurements=groups,
     )
     root = report[0]
-    images = [instance for instance in material.source.instances if instance.is_image]
     # TID 1500 has the library before the measurements and the evaluations, its row 12, at the end.
-    if images:
-        root.ContentSequence.insert(_place_of_measurements(root), image_library(images))
-    root.ContentSequence.append(container(QUALITATIVE_EVALUATIONS, [_comment(material, analysis)]))
-    attributes = common_attributes(
-        material,
-        kind=KIND,
-        series_number=SERIES_NUMBER,
-        title="AI Results",
-        coding_schemes=_private_coding_schemes(analysis),
+    for library in libraries:
+        root.ContentSequence.insert(_place_of_measurements(root), library)
+    evaluations = ContainerContentItem(name=as_code(QUALITATIVE_EVALUATIONS), relationship_type=CONTAINS)
+    evaluations.ContentSequence = ContentSequence(
+        [TextContentItem(name=as_code(COMMENT), value=comment, relationship_type=CONTAINS)]
     )
-    yield structured_report(ComprehensiveSR, material, root, attributes)
+    root.ContentSequence.append(evaluations)
+    return report
 
 
-def _observation_context(material: Material, model: ModelIdentity) -> ObservationContext:
-    node = material.request.node
+def _observation_context(model: ModelIdentity, node: NodeIdentity) -> ObservationContext:
     return ObservationContext(
         observer_device_context=ObserverContext(
             observer_type=CodedConcept.from_code(as_code(DEVICE)),
@@ -127,52 +146,81 @@ def _place_of_measurements(root: Dataset) -> int:
     return names.index("126010")  # Imaging Measurements
 
 
-def _measurement_groups(material: Material, analysis: Analysis) -> Iterator[MeasurementsAndQualitativeEvaluations]:
-    algorithm = _algorithm(analysis.model)
+def _measurement_groups(material: Material, analysis: Analysis) -> Iterator[Item]:
     for image in analysis.images:
         source = material.source_of(image)
-        source_image = SourceImageForMeasurementGroup(
-            referenced_sop_class_uid=source.sop_class_uid, referenced_sop_instance_uid=source.sop_instance_uid
-        )
+        about = (UID(source.sop_class_uid), UID(source.sop_instance_uid))
         for finding in image.findings:
-            yield MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=_tracking_identifier(analysis.model, image, finding.label),
-                finding_type=as_code(finding.code),
-                finding_sites=[FindingSite(as_code(finding.site))] if finding.site else None,
-                algorithm_id=algorithm,
-                measurements=[
-                    _percentage(CERTAINTY_OF_FINDING, finding.certainty),
-                    _percentage(THRESHOLD_VALUE, finding.threshold),
-                ],
-                qualitative_evaluations=[_presence(finding.is_detected)],
-                source_images=[source_image],
-            )
+            fixed = (analysis.model, finding.label, finding.code, finding.site, finding.is_detected)
+            scores = (_rounded(finding.certainty * 100), _rounded(finding.threshold * 100))
+            tracking = _tracking_uid(analysis.model, image, finding.label)
+            yield Item(_finding_group, fixed, (tracking, *scores, *about))
         for measured in image.measurements:
-            yield _measured_group(analysis.model, image, measured, algorithm, source_image)
+            judged = measured.is_detected if measured.threshold is not None else None
+            of_value = (analysis.model, measured.label, measured.code, measured.site, measured.unit, judged)
+            numbers = (measured.value,) if measured.threshold is None else (measured.value, measured.threshold)
+            tracking = _tracking_uid(analysis.model, image, measured.label)
+            yield Item(_measured_group, of_value, (tracking, *about, *map(_rounded, numbers)))
+
+
+def _finding_group(
+    model: ModelIdentity,
+    label: str,
+    code: Code,
+    site: Code | None,
+    is_detected: bool,
+    tracking: UID,
+    certainty_percent: float,
+    threshold_percent: float,
+    *about: UID,
+) -> MeasurementsAndQualitativeEvaluations:
+    return MeasurementsAndQualitativeEvaluations(
+        **_identity(model, label, code, site, tracking, about),
+        measurements=[
+            _value(CERTAINTY_OF_FINDING, certainty_percent, PERCENT),
+            _value(THRESHOLD_VALUE, threshold_percent, PERCENT),
+        ],
+        qualitative_evaluations=[_presence(is_detected)],
+    )
 
 
 def _measured_group(
     model: ModelIdentity,
-    image: ImageAnalysis,
-    measured: Measured,
-    algorithm: AlgorithmIdentification,
-    source_image: SourceImageForMeasurementGroup,
+    label: str,
+    code: Code,
+    site: Code | None,
+    unit: Code,
+    is_detected: bool | None,
+    tracking: UID,
+    sop_class_uid: UID,
+    sop_instance_uid: UID,
+    value: float,
+    *threshold: float,
 ) -> MeasurementsAndQualitativeEvaluations:
     """A value that the model measured, in its own unit; with a threshold it is judged as well."""
-    values = [_value(measured.code, measured.value, measured.unit)]
-    judged = []
-    if measured.threshold is not None:
-        values.append(_value(THRESHOLD_VALUE, measured.threshold, measured.unit))
-        judged.append(_presence(measured.is_detected))
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking_identifier(model, image, measured.label),
-        finding_type=as_code(measured.code),
-        finding_sites=[FindingSite(as_code(measured.site))] if measured.site else None,
-        algorithm_id=algorithm,
-        measurements=values,
-        qualitative_evaluations=judged or None,
-        source_images=[source_image],
+        **_identity(model, label, code, site, tracking, (sop_class_uid, sop_instance_uid)),
+        measurements=[_value(code, value, unit), *(_value(THRESHOLD_VALUE, bound, unit) for bound in threshold)],
+        qualitative_evaluations=[_presence(is_detected)] if is_detected is not None else None,
     )
+
+
+def _identity(
+    model: ModelIdentity, label: str, code: Code, site: Code | None, tracking: UID, about: tuple[UID, ...]
+) -> dict[str, Any]:
+    """What a group is about, by which model, and on which image."""
+    sop_class_uid, sop_instance_uid = about
+    return {
+        "tracking_identifier": TrackingIdentifier(identifier=f"AI {label_in_words(in_ascii(label))}", uid=tracking),
+        "finding_type": as_code(code),
+        "finding_sites": [FindingSite(as_code(site))] if site else None,
+        "algorithm_id": _algorithm(model),
+        "source_images": [
+            SourceImageForMeasurementGroup(
+                referenced_sop_class_uid=sop_class_uid, referenced_sop_instance_uid=sop_instance_uid
+            )
+        ],
+    }
 
 
 def _presence(is_detected: bool) -> QualitativeEvaluation:
@@ -189,29 +237,18 @@ def _algorithm(model: ModelIdentity) -> AlgorithmIdentification:
     )
 
 
-def _tracking_identifier(model: ModelIdentity, image: ImageAnalysis, label: str) -> TrackingIdentifier:
+def _tracking_uid(model: ModelIdentity, image: ImageAnalysis, label: str) -> UID:
     """The same thing, seen again by the same model in a later generation, keeps its Tracking UID."""
-    return TrackingIdentifier(
-        identifier=f"AI {label_in_words(in_ascii(label))}",
-        uid=derived_uid(image.sop_instance_uid, model.device_uid, label, "tracking"),
-    )
+    return UID(derived_uid(image.sop_instance_uid, model.device_uid, label, "tracking"))
 
 
-def _percentage(name: Code, fraction: float) -> Measurement:
-    return _value(name, fraction * 100, PERCENT)
+def _rounded(value: float) -> float:
+    # Four decimals: what a single precision score can say, within the 16 characters of a Decimal String.
+    return round(float(value), 4)
 
 
 def _value(name: Code, value: float, unit: Code) -> Measurement:
-    # Four decimals: what a single precision score can say, within the 16 characters of a Decimal String.
-    return Measurement(name=as_code(name), value=round(value, 4), unit=as_code(unit))
-
-
-def _comment(material: Material, analysis: Analysis) -> TextContentItem:
-    return TextContentItem(
-        name=as_code(COMMENT),
-        value=material.source.writable(" ".join(_sentences(analysis))),
-        relationship_type="CONTAINS",
-    )
+    return Measurement(name=as_code(name), value=value, unit=as_code(unit))
 
 
 def _sentences(analysis: Analysis) -> Iterator[str]:

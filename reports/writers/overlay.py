@@ -8,22 +8,44 @@ from collections.abc import Iterable
 
 import numpy as np
 from highdicom.sc import SCImage
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from domain.findings import Analysis, Code, DisplayImage, ImageAnalysis
+from domain.findings import Analysis, Code, DisplayImage, ImageAnalysis, ModelIdentity
 from reports.codes import SOURCE_IMAGE, SPATIAL_RESAMPLING
+from reports.draft import Draft
+from reports.encoding import encode_element
+from reports.material import Material
 from reports.picture import draw_page
-from reports.provenance import common_attributes, content_moment, stamp
+from reports.provenance import Form, common_attributes, content_moment, stamp
 from reports.source import SourceInstance, reference_header
 from reports.words import in_ascii, model_in_words, warnings_for
-from reports.writer import Material, Writer
+from reports.writer import Writer
 
 KIND = "overlay"
 SERIES_NUMBER = 9002
 
 
-def write(material: Material) -> Iterable[Dataset]:
+# What the study decides: the picture, what it is of, and how that lies.
+VARYING = frozenset(
+    {
+        "Rows",
+        "Columns",
+        "PixelData",
+        "PatientOrientation",
+        "SourceImageSequence",
+        "LossyImageCompression",
+        "LossyImageCompressionRatio",
+        "LossyImageCompressionMethod",
+    }
+)
+PIXEL_DATA = int(Tag("PixelData"))
+NO_PICTURE = np.zeros((16, 16, 3), np.uint8)
+
+
+def write(material: Material) -> Iterable[Draft]:
     """One object for each analysed image, all in one series."""
     analysis = material.request.analysis
     if analysis is None:
@@ -32,29 +54,74 @@ def write(material: Material) -> Iterable[Dataset]:
         yield _overlay(material, analysis, image, number)
 
 
-def _overlay(material: Material, analysis: Analysis, image: ImageAnalysis, number: int) -> Dataset:
+def _overlay(material: Material, analysis: Analysis, image: ImageAnalysis, number: int) -> Draft:
     source = material.source_of(image)
     node = material.request.node
-    page = draw_page(_display_of(material, image), image, analysis.model, f"{node.model_name} {node.software_version}")
+    page = np.asarray(
+        draw_page(_display_of(material, image), image, analysis.model, f"{node.model_name} {node.software_version}")
+    )
+    form = Form(kind=KIND, series_number=SERIES_NUMBER, title="AI Overlay", instance_number=number)
+    return Draft(
+        material=material,
+        form=form,
+        about=source,
+        direct=lambda: _build(material, form, analysis.model, source, page),
+        build_head=_build_head,
+        decided_by=(),
+        varying=VARYING,
+        written=_what_varies(source, page),
+        body=lambda encodings: {PIXEL_DATA: encode_element(PIXEL_DATA, b"OB", _pixel_data(page))},
+    )
+
+
+def _build_head(blank: Material, form: Form) -> Dataset:
+    (image,) = blank.request.analysed_images
+    assert blank.request.analysis is not None
+    return _build(blank, form, blank.request.analysis.model, blank.source_of(image), NO_PICTURE)
+
+
+def _build(
+    material: Material, form: Form, model: ModelIdentity, source: SourceInstance, page: NDArray[np.uint8]
+) -> Dataset:
     overlay = SCImage.from_ref_dataset(
         ref_dataset=reference_header(material.source, source),
-        pixel_array=np.asarray(page),
+        pixel_array=page,
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
         # highdicom asks for one; the source's own, or none, follows below.
         patient_orientation=source.patient_orientation or ("L", "F"),
-        **common_attributes(
-            material, kind=KIND, series_number=SERIES_NUMBER, instance_number=number, title="AI Overlay"
-        ),
+        **common_attributes(material, form),
     )
     overlay["PixelData"].VR = "OB"
-    overlay.PatientOrientation = list(source.patient_orientation or ())
     # Type 2C (PS3.3 C.7.3.1): it belongs to the series, and one series holds the overlays of both sides.
     overlay.Laterality = ""
     _describe_capture(overlay, material)
-    _describe_derivation(overlay, analysis, source)
+    _describe_derivation(overlay, model)
+    overlay.update(_what_varies(source, page))
     return stamp(overlay, material)
+
+
+def _what_varies(source: SourceInstance, page: NDArray[np.uint8]) -> Dataset:
+    """General Image and General Reference Modules, PS3.3 C.7.6.1 and C.12.4: the picture, and of which image."""
+    varying = Dataset()
+    varying.Rows, varying.Columns = page.shape[:2]
+    varying.PatientOrientation = list(source.patient_orientation or ())
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.sop_class_uid
+    reference.ReferencedSOPInstanceUID = source.sop_instance_uid
+    reference.SpatialLocationsPreserved = "NO"
+    reference.PurposeOfReferenceCodeSequence = [_code_item(SOURCE_IMAGE)]
+    varying.SourceImageSequence = [reference]
+    varying.LossyImageCompression = "00"
+    for keyword, values in source.lossy_compression:
+        setattr(varying, keyword, list(values) if len(values) > 1 else values[0])
+    return varying
+
+
+def _pixel_data(page: NDArray[np.uint8]) -> bytes:
+    content = page.tobytes()
+    return content + b"\0" * (len(content) % 2)
 
 
 def _display_of(material: Material, image: ImageAnalysis) -> DisplayImage:
@@ -75,27 +142,17 @@ def _describe_capture(overlay: Dataset, material: Material) -> None:
     overlay.TimeOfSecondaryCapture = moment.strftime("%H%M%S")
 
 
-def _describe_derivation(overlay: Dataset, analysis: Analysis, source: SourceInstance) -> None:
-    """General Image and General Reference Modules, PS3.3 C.7.6.1 and C.12.4."""
-    warnings = " - ".join(warnings_for(analysis.model))
+def _describe_derivation(overlay: Dataset, model: ModelIdentity) -> None:
+    """General Image Module, PS3.3 C.7.6.1: what was done."""
+    warnings = " - ".join(warnings_for(model))
     overlay.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     overlay.BurnedInAnnotation = "YES"
     overlay.RecognizableVisualFeatures = "NO"
     overlay.ImageComments = f"AI output. {warnings}".strip()
     overlay.DerivationDescription = (
-        f"Findings and activation map of {in_ascii(model_in_words(analysis.model))} drawn beside and on the image. "
-        f"{warnings}"
+        f"Findings and activation map of {in_ascii(model_in_words(model))} drawn beside and on the image. {warnings}"
     ).strip()[:1024]
     overlay.DerivationCodeSequence = [_code_item(SPATIAL_RESAMPLING)]
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = source.sop_class_uid
-    reference.ReferencedSOPInstanceUID = source.sop_instance_uid
-    reference.SpatialLocationsPreserved = "NO"
-    reference.PurposeOfReferenceCodeSequence = [_code_item(SOURCE_IMAGE)]
-    overlay.SourceImageSequence = [reference]
-    overlay.LossyImageCompression = "00"
-    for keyword, values in source.lossy_compression:
-        setattr(overlay, keyword, list(values) if len(values) > 1 else values[0])
 
 
 def _code_item(code: Code) -> Dataset:

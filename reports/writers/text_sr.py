@@ -8,16 +8,6 @@ why there is none. It follows no template. Viewers often leave out the names of 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from highdicom.sr import EnhancedSR
-from highdicom.sr.value_types import (
-    CodeContentItem,
-    ContainerContentItem,
-    ContentItem,
-    ContentSequence,
-    TextContentItem,
-    UIDRefContentItem,
-)
-from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedSRStorage
 
 from domain.findings import Analysis, Code, Finding, ImageAnalysis, Measurement
@@ -44,8 +34,11 @@ from reports.codes import (
     WARNING,
     WHY_THIS_MODEL,
 )
-from reports.document import container, structured_report
-from reports.provenance import as_code, common_attributes, model_of
+from reports.content import Item, code, container, text, uid
+from reports.document import structured_report
+from reports.draft import Draft
+from reports.material import Material
+from reports.provenance import Form, model_of
 from reports.request import Note
 from reports.source import SourceInstance
 from reports.words import (
@@ -59,9 +52,10 @@ from reports.words import (
     model_in_words,
     warnings_for,
 )
-from reports.writer import Material, Writer
+from reports.writer import Writer
 
 KIND = "text_sr"
+HAS_CONCEPT_MOD, HAS_OBS_CONTEXT = "HAS CONCEPT MOD", "HAS OBS CONTEXT"
 SERIES_NUMBER = 9004
 
 
@@ -74,24 +68,18 @@ class Section:
     line_name: Code = COMMENT
 
 
-def write(material: Material) -> Iterable[Dataset]:
+def write(material: Material) -> Iterable[Draft]:
     """One document for the study."""
     note = material.request.note
-    attributes = common_attributes(
-        material,
+    form = Form(
         kind=KIND,
         series_number=SERIES_NUMBER,
         title="AI Note" if note is not None else "AI Summary",
-        coding_schemes=[LOCAL_CODING_SCHEME],
+        coding_schemes=frozenset({LOCAL_CODING_SCHEME}),
     )
-    root = ContainerContentItem(name=as_code(AI_NOTE if note is not None else AI_RESULT))
-    root.ContentSequence = ContentSequence(
-        [
-            *_context(material),
-            *(_as_container(section, material) for section in _sections(material) if section.lines),
-        ]
-    )
-    yield structured_report(EnhancedSR, material, root, attributes)
+    sections = (_as_container(section, material) for section in _sections(material) if section.lines)
+    root = container(AI_NOTE if note is not None else AI_RESULT, [*_context(material), *sections], relationship=None)
+    yield structured_report(EnhancedSRStorage, material, root, form)
 
 
 def _sections(material: Material) -> Iterator[Section]:
@@ -199,28 +187,18 @@ def _name_of(material: Material, instance: SourceInstance) -> str:
     return f"{kind} {number} ({facts})" if facts else f"{kind} {number}"
 
 
-def _context(material: Material) -> Iterator[ContentItem]:
+def _context(material: Material) -> Iterator[Item]:
     """TID 1204 language and TID 1002/1004 observer, as far as a text needs them."""
-    yield CodeContentItem(name=as_code(LANGUAGE), value=as_code(ENGLISH), relationship_type="HAS CONCEPT MOD")
-    yield CodeContentItem(name=as_code(OBSERVER_TYPE), value=as_code(DEVICE), relationship_type="HAS OBS CONTEXT")
+    yield code(LANGUAGE, ENGLISH, HAS_CONCEPT_MOD)
+    yield code(OBSERVER_TYPE, DEVICE, HAS_OBS_CONTEXT)
     model = model_of(material)
     if model is not None:
-        yield UIDRefContentItem(
-            name=as_code(DEVICE_OBSERVER_UID), value=model.device_uid, relationship_type="HAS OBS CONTEXT"
-        )
-    yield TextContentItem(name=as_code(DEVICE_OBSERVER_NAME), value=MODEL_NAME, relationship_type="HAS OBS CONTEXT")
+        yield uid(DEVICE_OBSERVER_UID, model.device_uid, HAS_OBS_CONTEXT)
+    yield text(DEVICE_OBSERVER_NAME, MODEL_NAME, HAS_OBS_CONTEXT)
 
 
-def _as_container(section: Section, material: Material) -> ContainerContentItem:
-    lines = [
-        TextContentItem(
-            name=as_code(section.line_name),
-            value=material.source.writable(line),
-            relationship_type="CONTAINS",
-        )
-        for line in section.lines
-        if line
-    ]
+def _as_container(section: Section, material: Material) -> Item:
+    lines = [text(section.line_name, material.source.writable(line)) for line in section.lines if line]
     return container(section.heading, lines)
 
 

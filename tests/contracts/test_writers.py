@@ -7,12 +7,13 @@ import pydicom
 import pytest
 
 from domain.identity import INSTANCE_CREATOR_UID, MODEL_NAME
-from reports.provenance import file_of
+from reports.encoding import without_lengths
+from reports.material import Material
 from reports.source import read_source
 from reports.uids import fingerprint_of
 from reports.validate import problems_in
 from reports.write import KINDS_OF_A_NOTE, PROFILES, all_writers
-from reports.writer import Material, Writer
+from reports.writer import Writer
 from tests.factories.analyses import DEMONSTRATION_MODEL, analysis, report_request
 from tests.factories.sources import CASES, SourceCase, radiograph, stored_study
 
@@ -29,7 +30,21 @@ def material(folder: Path, *, demonstration: bool = False) -> Material:
 
 
 def files(writer: Writer, given: Material) -> list[bytes]:
-    return [file_of(dataset) for dataset in writer.write(given)]
+    return [draft.encode() for draft in writer.write(given)]
+
+
+def written_directly(writer: Writer, given: Material) -> list[bytes]:
+    """The same by highdicom and pydicom alone."""
+    return [as_pydicom_writes(draft.direct()) for draft in writer.write(given)]
+
+
+def as_pydicom_writes(dataset: pydicom.Dataset) -> bytes:
+    without_lengths(dataset)
+    if "ContentSequence" in dataset:
+        dataset["ContentSequence"].is_undefined_length = False
+    buffer = BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def test_a_writers_kind_is_the_name_of_its_module() -> None:
@@ -52,6 +67,16 @@ def test_a_writer_makes_valid_objects_of_every_source(tmp_path: Path, writer: Wr
     source = read_source(study)
     given = Material(request=request, source=source, fingerprint=fingerprint_of(request, source))
     assert [problems_in(content) for content in files(writer, given)] == [()]
+
+
+@every_writer
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.number} {case.name}")
+def test_what_is_filled_into_a_mould_is_what_highdicom_builds(tmp_path: Path, writer: Writer, case: SourceCase) -> None:
+    study = stored_study(case.make(), tmp_path)
+    request = report_request(study)
+    source = read_source(study)
+    given = Material(request=request, source=source, fingerprint=fingerprint_of(request, source))
+    assert files(writer, given) == written_directly(writer, given)
 
 
 @every_writer
