@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import at_rest
+from benchmarks import at_rest, results
 from benchmarks.fairness import run as fairness
 from benchmarks.ingest import run as ingest
 from benchmarks.latency import run as latency
@@ -29,6 +29,7 @@ PARTS = {
     "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
     "latency": Part(title=latency.TITLE, add_arguments=latency.add_arguments, run=latency.run),
     "fairness": Part(title=fairness.TITLE, add_arguments=fairness.add_arguments, run=fairness.run),
+    "results": Part(title=results.TITLE, add_arguments=results.add_arguments, run=results.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
     "chaos": Part(title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run),
 }

@@ -22,7 +22,7 @@ LAYOUT_VERSION = "2"
 
 def fingerprint_of(request: ReportRequest, source: SourceStudy) -> str:
     """A digest of all that the results of this request are made from, in hexadecimal."""
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b(digest_size=32)  # of megabytes of pixels: without help of the processor the quickest
     for part in _parts(request, source):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)

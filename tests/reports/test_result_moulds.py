@@ -16,7 +16,6 @@ from reports import mould
 from reports.codes import COMMENT
 from reports.content import CONTAINS, Item, container, text
 from reports.draft import Draft
-from reports.encoding import without_lengths
 from reports.material import Material
 from reports.provenance import as_code
 from reports.request import Note, PreviousResult, ReportRequest
@@ -24,6 +23,7 @@ from reports.source import read_source
 from reports.uids import fingerprint_of
 from reports.write import all_writers
 from tests.factories.analyses import COBB_ANGLE, DECISION, LUNG, MODEL, NODE, PLACES, display
+from tests.factories.direct import written_directly
 from tests.factories.sources import case, stored_study
 
 FRACTIONS = st.floats(0.0, 1.0)
@@ -64,15 +64,6 @@ def drafts(asked: ReportRequest) -> list[Draft]:
     return [draft for writer in all_writers().values() for draft in writer.write(material)]
 
 
-def as_pydicom_writes(dataset: pydicom.Dataset) -> bytes:
-    without_lengths(dataset)
-    if "ContentSequence" in dataset:
-        dataset["ContentSequence"].is_undefined_length = False
-    buffer = BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
 @settings(max_examples=25, deadline=None)
 @given(
     of_images=st.lists(answers(), min_size=2, max_size=2),
@@ -109,7 +100,7 @@ def test_an_analysis(
         previous_results=(previous,) * (generation > 1),
     )
     for draft in drafts(asked):
-        assert draft.encode() == as_pydicom_writes(draft.direct())
+        assert draft.encode() == written_directly(draft)
 
 
 @settings(max_examples=20, deadline=None)
@@ -117,7 +108,7 @@ def test_an_analysis(
 def test_a_note(study: Study, title: str, lines: list[str]) -> None:
     asked = ReportRequest(study=study, node=NODE, note=Note(title=title, lines=tuple(lines)), decision=DECISION)
     (draft,) = drafts(asked)
-    assert draft.encode() == as_pydicom_writes(draft.direct())
+    assert draft.encode() == written_directly(draft)
 
 
 @given(values=st.lists(SENTENCES, min_size=1, max_size=4))

@@ -1,0 +1,18 @@
+"""A result without moulds: highdicom builds all of it, and pydicom writes it."""
+
+from io import BytesIO
+
+import pydicom
+
+from reports.draft import Draft
+from reports.encoding import without_lengths
+
+
+def written_directly(draft: Draft) -> bytes:
+    """The complete file. Of all sequences only the Content Sequence as a whole tells its length, as the node's do."""
+    dataset = without_lengths(draft.direct())
+    if "ContentSequence" in dataset:
+        dataset["ContentSequence"].is_undefined_length = False
+    buffer = BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
