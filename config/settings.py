@@ -207,7 +207,7 @@ class DestinationSettings(_Section):
     ae_title: AETitle
     host: Annotated[str, StringConstraints(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
-    profile: Literal["standard", "text", "sc_only"] = "standard"
+    profile: Literal["standard", "ohif", "text", "sc_only"] = "standard"
     commitment: bool = False
 
 

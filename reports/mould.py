@@ -16,7 +16,8 @@ from pydicom.valuerep import DS
 
 from reports.encoding import length_bytes
 
-Value = UID | str | float | int
+Points = tuple[tuple[float, float], ...]
+Value = UID | str | float | int | Points
 
 
 PADDING = b"\0 "
@@ -62,6 +63,9 @@ def mark(number: int, value: Value) -> Value:
         return UID(f"2.25.7000000000000000000{number:03}")
     if isinstance(value, str):
         return f"(the value {number:03} of the mould)"
+    if isinstance(value, tuple):
+        x = float(990000 + number)
+        return ((x, 1.0), (x, 2.0), (x, 3.0), (x, 1.0))  # closed, as many a form has to be
     return type(value)(9990000 + number)
 
 
@@ -82,15 +86,17 @@ def cast(encoded: bytes, marks: Sequence[Value], children: Sequence[bytes] = ())
 
 
 def encode_value(vr: bytes, value: Value, encodings: list[str]) -> bytes:
-    """Length and value of an element."""
-    if vr == b"UI":
-        content, padding = str(value).encode("ascii"), b"\0"
+    """Length and value of an element. A number may be shown twice, as decimal string and as a floating point."""
+    if isinstance(value, UID):
+        content, padding = value.encode("ascii"), b"\0"
+    elif isinstance(value, str):
+        content, padding = encode_string(value, encodings), b" "
+    elif isinstance(value, tuple):
+        content, padding = _floats(value), b""
     elif vr == b"FD":
         content, padding = struct.pack("<d", value), b""
-    elif vr == b"DS":
-        content, padding = str(DS(value, auto_format=True)).encode("ascii"), b" "
     else:
-        content, padding = encode_string(str(value), encodings), b" "
+        content, padding = str(DS(value, auto_format=True)).encode("ascii"), b" "
     if len(content) % 2:
         content += padding
     return length_bytes(vr, len(content)) + content
@@ -100,6 +106,8 @@ def _forms(value: Value) -> list[bytes]:
     """How a mark is written."""
     if isinstance(value, str):
         return [value.encode()]
+    if isinstance(value, tuple):
+        return [_floats(value)]
     as_text = str(DS(value, auto_format=True)).encode()
     return [as_text, struct.pack("<d", value)] if isinstance(value, float) else [as_text]
 
@@ -134,3 +142,7 @@ def _vr_of_value(piece: bytes, start: int, length: int) -> bytes:
         if vr.isalpha() and vr.isupper() and piece.endswith(vr + length_bytes(vr, length), 0, start):
             return vr
     return b""
+
+
+def _floats(points: Points) -> bytes:
+    return b"".join(struct.pack("<2f", *point) for point in points)

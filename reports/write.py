@@ -19,6 +19,7 @@ from reports.writer import Writer
 # Which kinds of result a destination gets, in the order in which they are sent. What does not take a profile gets the
 # first one behind it that it takes.
 PROFILES = {
+    "ohif": ("overlay", "region_sr", "text_sr"),
     "standard": ("overlay", "measurement_sr", "text_sr"),
     "text": ("text_sr",),
     "sc_only": ("overlay",),
@@ -57,10 +58,15 @@ def kinds_of(profile: str) -> tuple[str, ...]:
 
 
 def next_profile(profile: str, refused_kinds: Collection[str]) -> str | None:
-    """The form for a destination that refuses these kinds: the first behind `profile` that needs none of them."""
+    """The form for a destination that refuses these kinds: the first behind `profile` without their SOP classes."""
     forms = list(PROFILES)
     behind = forms[forms.index(profile) + 1 :]
-    return next((form for form in behind if not set(PROFILES[form]) & set(refused_kinds)), None)
+    refused = _sop_classes(refused_kinds)
+    return next((form for form in behind if not _sop_classes(PROFILES[form]) & refused), None)
+
+
+def _sop_classes(kinds: Collection[str]) -> set[str]:
+    return {all_writers()[kind].sop_class_uid for kind in kinds}
 
 
 def contexts_of_profile(profile: str) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks.ingest import wire
 from benchmarks.ingest.process_tree import ProcessTree
 from benchmarks.ingest.raw_sender import LOOPBACK, Association
+from tests.factories.ports import free_port
 
 CALLING_AE_TITLE = "BENCH"
 CALLED_AE_TITLE = "BENCH_SCP"
@@ -288,12 +289,6 @@ def check_stored(receiver: Receiver, folder: Path, *, instances: int, size_bytes
     if receiver.is_encrypted and any(map(_is_dicom, files)):
         return "what it stored is not encrypted"
     return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_it_answers(receiver: Receiver, process: subprocess.Popen[bytes], started: Running) -> None:

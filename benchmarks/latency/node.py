@@ -17,12 +17,13 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from benchmarks.ingest.process_tree import ProcessTree
-from benchmarks.ingest.receivers import ENVIRONMENT, free_port
+from benchmarks.ingest.receivers import ENVIRONMENT
 from domain.errors import Retry
 from scu.echo import echo
 from scu.store import Address, describe, send_files
 from storage.database import Database
 from storage.tables import executors
+from tests.factories.ports import free_port
 
 LOOPBACK = "127.0.0.1"
 AFTER_RELEASE_S = 1.0

@@ -23,7 +23,8 @@ from tests.chaos.pacs import JOURNAL, MISFORTUNES
 from tests.chaos.promises import ALWAYS, IN_THE_END, Scene, broken, files_half_written, let_an_hour_pass, misfortunes
 from tests.chaos.roles import Role, adopt_orphans, descendants, lines
 from tests.factories.packages import build_package
-from tests.journeys.house import LOOPBACK, Node, Process, free_port, wait_until
+from tests.factories.ports import free_port
+from tests.journeys.house import LOOPBACK, Node, Process, wait_until
 
 WORKERS = 3
 LEASE_S = 5.0

@@ -6,7 +6,7 @@ import pytest
 
 from cli.__main__ import main
 from tests.factories.certificates import Authority, Identity
-from tests.journeys.house import free_port
+from tests.factories.ports import free_port
 
 CONFIGURATION = """\
 [node]

@@ -15,6 +15,7 @@ import pytest
 
 from storage.api_keys import create_key
 from storage.database import Database
+from tests.factories.ports import free_port
 
 HEAVY = ("torch", "onnxruntime", "highdicom", "pynetdicom", "dbos", "imagecodecs", "numpy", "pydicom", "stripe")
 STARTS_WITHIN_S = 60.0
@@ -22,9 +23,7 @@ STARTS_WITHIN_S = 60.0
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from storage.database import Database
 from storage.instances import Spool
 from storage.receivers import receiver_signs
 from storage.tables import instances, quarantine, studies
+from tests.factories.ports import free_port
 from tests.factories.sources import radiograph
-from tests.journeys.house import LOOPBACK, Process, free_port, wait_until
+from tests.journeys.house import LOOPBACK, Process, wait_until
 
 CONFIGURATION = """\
 [node]

@@ -9,7 +9,8 @@ from cli.__main__ import main
 from cli.send import parse_address
 from domain.errors import Misconfigured
 from scu.store import Address
-from tests.scu.conftest import Peer, free_port, node
+from tests.factories.ports import free_port
+from tests.scu.conftest import Peer, node
 
 __all__ = ["node"]
 

@@ -1,13 +1,14 @@
 """Shared stores: a folder, and a bucket on a real server of moto, which can be away."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
+
+from tests.factories.ports import free_port
 
 LOOPBACK = "127.0.0.1"
 BUCKET = "hospital"
@@ -30,9 +31,7 @@ class MotoServer:
 
     def start(self) -> None:
         if not self.port:
-            with socket.socket() as probe:
-                probe.bind((LOOPBACK, 0))
-                self.port = int(probe.getsockname()[1])
+            self.port = free_port()
         command = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self.port)]
         with open(self.log, "ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ})

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from scu.store import Address, describe, send_files
 from storage.counts import Counts, read_counts
 from storage.database import Database, utc_now
 from storage.overview import StudyFilter, StudyHistory, read_history
+from tests.factories.ports import free_port
 
 LOOPBACK = "127.0.0.1"
 WAIT_S = 120.0
@@ -66,12 +66,6 @@ ae_title = "ORTHANC"
 host = "127.0.0.1"
 port = {pacs_port}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], what: str, *, within_s: float = WAIT_S) -> Any:

@@ -15,7 +15,8 @@ from pynetdicom.events import Event
 from storage.overview import StudyHistory
 from tests.conftest import ROOT
 from tests.factories.packages import build_package
-from tests.journeys.house import LOOPBACK, PACS, Node, Orthanc, free_port, wait_until
+from tests.factories.ports import free_port
+from tests.journeys.house import LOOPBACK, PACS, Node, Orthanc, wait_until
 
 PUSH_MODEL, WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 SYNTAXES = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from storage.database import Database
 from storage.receivers import receiver_signs
 from storage.tables import instances, quarantine, studies
+from tests.factories.ports import free_port
 from tests.factories.sources import radiograph
-from tests.journeys.house import Node, free_port, wait_until
+from tests.journeys.house import Node, wait_until
 
 
 class Server:

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from scu.echo import echo
 from scu.store import Address, describe, send_files
 from tests.factories.packages import build_package
+from tests.factories.ports import free_port
 from tests.factories.shared_stores import CREDENTIALS, MotoServer, bucket_url
-from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, Process, free_port, wait_until
+from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, Process, wait_until
 from tests.journeys.test_killed_between_steps import another_study
 
 STUDIES = [f"2.25.{number}000" for number in range(1, 13)]

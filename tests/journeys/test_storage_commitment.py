@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, free_port, wait_until
+from tests.factories.ports import free_port
+from tests.journeys.house import LOOPBACK, MODALITY, Node, Orthanc, wait_until
 
 MPPS = "1.2.840.10008.3.1.2.3.3"
 CT = "1.2.840.10008.5.1.4.1.1.2"

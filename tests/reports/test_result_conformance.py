@@ -13,9 +13,9 @@ import pytest
 from highdicom.sr import MeasurementReport
 from pydicom.sr.coding import Code
 
-from reports.request import WrittenResult
+from reports.request import ReportRequest, WrittenResult
 from reports.validate import problems_in
-from reports.write import write_results
+from reports.write import PROFILES, write_results
 from tests.factories.analyses import COBB_ANGLE, PLACES, analysis, report_request
 from tests.factories.sources import CASES, SourceCase, stored_study
 
@@ -37,15 +37,19 @@ def written(
 ) -> tuple[SourceCase, dict[str, WrittenResult]]:
     case: SourceCase = request.param
     study = stored_study(case.make(), tmp_path_factory.mktemp(f"case{case.number}"))
-    results = write_results(report_request(study), profile="standard")
-    return case, {result.kind: result for result in results}
+    return case, results_of(report_request(study))
+
+
+def results_of(request: ReportRequest) -> dict[str, WrittenResult]:
+    """Every kind that a profile knows."""
+    return {result.kind: result for profile in PROFILES for result in write_results(request, profile=profile)}
 
 
 Written = tuple[SourceCase, dict[str, WrittenResult]]
 
 
-def test_each_source_gets_an_overlay_a_measurement_report_and_a_text_report(written: Written) -> None:
-    assert list(written[1]) == ["overlay", "measurement_sr", "text_sr"]
+def test_each_source_gets_every_kind(written: Written) -> None:
+    assert set(written[1]) == {"overlay", "region_sr", "measurement_sr", "text_sr"}
 
 
 def test_dciodvfy_finds_no_error(written: Written, tmp_path: Path) -> None:
@@ -57,20 +61,16 @@ def test_dciodvfy_finds_no_error(written: Written, tmp_path: Path) -> None:
         assert [line for line in lines if line.startswith("Error")] == [], kind
 
 
-def test_dsrdump_reads_both_reports(written: Written, tmp_path: Path, require_program: Callable[[str], str]) -> None:
+def test_dsrdump_reads_the_reports(written: Written, tmp_path: Path, require_program: Callable[[str], str]) -> None:
     dsrdump = require_program("dsrdump")
-    for kind in ("measurement_sr", "text_sr"):
+    for kind in ("measurement_sr", "region_sr", "text_sr"):
         path = tmp_path / f"{kind}.dcm"
         path.write_bytes(written[1][kind].content)
         assert subprocess.run([dsrdump, path], capture_output=True, check=False).returncode == 0
 
 
 def test_our_own_validator_finds_nothing(written: Written) -> None:
-    assert {kind: problems_in(result.content) for kind, result in written[1].items()} == {
-        "overlay": (),
-        "measurement_sr": (),
-        "text_sr": (),
-    }
+    assert {kind: problems_in(result.content) for kind, result in written[1].items()} == dict.fromkeys(written[1], ())
 
 
 def test_the_patients_name_is_the_sources_byte_for_byte(written: Written) -> None:
@@ -108,7 +108,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Written:
     given = analysis(study)
     image = replace(given.images[0], activation=None, regions=PLACES, measurements=(COBB_ANGLE,))
     request = report_request(study, replace(given, images=(image,)))
-    return case, {result.kind: result for result in write_results(request, profile="standard")}
+    return case, results_of(request)
 
 
 def test_places_and_measured_values_are_accepted_as_well(
@@ -116,7 +116,7 @@ def test_places_and_measured_values_are_accepted_as_well(
 ) -> None:
     test_our_own_validator_finds_nothing(measured)
     test_dciodvfy_finds_no_error(measured, tmp_path)
-    test_dsrdump_reads_both_reports(measured, tmp_path, require_program)
+    test_dsrdump_reads_the_reports(measured, tmp_path, require_program)
 
 
 def test_highdicom_reads_back_the_value_that_was_measured(measured: Written) -> None:

@@ -43,7 +43,12 @@ def texts(document: pydicom.Dataset) -> list[str]:
 
 @pytest.mark.parametrize(
     ("profile", "kinds"),
-    [("standard", ["overlay", "measurement_sr", "text_sr"]), ("text", ["text_sr"]), ("sc_only", ["overlay"])],
+    [
+        ("standard", ["overlay", "measurement_sr", "text_sr"]),
+        ("ohif", ["overlay", "region_sr", "text_sr"]),
+        ("text", ["text_sr"]),
+        ("sc_only", ["overlay"]),
+    ],
 )
 def test_a_profile_says_which_results_a_destination_gets(study: Study, profile: str, kinds: list[str]) -> None:
     assert list(written(report_request(study), profile)) == kinds
@@ -52,7 +57,7 @@ def test_a_profile_says_which_results_a_destination_gets(study: Study, profile: 
 def test_an_unknown_profile_names_the_known_ones(study: Study) -> None:
     with pytest.raises(Misconfigured) as error:
         write_results(report_request(study), profile="everything")
-    assert error.value.hint == "Use one of: sc_only, standard, text."
+    assert error.value.hint == "Use one of: ohif, sc_only, standard, text."
 
 
 def test_every_analysed_image_gets_an_overlay_and_the_others_none(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from scp.store import StoreHandler
 from scu.echo import echo
 from scu.store import Address
 from storage.instances import Spool
+from tests.factories.ports import free_port
 
 TIMEOUT_S = 10.0
 
@@ -78,12 +79,6 @@ def node(tmp_path: Path) -> Iterator[Peer]:
     yield Peer(Address(ae_title="NODE", host="127.0.0.1", port=port), spool.root)
     receiver.stop(grace_s=5.0)
     shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(address: Address) -> None:

@@ -16,7 +16,8 @@ from domain.commitment import Reference
 from domain.errors import Retry
 from scu.confirmation import request_commitment
 from scu.store import Address
-from tests.scu.conftest import TIMEOUT_S, free_port
+from tests.factories.ports import free_port
+from tests.scu.conftest import TIMEOUT_S
 
 PUSH_MODEL, WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 RESULTS = tuple(Reference(sop_class_uid="1.2.840.10008.5.1.4.1.1.7", sop_instance_uid=f"2.25.{n}") for n in (1, 2))

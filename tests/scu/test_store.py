@@ -12,8 +12,9 @@ from domain.errors import Misconfigured, Refuse, Retry
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address, Answer, OutgoingFile, SendOutcome, answer_of, describe, send_files
+from tests.factories.ports import free_port
 from tests.factories.sources import CR, DX, radiograph
-from tests.scu.conftest import TIMEOUT_S, Peer, deaf_peer, free_port
+from tests.scu.conftest import TIMEOUT_S, Peer, deaf_peer
 
 
 def sent(files: list[OutgoingFile], to: Address, *, calling_ae_title: str = "COLLIMATOR") -> list[SendOutcome]:

@@ -26,8 +26,9 @@ from storage.plain import to_plain
 from storage.requests import RequestBox
 from storage.tables import commitments
 from tests.factories.arrivals import read_back, spooled
+from tests.factories.ports import free_port
 from tests.factories.sources import DX, radiograph
-from tests.journeys.house import free_port, wait_until
+from tests.journeys.house import wait_until
 from workflow.commitment import Commitments
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
