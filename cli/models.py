@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli import evaluation
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
 from domain.errors import CollimatorError, Refuse
@@ -27,13 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verifying.add_argument("name", metavar="NAME", nargs="?")
     adding = verbs.add_parser("add", help="check a package of your own and install a copy of it")
     adding.add_argument("folder", metavar="DIR", type=Path)
-    evaluating = verbs.add_parser("evaluate", help="measure a package on labelled images")
-    evaluating.add_argument("package", metavar="PACKAGE")
-    evaluating.add_argument("--images", required=True, type=Path, metavar="DIR", help="JPEG, PNG or DICOM files")
-    evaluating.add_argument(
-        "--labels", required=True, type=Path, metavar="CSV", help="header: file,LABEL…; then a file and 0 or 1 a label"
-    )
-    evaluating.add_argument("--json", action="store_true", help="a list of objects, one a label")
+    evaluation.add_arguments(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             registry = Registry(installed_dir)
             return _verify([registry.get(args.name)] if args.name else registry.packages(), is_named=bool(args.name))
         case _:
-            return _evaluate(Registry(installed_dir).get(args.package), args)
+            return evaluation.run(Registry(installed_dir).get(args.package), args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,36 +162,3 @@ def _verify(packages: list[Package], *, is_named: bool) -> int:
             )
             status = 1
     return status
-
-
-def _evaluate(package: Package, args: argparse.Namespace) -> int:
-    # Brings codecs and the runtime, which no other verb here needs.
-    from inference.evaluate import evaluate
-
-    lines = evaluate(package, args.images, args.labels)
-    if args.json:
-        print_objects(lines)
-    else:
-        print_table(
-            ("LABEL", "N", "POSITIVES", "AUROC", "95 %", "THRESHOLD", "SENSITIVITY", "95 %", "SPECIFICITY", "95 %"),
-            [
-                (
-                    line.label,
-                    line.n,
-                    line.positives,
-                    f"{line.auroc:.3f}",
-                    _interval(line.auroc_low, line.auroc_high),
-                    f"{line.threshold:.3f}",
-                    f"{line.sensitivity:.3f}",
-                    _interval(line.sensitivity_low, line.sensitivity_high),
-                    f"{line.specificity:.3f}",
-                    _interval(line.specificity_low, line.specificity_high),
-                )
-                for line in lines
-            ],
-        )
-    return 0
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}"

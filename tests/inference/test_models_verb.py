@@ -96,6 +96,17 @@ def test_evaluating_gives_one_object_a_label(collimator: Collimator, images: Pat
         "false_negatives",
         "true_negatives",
         "false_positives",
+        "patients",
+        "intervals_by",
+        "brier",
+        "brier_low",
+        "brier_high",
+        "expected_calibration_error",
+        "calibration",
+        "operating_points",
+        "subgroups",
+        "outside_intended",
+        "unreadable",
     ]
     assert (pneumonia["label"], effusion["label"]) == ("Pneumonia", "Effusion")
     assert (pneumonia["n"], pneumonia["positives"], pneumonia["threshold"]) == (12, 6, 0.5)
