@@ -24,31 +24,27 @@ class Accuracy:
     false_positives: int
 
 
-def measure(sample: Sample, *, threshold: float, seed: int = 0) -> Accuracy:
-    """Measure one label."""
+def measure(sample: Sample, *, threshold: float, auroc: Estimate | None = None, seed: int = 0) -> Accuracy:
+    """Measure one label.
+
+    Args:
+        auroc: the sample's, where it is known already: it is the same at every threshold.
+    """
     is_called = sample.scores >= threshold
     truth = sample.truth
 
-    def statistics(weights: Weights) -> Scores:
-        """(n, 3): AUROC, sensitivity, specificity; NaN for a class without images."""
+    def rates(weights: Weights) -> Scores:
+        """(n, 2): sensitivity, specificity; NaN for a class without images."""
         with np.errstate(invalid="ignore"):
             sensitivity = weights @ (is_called & truth) / (weights @ truth)
             specificity = weights @ (~is_called & ~truth) / (weights @ ~truth)
-        return np.stack([curve(sample, weights).area(), sensitivity, specificity], axis=1)
+        return np.stack([sensitivity, specificity], axis=1)
 
-    values = statistics(sample.whole())[0]
-    draws = sample.resampled(statistics, seed=seed)
-    with_finding, without = sample.patients_with, sample.patients_without
-    # So many pairs of one with and one without the finding share no patient with another pair.
-    pairs = min(with_finding, without)
-    auroc, sensitivity, specificity = (
-        estimate(float(value), draw, trials=trials)
-        for value, draw, trials in zip(values, draws.T, (pairs, with_finding, without), strict=True)
-    )
+    values, draws = rates(sample.whole())[0], sample.resampled(rates, seed=seed)
     return Accuracy(
-        auroc=auroc,
-        sensitivity=sensitivity,
-        specificity=specificity,
+        auroc=auroc or measure_auroc(sample, seed=seed),
+        sensitivity=estimate(float(values[0]), draws[:, 0], trials=sample.patients_with),
+        specificity=estimate(float(values[1]), draws[:, 1], trials=sample.patients_without),
         threshold=threshold,
         images=sample.images,
         patients=sample.patients,
@@ -57,3 +53,11 @@ def measure(sample: Sample, *, threshold: float, seed: int = 0) -> Accuracy:
         true_negatives=int(np.sum(~is_called & ~truth)),
         false_positives=int(np.sum(is_called & ~truth)),
     )
+
+
+def measure_auroc(sample: Sample, *, seed: int = 0) -> Estimate:
+    """The area under the whole curve."""
+    area = float(curve(sample, sample.whole()).area()[0])
+    draws = sample.resampled(lambda weights: curve(sample, weights).area()[:, np.newaxis], seed=seed)
+    # So many pairs of one with and one without the finding share no patient with another pair.
+    return estimate(area, draws[:, 0], trials=min(sample.patients_with, sample.patients_without))

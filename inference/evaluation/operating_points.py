@@ -33,7 +33,7 @@ def operating_points(sample: Sample, manifests: Accuracy) -> tuple[OperatingPoin
             OperatingPoint(
                 name=name,
                 is_found_here=True,
-                accuracy=None if threshold is None else measure(sample, threshold=threshold),
+                accuracy=None if threshold is None else measure(sample, threshold=threshold, auroc=manifests.auroc),
             )
             for name, threshold in found.items()
         ),

@@ -58,8 +58,8 @@ def curve(sample: Sample, weights: Weights) -> Curve:
     drawn = weights[:, order]
     with np.errstate(invalid="ignore"):
         return Curve(
-            false_positive_rate=_shares(drawn * ~truth, ends),
-            sensitivity=_shares(drawn * truth, ends),
+            false_positive_rate=_shares(drawn, ~truth, ends),
+            sensitivity=_shares(drawn, truth, ends),
         )
 
 
@@ -98,11 +98,12 @@ def _below(candidates: Scores, place: int) -> float:
     return float((candidates[place] + below) / 2.0)
 
 
-def _shares(counts: Scores, ends: NDArray[np.intp]) -> Scores:
-    """(n, thresholds + 1) the share of each row's count that is called, from 0 on."""
-    summed = np.cumsum(counts, axis=1)[:, ends]
-    called = np.concatenate([np.zeros((len(summed), 1)), summed], axis=1)
-    return np.asarray(called / called[:, -1:])
+def _shares(drawn: Weights, is_in_class: NDArray[np.bool_], ends: NDArray[np.intp]) -> Scores:
+    """(n, thresholds + 1) the share of a class that is called at each threshold, from 0 on."""
+    summed = np.cumsum(drawn[:, is_in_class], axis=1)
+    with_none = np.concatenate([np.zeros((len(summed), 1)), summed], axis=1)
+    members_called = np.concatenate([[0], np.cumsum(is_in_class)[ends]])
+    return np.asarray(with_none[:, members_called] / with_none[:, -1:])
 
 
 def _sensitivity_at(curves: Curve) -> Scores:

@@ -17,7 +17,7 @@ Truth = NDArray[np.bool_]
 Weights = NDArray[np.float64]  # (resamples, images): how often each image was drawn
 
 RESAMPLES = 2000
-BLOCK_CELLS = 4_000_000  # weights that are held at once: 32 MB
+BLOCK_CELLS = 400_000  # weights that are held at once: 3 MB, about what a cache holds
 NORMAL_QUANTILE = 1.959964  # of 97.5 %
 INTERVAL_METHOD = f"95 % percentile bootstrap over patients, {RESAMPLES} resamples"
 
