@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from inference.evaluation.lines import LabelLine
 
 
-def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = verbs.add_parser("evaluate", help="measure a package on labelled images")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", metavar="PACKAGE")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="JPEG, PNG or DICOM files")
     parser.add_argument(

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verifying.add_argument("name", metavar="NAME", nargs="?")
     adding = verbs.add_parser("add", help="check a package of your own and install a copy of it")
     adding.add_argument("folder", metavar="DIR", type=Path)
-    evaluation.add_arguments(verbs)
+    evaluating = verbs.add_parser("evaluate", help="measure a package on labelled images")
+    evaluation.add_arguments(evaluating)
 
 
 def run(args: argparse.Namespace) -> int:
