@@ -84,37 +84,51 @@ def evaluate(package: Package, images_dir: Path, table: Path, *, skips_unreadabl
     require_both_classes(package, labelled.labels, labelled.lines)
     if not skips_unreadable:
         _require_files(labelled.lines)
-    network = Network(package)
-    scored: list[tuple[Line, Subject, tuple[float, ...]]] = []
-    unreadable: list[Unreadable] = []
-    for line in labelled.lines:
-        try:
-            scores = _scores(network, line.file)
-            scored.append((line, completed(line.subject, from_header(line.file)), scores))
-        except Refuse as error:
-            if not skips_unreadable:
-                raise Refuse(f"{line.file}: {error.message}", reason=error.reason, hint=error.hint) from error
-            unreadable.append(Unreadable(file=str(line.file.relative_to(images_dir)), why=error.message))
-    lines = [line for line, _, _ in scored]
+    scored, unreadable = _score_all(package, labelled.lines, skips_unreadable=skips_unreadable)
+    lines = [image.line for image in scored]
     require_both_classes(package, labelled.labels, lines)
-    subjects = [subject for _, subject, _ in scored]
+    subjects = [image.subject for image in scored]
     patients = [line.patient for line in lines] if labelled.has_patients else None
-    all_scores = np.array([scores for _, _, scores in scored])
+    scores = np.array([image.scores for image in scored])
     return Evaluation(
         package=package,
         labels=tuple(
-            _evaluated(
-                package, place, all_scores[:, place], [line.truths[column] for line in lines], patients, subjects
-            )
+            _evaluated(package, place, scores[:, place], [line.truths[column] for line in lines], patients, subjects)
             for column, place in enumerate(labelled.labels)
         ),
         images=len(lines),
         patients=None if patients is None else len(set(patients)),
         outside=sum(is_outside(package.manifest, subject) for subject in subjects),
         unknown_attributes=unknown_attributes(subjects),
-        unreadable=tuple(unreadable),
+        unreadable=unreadable,
         table_sha256=labelled.sha256,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    """An image that was read; `scores` in the order of the manifest's labels."""
+
+    line: Line
+    subject: Subject
+    scores: tuple[float, ...]
+
+
+def _score_all(
+    package: Package, lines: Sequence[Line], *, skips_unreadable: bool
+) -> tuple[list[_Scored], tuple[Unreadable, ...]]:
+    network = Network(package)
+    scored, unreadable = [], []
+    for line in lines:
+        try:
+            scores = _scores(network, line.file)
+            subject = completed(line.subject, from_header(line.file))
+            scored.append(_Scored(line=line, subject=subject, scores=scores))
+        except Refuse as error:
+            if not skips_unreadable:
+                raise Refuse(f"{line.file}: {error.message}", reason=error.reason, hint=error.hint) from error
+            unreadable.append(Unreadable(file=line.name, why=error.message))
+    return scored, tuple(unreadable)
 
 
 def _require_files(lines: Sequence[Line]) -> None:

@@ -30,8 +30,9 @@ OLDEST_YEARS = 150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One image of the table. `truths` are in the order of the table's labels; `patient` is empty without a column."""
+    """One image of the table, `name` as it stands there. `truths` are in the order of the table's labels; `patient` is empty without a column."""
 
+    name: str
     file: Path
     truths: tuple[bool, ...]
     patient: str
@@ -129,6 +130,7 @@ def _lines(rows: Iterator[list[str]], columns: _Columns, images_dir: Path) -> It
             name: cell for name, cell, place in zip(columns.names, cells, columns.labels, strict=True) if place is None
         }
         yield Line(
+            name=cells[0],
             file=images_dir / cells[0],
             truths=tuple(
                 _truth(number, cell) for cell, place in zip(cells, columns.labels, strict=True) if place is not None
