@@ -30,7 +30,10 @@ OLDEST_YEARS = 150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One image of the table, `name` as it stands there. `truths` are in the order of the table's labels; `patient` is empty without a column."""
+    """One image of the table, `name` as it stands there.
+
+    `truths` are in the order of the table's labels; `patient` is empty without a column.
+    """
 
     name: str
     file: Path

@@ -232,14 +232,14 @@ def test_an_unreadable_image_ends_the_evaluation(evaluate: Evaluate, tmp_path: P
 
 
 def test_unreadable_images_can_be_left_out_and_are_named(evaluate: Evaluate, tmp_path: Path) -> None:
-    table = [*lines(), "broken.dcm,1", "gone.dcm,0"]
+    table = [*lines(), "broken.dcm,1", "/nowhere/gone.dcm,0"]
     status, out, err = evaluate(table, "--skip-unreadable", "--json")
     assert status == 0
     (measured,) = json.loads(out)
     assert (measured["n"], measured["unreadable"]) == (24, 2)
     broken, gone = err.splitlines()
     assert broken.startswith("collimator: left out: broken.dcm: ")
-    assert gone == "collimator: left out: gone.dcm: there is no such file"
+    assert gone == "collimator: left out: /nowhere/gone.dcm: there is no such file"
     words = words_of(tmp_path / "page.html")
     assert "2 images of the table could not be read and are left out" in words
     assert "gone.dcm there is no such file" in words
