@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli import DEFAULT_CONFIG
 from cli.listing import print_objects, print_table
 from domain.errors import Misconfigured
 from inference.package import Package
@@ -69,6 +70,7 @@ def _command(args: argparse.Namespace) -> str:
     """As it can be typed again."""
     words = ["collimator", "models", "evaluate", args.package, "--images", args.images, "--labels", args.labels]
     words += ["--skip-unreadable"] * args.skip_unreadable + ["--html", args.html]
+    words += ["--config", args.config] * (args.config != DEFAULT_CONFIG)
     return shlex.join(str(word) for word in words)
 
 

@@ -142,7 +142,8 @@ def test_the_page_names_what_was_measured_and_how(evaluate: Evaluate, images: Pa
         "A fixed filter that knows nothing.",
         package.manifest.weights.sha256,
         package.manifest_sha256,
-        f"collimator models evaluate chest --images {images} --labels {tmp_path / 'labels.csv'} --html",
+        f"collimator models evaluate chest --images {images} --labels {tmp_path / 'labels.csv'} "
+        f"--html {tmp_path / 'page.html'} --config {tmp_path / 'collimator.toml'}",
         "12 images with the finding, 12 without.",
         f"AUROC {measured['auroc']:.3f} 95 %: {measured['auroc_low']:.3f} to {measured['auroc_high']:.3f}",
         f"Expected calibration error {measured['expected_calibration_error']:.3f}.",
