@@ -5,10 +5,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli import evaluation
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
 from domain.errors import CollimatorError, Refuse
-from inference.install import add, check
+from inference.acceptance import read_acceptance
+from inference.install import add, check, published
 from inference.install import pull as pull  # the demonstration pulls too
 from inference.package import Package
 from inference.registry import Registry
@@ -20,17 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="a list of objects")
     pulling = verbs.add_parser("pull", help="download, check and convert a shipped package's published weights")
     pulling.add_argument("name", metavar="NAME")
+    pulling.add_argument("--accept-licence", default="", metavar="LICENCE", help="by its name, where it binds you")
+    pulling.add_argument("--by", default="", metavar="WHO", help="who accepts it; default: the account that runs this")
     verifying = verbs.add_parser("verify", help="check bytes, network and golden scores, of all packages or one")
     verifying.add_argument("name", metavar="NAME", nargs="?")
     adding = verbs.add_parser("add", help="check a package of your own and install a copy of it")
     adding.add_argument("folder", metavar="DIR", type=Path)
     evaluating = verbs.add_parser("evaluate", help="measure a package on labelled images")
-    evaluating.add_argument("package", metavar="PACKAGE")
-    evaluating.add_argument("--images", required=True, type=Path, metavar="DIR", help="JPEG, PNG or DICOM files")
-    evaluating.add_argument(
-        "--labels", required=True, type=Path, metavar="CSV", help="header: file,LABEL…; then a file and 0 or 1 a label"
-    )
-    evaluating.add_argument("--json", action="store_true", help="a list of objects, one a label")
+    evaluation.add_arguments(evaluating)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         case "list":
             return _list(Registry(installed_dir).packages(), as_json=args.json)
         case "pull":
-            pull(args.name, installed_dir)
+            _show_licence(published(args.name))
+            pull(args.name, installed_dir, accepted_licence=args.accept_licence, accepted_by=args.by)
             print(f"{args.name}: pulled, checked and installed in {installed_dir / args.name}")
             return 0
         case "add":
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             registry = Registry(installed_dir)
             return _verify([registry.get(args.name)] if args.name else registry.packages(), is_named=bool(args.name))
         case _:
-            return _evaluate(Registry(installed_dir).get(args.package), args)
+            return evaluation.run(Registry(installed_dir).get(args.package), args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +71,13 @@ class PackageLine:
     weights_sha256: str
     is_cleared: bool
     folder: str
+    adapter: str
+    licence_url: str
+    licence_binds: bool
+    attribution: str
+    licence_accepted_by: str
+    licence_accepted_at: str
+    licence_accepted_for_sha256: str
 
 
 def _list(packages: list[Package], *, as_json: bool) -> int:
@@ -79,9 +86,19 @@ def _list(packages: list[Package], *, as_json: bool) -> int:
         print_objects(lines)
     else:
         print_table(
-            ("NAME", "VERSION", "CONFIGURED", "LABELS", "TITLE", "WHY NOT"),
+            ("NAME", "VERSION", "CONFIGURED", "ADAPTER", "LABELS", "LICENCE", "ACCEPTED", "TITLE", "WHY NOT"),
             [
-                (line.name, line.version, line.is_configured, len(line.labels), line.title, line.why_not)
+                (
+                    line.name,
+                    line.version,
+                    line.is_configured,
+                    line.adapter,
+                    len(line.labels),
+                    line.licence,
+                    f"{line.licence_accepted_at[:10]} {line.licence_accepted_by}".strip(),
+                    line.title,
+                    line.why_not,
+                )
                 for line in lines
             ],
         )
@@ -90,6 +107,7 @@ def _list(packages: list[Package], *, as_json: bool) -> int:
 
 def _line(package: Package) -> PackageLine:
     manifest = package.manifest
+    licence, acceptance = manifest.weights.licence, read_acceptance(package.folder)
     return PackageLine(
         name=package.name,
         version=manifest.version,
@@ -101,11 +119,28 @@ def _line(package: Package) -> PackageLine:
         age_min_years=manifest.accepts.age_min_years,
         age_max_years=manifest.accepts.age_max_years,
         labels=tuple(label.label for label in manifest.labels),
-        licence=manifest.weights.licence,
+        licence=licence.name,
         weights_sha256=manifest.weights.sha256,
         is_cleared=manifest.is_cleared,
         folder=str(package.folder),
+        adapter=manifest.adapter_name,
+        licence_url=licence.url,
+        licence_binds=bool(licence.name) and licence.binds,
+        attribution=manifest.weights.attribution,
+        licence_accepted_by=acceptance.accepted_by if acceptance else "",
+        licence_accepted_at=acceptance.accepted_at if acceptance else "",
+        licence_accepted_for_sha256=acceptance.source_sha256 if acceptance else "",
     )
+
+
+def _show_licence(package: Package) -> None:
+    """Before a byte is fetched, also where nothing has to be accepted."""
+    licence = package.manifest.weights.licence
+    print(f"{package.name}: the weights' licence is {licence.name}. {licence.asks}")
+    for line in (licence.url, package.manifest.weights.attribution):
+        if line:
+            print(f"  {line}")
+    sys.stdout.flush()
 
 
 def _verify(packages: list[Package], *, is_named: bool) -> int:
@@ -128,36 +163,3 @@ def _verify(packages: list[Package], *, is_named: bool) -> int:
             )
             status = 1
     return status
-
-
-def _evaluate(package: Package, args: argparse.Namespace) -> int:
-    # Brings codecs and the runtime, which no other verb here needs.
-    from inference.evaluate import evaluate
-
-    lines = evaluate(package, args.images, args.labels)
-    if args.json:
-        print_objects(lines)
-    else:
-        print_table(
-            ("LABEL", "N", "POSITIVES", "AUROC", "95 %", "THRESHOLD", "SENSITIVITY", "95 %", "SPECIFICITY", "95 %"),
-            [
-                (
-                    line.label,
-                    line.n,
-                    line.positives,
-                    f"{line.auroc:.3f}",
-                    _interval(line.auroc_low, line.auroc_high),
-                    f"{line.threshold:.3f}",
-                    f"{line.sensitivity:.3f}",
-                    _interval(line.sensitivity_low, line.sensitivity_high),
-                    f"{line.specificity:.3f}",
-                    _interval(line.specificity_low, line.specificity_high),
-                )
-                for line in lines
-            ],
-        )
-    return 0
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}"

@@ -12,6 +12,7 @@ from domain.study import InstanceFacts
 from inference.package import Accepts, Manifest
 
 AGE_GATE = "age"
+VIEW_GATE = "view"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +47,8 @@ def _sop_class(accepts: Accepts, _: InstanceFacts, sop_class_uid: str) -> GateCl
 def _view(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
     """A frontal model refuses a lateral view; most films name no view, and routing answers for those."""
     seen = facts.view_position.strip().upper()
-    passed = not accepts.views or not seen or _short_view(seen) in accepts.views
-    return GateClause(name="view", expected=f"{_any_of(accepts.views)}, or absent", seen=seen, passed=passed)
+    passed = not accepts.views or not seen or short_view(seen) in accepts.views
+    return GateClause(name=VIEW_GATE, expected=f"{_any_of(accepts.views)}, or absent", seen=seen, passed=passed)
 
 
 def _age(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
@@ -75,7 +76,8 @@ _VIEW_MEANINGS = {
 }
 
 
-def _short_view(view: str) -> str:
+def short_view(view: str) -> str:
+    """View Position (0018,5101) for the meaning of a view's code; any other text as it is."""
     return _VIEW_MEANINGS.get(view, view)
 
 

@@ -40,6 +40,6 @@ def check(package: Package, numbers: tuple[float, ...]) -> None:
     if not difference <= golden.tolerance:
         raise Misconfigured(
             f"{package.name}: what it gives for the golden radiograph differs by {difference:.2g}; "
-            f"{golden.tolerance:g} is tolerated",
+            f"{golden.tolerance:g} is tolerated; it gives [{', '.join(f'{number:.6f}' for number in numbers)}]",
             hint="Its weights, its manifest or this machine's runtime are not what the model was verified with.",
         )

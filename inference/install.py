@@ -20,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 from domain.errors import Misconfigured, Refuse, Retry
+from inference.acceptance import Acceptance, accept, write_acceptance
 from inference.bare_environment import bare_environment
 from inference.package import MANIFEST_FILE, Package, Weights, load, rewritten, verified_bytes
 from inference.registry import BUILTIN_DIR, Registry
@@ -33,24 +34,51 @@ CONVERTERS_NEED = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscrip
 CONVERT_HINT = "pip install -c constraints.txt '.[convert]'"
 
 
-def pull(name: str, installed_dir: Path) -> None:
+def pull(name: str, installed_dir: Path, *, accepted_licence: str = "", accepted_by: str = "") -> None:
     """Fetch the published weights of a shipped package, convert them, and install the package.
+
+    Args:
+        accepted_licence: the name of the licence that somebody accepts; needed where it binds them.
+        accepted_by: who; empty: the account that runs this.
 
     Raises:
         Misconfigured: there is no such package, it has nothing to pull, or what converts it is not installed.
         Retry: the network failed.
-        Refuse: the address gave something else than the manifest says, or the converted network answers otherwise.
+        Refuse: the licence was not accepted, the address gave something else than the manifest says, or the converted
+            network answers otherwise.
     """
-    package = Registry(BUILTIN_DIR).get(name)
+    package = published(name)
     weights = package.manifest.weights
-    if not weights.source_url:
-        raise Misconfigured(f"{name} has no published weights to pull", hint=package.why_not or "They come with it.")
+    acceptance = accept(
+        weights.licence,
+        accepted_name=accepted_licence,
+        accepted_by=accepted_by,
+        source_sha256=weights.source_sha256,
+        hint=pull_command(package),
+    )
     if weights.converter:
         _require_converters()
     with _staging(installed_dir) as staging:
         source = Path(staging) / "source"
         download(weights.source_url, source, size_bytes=weights.source_size_bytes, sha256=weights.source_sha256)
-        install_source(package, source, installed_dir)
+        install_source(package, source, installed_dir, acceptance)
+
+
+def published(name: str) -> Package:
+    """The shipped package of this name, whose weights can be pulled.
+
+    Raises:
+        Misconfigured: there is no such package, or it has nothing to pull.
+    """
+    package = Registry(BUILTIN_DIR).get(name)
+    if not package.manifest.weights.source_url:
+        raise Misconfigured(f"{name} has no published weights to pull", hint=package.why_not or "They come with it.")
+    return package
+
+
+def pull_command(package: Package) -> str:
+    """The command that accepts the package's licence and pulls it."""
+    return f'collimator models pull {package.name} --accept-licence "{package.manifest.weights.licence.name}"'
 
 
 def add(folder: Path, installed_dir: Path) -> Package:
@@ -114,7 +142,9 @@ def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
         )
 
 
-def install_source(package: Package, source: Path, installed_dir: Path) -> Package:
+def install_source(
+    package: Package, source: Path, installed_dir: Path, acceptance: Acceptance | None = None
+) -> Package:
     """Convert a downloaded and checked file, complete the manifest with what came out, and install the package."""
     with _staging(installed_dir) as staging:
         copy = Path(staging) / package.name
@@ -129,6 +159,8 @@ def install_source(package: Package, source: Path, installed_dir: Path) -> Packa
         content = weights_path.read_bytes()
         known = {"size_bytes": str(len(content)), "sha256": f'"{hashlib.sha256(content).hexdigest()}"'}
         (copy / MANIFEST_FILE).write_text(rewritten(manifest_text, known), encoding="utf-8")
+        if acceptance is not None:
+            write_acceptance(copy, acceptance)
         return _install(copy, installed_dir)
 
 

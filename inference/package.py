@@ -19,12 +19,14 @@ from domain.errors import Misconfigured
 from domain.findings import Code, ModelIdentity
 from inference.adapters import READERS, Adapter
 from inference.labels import Label, Measure
+from inference.licences import Licence, licence_of
 from inference.preprocess import Crop, Preprocessing, Scaling
 from inference.toml_table import Table
 
 MANIFEST_FILE = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so nothing that could leave its folder
 MAX_MANIFEST_BYTES = 256 * 1024
+NO_WEIGHTS_KNOWN = "No verified weights are known for it: bring your own with `collimator models add DIR`."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,8 @@ class Weights:
     file: str
     size_bytes: int
     sha256: str
-    licence: str
+    licence: Licence  # its name is empty where there are no weights
+    attribution: str  # whom the licence, or that of the data they were trained on, asks to name
     source_url: str
     source_sha256: str
     source_size_bytes: int
@@ -75,7 +78,9 @@ class Manifest:
     intended_use: str
     limits: tuple[str, ...]
     is_cleared: bool
+    why_not: str  # what is known of weights for a slot that has none yet, and the way to some
     accepts: Accepts
+    adapter_name: str
     adapter: Adapter
     preprocessing: Preprocessing
     weights: Weights
@@ -102,7 +107,7 @@ class Package:
 
     @property
     def why_not(self) -> str:
-        """Why the package is not configured, as one sentence with the way out; empty when it is configured."""
+        """Why the package is not configured, in a sentence or two with the way out; empty when it is configured."""
         weights = self.manifest.weights
         if weights.sha256 and self.weights_path.is_file():
             return ""
@@ -110,7 +115,7 @@ class Package:
             return f"Its weights are not installed yet: run `collimator models pull {self.name}`."
         if weights.sha256:
             return f"Its weights are missing: {self.weights_path}."
-        return "No verified weights are known for it: bring your own with `collimator models add DIR`."
+        return self.manifest.why_not or NO_WEIGHTS_KNOWN
 
     @property
     def is_configured(self) -> bool:
@@ -191,7 +196,8 @@ def _manifest(table: Table) -> Manifest:
     measures = tuple(_measure(entry) for entry in table.tables("measures", default=()))
     distinct = {name.casefold() for name in (*(one.label for one in labels), *(one.label for one in measures))}
     table.require(len(distinct) == len(labels) + len(measures), "labels", "every label once")
-    adapter = READERS[table.one_of("adapter", tuple(READERS), default="classifier")](table)
+    adapter_name = table.one_of("adapter", tuple(READERS), default="classifier")
+    adapter = READERS[adapter_name](table)
     expected = adapter.expected(labels, measures)
     table.require(not expected, "labels", expected)
     manifest = Manifest(
@@ -202,7 +208,9 @@ def _manifest(table: Table) -> Manifest:
         intended_use=table.text("intended_use"),
         limits=table.texts("limits"),
         is_cleared=table.flag("is_cleared", default=False),
+        why_not=table.text("why_not", may_be_empty=True, default=""),
         accepts=_accepts(table.table("accepts")),
+        adapter_name=adapter_name,
         adapter=adapter,
         preprocessing=_preprocessing(table.table("preprocessing")),
         weights=_weights(table.table("weights")),
@@ -250,7 +258,8 @@ def _weights(table: Table) -> Weights:
         file=table.text("file"),
         size_bytes=table.integer("size_bytes", low=0, high=4 << 30),
         sha256=table.sha256("sha256"),
-        licence=table.text("licence", may_be_empty=True),
+        licence=_licence(table),
+        attribution=table.text("attribution", may_be_empty=True, default=""),
         source_url=table.text("source_url", may_be_empty=True),
         source_sha256=table.sha256("source_sha256"),
         source_size_bytes=table.integer("source_size_bytes", low=0, high=4 << 30),
@@ -259,10 +268,18 @@ def _weights(table: Table) -> Weights:
     table.require(re.fullmatch(r"[A-Za-z0-9_-]+\.onnx", weights.file), "file", "a file name that ends in .onnx")
     has_known_source = not weights.source_url or (weights.source_sha256 and weights.source_size_bytes)
     table.require(has_known_source, "source_sha256", "SHA-256 and size of what source_url gives")
+    table.require(not weights.source_url or weights.licence.name, "licence", "the licence of what source_url gives")
     is_safe = not weights.source_url or weights.source_url.startswith("https://")
     table.require(is_safe, "source_url", "an https:// address")
     table.finish()
     return weights
+
+
+def _licence(table: Table) -> Licence:
+    name = table.text("licence", may_be_empty=True)
+    url = table.text("licence_url", may_be_empty=True, default="")
+    table.require(not url or url.startswith("https://"), "licence_url", "an https:// address")
+    return licence_of(name.strip(), url)
 
 
 def _golden(table: Table) -> Golden:

@@ -60,16 +60,24 @@ def read(path: Path | str) -> Radiograph:
     Raises:
         Refuse: it holds no image (no_image), or none that can be used (unreadable_pixels); the message says why.
     """
-    try:
-        with Path(path).open("rb") as file:
-            is_dicom = file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
-    radiograph = _read_dicom(path) if is_dicom else _read_picture(path)
+    radiograph = _read_dicom(path) if is_dicom(path) else _read_picture(path)
     if radiograph.stored.min() == radiograph.stored.max():
         # Some decoders answer with silent zeros where they fail (NVIDIA/nvImageCodec issue 50).
         raise Refuse("every pixel has the same value", reason=Reason.UNREADABLE_PIXELS)
     return radiograph
+
+
+def is_dicom(path: Path | str) -> bool:
+    """Whether the file begins as PS3.10 7.1 says.
+
+    Raises:
+        Refuse: it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
 
 
 def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Float32:

@@ -24,8 +24,8 @@ class Table:
     def has(self, key: str) -> bool:
         return key in self.values
 
-    def text(self, key: str, *, may_be_empty: bool = False) -> str:
-        value = self._get(key, _REQUIRED)
+    def text(self, key: str, *, may_be_empty: bool = False, default: str = _REQUIRED) -> str:
+        value = self._get(key, default)
         self.require(isinstance(value, str) and (may_be_empty or value.strip()), key, "a text that is not empty")
         return str(value)
 

@@ -100,18 +100,24 @@ def patient_age_years(elements: Elements) -> float | None:
 
     An unparsable or impossible value counts as unknown. Some modalities write "62" for "062Y".
     """
-    text = elements.text("PatientAge").upper()
-    if match := AGE_PATTERN.fullmatch(text):
-        return int(match[1]) * YEARS[match[2]]
-    if text.isdecimal() and len(text) <= 3:
-        return float(text)
+    years = age_in_years(elements.text("PatientAge"))
+    if years is not None:
+        return years
     try:
         born = datetime.strptime(elements.text("PatientBirthDate"), "%Y%m%d")
         taken = datetime.strptime(elements.text("StudyDate"), "%Y%m%d")
     except ValueError:
         return None
-    years = taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
-    return float(years) if 0 <= years <= 130 else None
+    completed = taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
+    return float(completed) if 0 <= completed <= 130 else None
+
+
+def age_in_years(age: str) -> float | None:
+    """An Age String (PS3.5 6.2) such as "018M" or "62", in years; None where it is none."""
+    text = age.strip().upper()
+    if match := AGE_PATTERN.fullmatch(text):
+        return int(match[1]) * YEARS[match[2]]
+    return float(text) if text.isdecimal() and len(text) <= 3 else None
 
 
 def _read(file: BinaryIO, spool_key: str) -> StoredInstance:

@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from inference.accuracy import INTERVAL_METHOD, Accuracy, Estimate, measure, youden_threshold
 from inference.convert import export_onnx
+from inference.evaluation.accuracy import Accuracy, measure
+from inference.evaluation.roc import youden_threshold
+from inference.evaluation.sample import INTERVAL_METHOD, Estimate, Sample
 from inference.network import Network
 from inference.package import MANIFEST_FILE, load, rewritten
 from training.pediatric_chest import EPOCHS, FOLDS, NETWORKS, PREPROCESSING, SEED, Ensemble, Radiographs, Trained
@@ -36,10 +38,9 @@ class Serving(nn.Module):
 
 def write_package(radiographs: Radiographs, trained: Trained, *, wall_time_s: float) -> str:
     """Write the package's files and return one line that says how good it is."""
-    threshold = round(youden_threshold(trained.out_of_fold, radiographs.has_pneumonia), DECIMALS)
-    accuracy = measure(
-        trained.out_of_fold, radiographs.has_pneumonia, threshold=threshold, patients=radiographs.patients, seed=SEED
-    )
+    sample = Sample.of(trained.out_of_fold, radiographs.has_pneumonia, radiographs.patients)
+    threshold = round(youden_threshold(sample), DECIMALS)
+    accuracy = measure(sample, threshold=threshold, seed=SEED)
     weights = onnx_of(trained)
     (PACKAGE_DIR / "model.onnx").write_bytes(weights)
     write_manifest(weights, accuracy)

@@ -72,8 +72,14 @@ def test_a_code_is_one_of_those_that_were_checked(package: Package) -> None:
 @every_package
 def test_weights_have_a_licence_and_a_known_converter(package: Package) -> None:
     weights = package.manifest.weights
-    assert bool(weights.licence) == bool(weights.sha256 or weights.source_url)
+    assert bool(weights.licence.name) == bool(weights.sha256 or weights.source_url)
     assert not weights.converter or weights.converter in CONVERTERS
+
+
+@every_package
+def test_a_licence_is_one_whose_terms_are_known(package: Package) -> None:
+    licence = package.manifest.weights.licence
+    assert not licence.name or (licence.url and "does not know these terms" not in licence.asks)
 
 
 @every_package

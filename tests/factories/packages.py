@@ -41,10 +41,10 @@ channels = {channels}
 file = "model.onnx"
 size_bytes = {size_bytes}
 sha256 = {sha256}
-licence = "Apache-2.0"
-source_url = ""
-source_sha256 = ""
-source_size_bytes = 0
+licence = {licence}
+source_url = {source_url}
+source_sha256 = {source_sha256}
+source_size_bytes = {source_size_bytes}
 converter = ""
 
 [golden]
@@ -81,6 +81,8 @@ def build_package(
     tables: str = "",
     golden_length: int = 0,
     is_golden_right: bool = True,
+    licence: str = "Apache-2.0",
+    source_url: str = "",
 ) -> Path:
     """Write manifest.toml and model.onnx into `folder`; `models add` and the registry accept them.
 
@@ -91,6 +93,7 @@ def build_package(
         adapter: its kind; "": a classifier. `tables`: TOML that this kind wants besides.
         golden_length: how many numbers the golden check compares; 0: one a label. Where `is_golden_right` is False,
             the manifest says 0.5 for each of them, whatever the network gives.
+        source_url: where `models pull` finds the network's bytes; "": nowhere.
 
     Returns:
         `folder`.
@@ -114,6 +117,10 @@ def build_package(
         adapter=f"adapter = {json.dumps(adapter)}\n" if adapter else "",
         size_bytes=len(content),
         sha256=json.dumps(hashlib.sha256(content).hexdigest()),
+        licence=json.dumps(licence),
+        source_url=json.dumps(source_url),
+        source_sha256=json.dumps(hashlib.sha256(content).hexdigest() if source_url else ""),
+        source_size_bytes=len(content) if source_url else 0,
         scores=json.dumps([0.5] * (golden_length or len(labels))),
     )
     operating_points = thresholds or [0.5] * len(labels)

@@ -1,8 +1,11 @@
-"""The manifest that docs/packages.md explains is one."""
+"""The manifests that docs/packages.md explains and gives as examples are some."""
 
 import re
 from pathlib import Path
 
+import pytest
+
+from inference.adapters import READERS
 from inference.adapters.detector import Detector
 from inference.adapters.landmarks import Landmarks
 from inference.package import load
@@ -11,15 +14,23 @@ PAGE = Path(__file__).parents[2] / "docs" / "packages.md"
 
 
 def blocks() -> list[str]:
-    """The indented pieces of TOML, without their comments."""
+    """The indented pieces of TOML; commands are left out."""
     pieces = re.findall(r"(?:^    .*\n|^\n(?=    ))+", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return [re.sub(r"^    ", "", piece, flags=re.MULTILINE) for piece in pieces]
+    unindented = [re.sub(r"^    ", "", piece, flags=re.MULTILINE) for piece in pieces]
+    return [piece for piece in unindented if not piece.lstrip().startswith("collimator ")]
 
 
 def written(folder: Path, content: str) -> Path:
     folder.mkdir()
     (folder / "manifest.toml").write_text(content.replace('"…"', f'"{"0" * 64}"'), encoding="utf-8")
     return folder
+
+
+@pytest.mark.parametrize("adapter", READERS)
+def test_there_is_an_example_of_each_adapter(adapter: str) -> None:
+    package = load(PAGE.parent / "examples" / adapter)
+    assert package.manifest.adapter_name == adapter
+    assert f"(examples/{adapter}/manifest.toml)" in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_detector_is_one(tmp_path: Path) -> None:
