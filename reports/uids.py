@@ -17,7 +17,7 @@ from reports.request import ReportRequest
 from reports.source import SourceStudy
 
 # Raise it with every change of a writer that changes what it writes.
-LAYOUT_VERSION = "1"
+LAYOUT_VERSION = "2"
 
 
 def fingerprint_of(request: ReportRequest, source: SourceStudy) -> str:
