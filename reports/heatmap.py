@@ -73,7 +73,7 @@ def colour_scale(width: int, height: int) -> Image.Image:
 def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, int]) -> Image.Image:
     """`film` is (rows, columns). In strips: film and map -> one place in the table of blends -> red, green, blue."""
     rows, columns = film.shape
-    blended = np.empty((rows, columns), np.uint32)
+    picture = Image.new("RGB", (columns, rows))
     down = _enlarging(activation.rows, box[1], box[3], rows)
     across = _enlarging(activation.columns, box[0], box[2], columns)
     values = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns) @ across.T
@@ -81,10 +81,11 @@ def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, 
         # With a row of its neighbours above and below, so that a contour does not see where the strip ends.
         first, last = max(top - 1, 0), min(top + STRIP_ROWS + 1, rows)
         strip = _with_contours(np.clip(np.rint(down[first:last] @ values), LOWEST, 255).astype(np.uint8))
-        strip = strip[top - first :][:STRIP_ROWS]
-        place = (film[top : top + STRIP_ROWS].astype(np.uint16) << 8) | strip
-        np.take(_blends(), place, out=blended[top : top + STRIP_ROWS], mode="clip")
-    return Image.frombytes("RGB", (columns, rows), blended, "raw", "RGBX")
+        places = film[top : top + STRIP_ROWS].astype(np.uint16) << 8
+        places |= strip[top - first :][: len(places)]
+        blended = _blends().take(places, mode="clip")
+        picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, top))
+    return picture
 
 
 def _enlarging(count: int, start: int, stop: int, length: int) -> Weights:
@@ -98,19 +99,18 @@ def _enlarging(count: int, start: int, stop: int, length: int) -> Weights:
 
 def _with_contours(values: Greys) -> Greys:
     """The map with the outermost pixels of the area where it reaches a level set to the level's own value."""
-    lines = [(_outermost(values >= level), value) for level, value, _ in CONTOURS]
-    for line, value in lines:
-        values[line] = value
-    return values
-
-
-def _outermost(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    surrounded = inside.copy()
-    surrounded[1:] &= inside[:-1]
-    surrounded[:-1] &= inside[1:]
-    surrounded[:, 1:] &= inside[:, :-1]
-    surrounded[:, :-1] &= inside[:, 1:]
-    return inside & ~surrounded
+    least = values.copy()  # of each pixel and its four neighbours
+    for here, beside in (
+        (least[1:], values[:-1]),
+        (least[:-1], values[1:]),
+        (least[:, 1:], values[:, :-1]),
+        (least[:, :-1], values[:, 1:]),
+    ):
+        np.minimum(here, beside, out=here)
+    marked = values.copy()
+    for level, value, _ in CONTOURS:
+        np.copyto(marked, np.uint8(value), where=(values >= level) & (least < level))
+    return marked
 
 
 @lru_cache(maxsize=1)
