@@ -1,5 +1,6 @@
 """What a run leaves: medians by stage, how many times faster, the goals, and where a node's processor time goes."""
 
+import importlib.metadata
 import os
 import statistics
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ MOST_OF_EAGER = 0.42
 MOST_OF_FORWARD = 0.7
 LEAST_OF_ALONE = 0.7
 TOLERANCE = 1e-4
+LIBRARIES = ("torch", "torchxrayvision", "scikit-image", "python-gdcm", "pylibjpeg-rle", "onnxruntime", "imagecodecs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,10 @@ class Run:
     measured: list[Measured] = field(default_factory=list)
     bursts: list[Burst] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
+    libraries: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.libraries = {name: _version(name) for name in LIBRARIES}
 
     def note_load(self) -> None:
         self.loads.append(os.getloadavg()[0])
@@ -63,6 +69,7 @@ def as_markdown(run: Run) -> str:
     if run.conditions:
         kind += "" if run.is_complete else ", ended early"
         parts.append(spoken(run.conditions, kind=kind, loads=run.loads))
+    parts.append(", ".join(f"{name} {version}" for name, version in run.libraries.items()) + ".\n")
     heads = ("CPU ms, median", "way", *STAGES, "total", "wall", "x README way")
     parts.append(table(heads, [row for syntax in SYNTAXES for row in _ways(run, syntax)]))
     if run.bursts:
@@ -120,14 +127,14 @@ def _table_of(title: str, lines: list[tuple[str, list[dict[str, float]]]]) -> st
 
 def _goals(run: Run) -> Iterator[tuple[str, str, str]]:
     ways: tuple[tuple[dict[str, float], str, Callable[[Measured], Answer]], ...] = (
-        (PAGE_GOALS, "with the page that the node writes", lambda one: one.node_page),
-        (FILM_GOALS, "with the film at its full size", lambda one: one.node_film),
+        (PAGE_GOALS, "the node's page", lambda one: one.node_page),
+        (FILM_GOALS, "at full size", lambda one: one.node_film),
     )
     for goals, what, way in ways:
         for syntax, wanted in goals.items():
             measured = [one for one in run.measured if one.syntax == syntax]
             seen = [_total(one.readme) / _total(way(one)) for one in measured]
-            about = f"{SYNTAXES[syntax].title}: times faster than the README way, {what}"
+            about = f"{SYNTAXES[syntax].title}, {what}: times faster than the README way"
             yield _at_least(about, wanted, seen)
     eager = [one.node_page.cpu_ms["forward"] / one.eager_forward_ms for one in run.measured]
     yield _at_most("forward pass against eager torch in inference mode", MOST_OF_EAGER, eager)
@@ -163,3 +170,10 @@ def _at_most(about: str, wanted: float, seen: list[float]) -> tuple[str, str, st
 
 def _total(answer: Answer) -> float:
     return sum(answer.cpu_ms.values())
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
