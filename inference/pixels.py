@@ -356,7 +356,7 @@ def _looked_up(table: NDArray[Any], values: Pixels, first: int) -> NDArray[Any]:
     found = np.empty(values.shape, table.dtype)
     for top in range(0, len(values), _STRIP_ROWS):
         strip = slice(top, top + _STRIP_ROWS)
-        np.take(table, values[strip].astype(np.intp) - first, out=found[strip], mode="clip")
+        np.take(table, np.subtract(values[strip], first, dtype=np.intp), out=found[strip], mode="clip")
     return found
 
 

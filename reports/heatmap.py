@@ -26,14 +26,15 @@ STRONGEST_OPACITY = 0.5
 CONTOURS = ((125, 0, (58, 16, 70)), (128, 1, (255, 222, 140)))  # level, value, colour
 LOWEST = len(CONTOURS)
 CONTOUR_OPACITY = 0.9
-STRIP_ROWS = 32  # what is made of so many rows of a film fits into the processor's cache
+SHARED_FROM = 1200  # pixels of a film's shorter side for each pixel of a contour's width
+STRIP_ROWS = 16  # what is made of so many rows of a film fits into the processor's cache
 FIELD_MARK_COLOUR = (150, 158, 166)
 FIELD_MARK_LENGTH = 0.04  # of the film's shorter side
 
 
 def film_with_activation(display: DisplayImage, activation: ActivationMap | None, size: tuple[int, int]) -> Image.Image:
     """The film at `size` (width, height) in RGB. The map lies on the rectangle that the network looked at."""
-    film = Image.frombytes("L", (display.columns, display.rows), display.pixels)
+    film = Image.frombuffer("L", (display.columns, display.rows), display.pixels, "raw", "L", 0, 1)
     if film.size != size:
         film = film.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     if activation is None:
@@ -74,17 +75,23 @@ def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, 
     """`film` is (rows, columns). In strips: film and map -> one place in the table of blends -> red, green, blue."""
     rows, columns = film.shape
     picture = Image.new("RGB", (columns, rows))
-    down = _enlarging(activation.rows, box[1], box[3], rows)
-    across = _enlarging(activation.columns, box[0], box[2], columns)
+    # Of a very large film a few pixels share a value, or nobody would see the lines where it is shown reduced.
+    shared = max(1, min(rows, columns) // SHARED_FROM)
+    left, top, right, bottom = (edge // shared for edge in box)
+    down = _enlarging(activation.rows, top, bottom, -(-rows // shared))
+    across = _enlarging(activation.columns, left, right, -(-columns // shared))
     values = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns) @ across.T
-    for top in range(0, rows, STRIP_ROWS):
+    for start in range(0, len(down), STRIP_ROWS):
         # With a row of its neighbours above and below, so that a contour does not see where the strip ends.
-        first, last = max(top - 1, 0), min(top + STRIP_ROWS + 1, rows)
+        first, last = max(start - 1, 0), min(start + STRIP_ROWS + 1, len(down))
         strip = _with_contours(np.clip(np.rint(down[first:last] @ values), LOWEST, 255).astype(np.uint8))
-        places = film[top : top + STRIP_ROWS].astype(np.uint16) << 8
-        places |= strip[top - first :][: len(places)]
+        strip = strip[start - first :][:STRIP_ROWS]
+        if shared > 1:
+            strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)[:, :columns]
+        places = film[start * shared : (start + STRIP_ROWS) * shared].astype(np.uint16) << 8
+        places |= strip[: len(places)]
         blended = _blends().take(places, mode="clip")
-        picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, top))
+        picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, start * shared))
     return picture
 
 
