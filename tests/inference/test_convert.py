@@ -37,6 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pickle like the published one: a whole torchxrayvision network, with random weights."""
     xrv = import_torchxrayvision()
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine take many times as long
     network = xrv.models.DenseNet(num_classes=18)
     network.op_threshs = torch.tensor(xrv.models.model_urls["all"]["op_threshs"])
     network.train()
@@ -55,6 +56,11 @@ def installed_dir(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("models")
     install_source(load(BUILTIN_DIR / "chest"), source, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def converted(installed_dir: Path) -> Network:
+    return Network(load(installed_dir / "chest"))
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +111,14 @@ def test_a_converted_network_scores_a_real_chest_as_torchxrayvision_does(source:
 @pytest.mark.parametrize("number", [0, 1], ids=["MONOCHROME2", "MONOCHROME1"])
 def test_the_whole_way_gives_torchxrayvisions_scores_in_every_encoding(
     source: Path,
-    installed_dir: Path,
+    converted: Network,
     encoded: dict[int, dict[str, Path]],
     reference_file: Callable[[Path, str], Path],
     number: int,
     syntax: str,
 ) -> None:
     path = encoded[number][syntax]
-    network = Network(load(installed_dir / "chest"))
-    ours = network.answer(pixels.read(path)).scores
+    ours = converted.answer(pixels.read(path)).scores
     theirs, _ = by_the_readme(source, reference_file(path, syntax))
     assert np.ptp(theirs) > 0.05
     assert np.abs(np.array(ours) - theirs).max() <= 1e-4
@@ -121,10 +126,10 @@ def test_the_whole_way_gives_torchxrayvisions_scores_in_every_encoding(
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_activation_map_is_the_grad_cam_that_autograd_gives(
-    source: Path, installed_dir: Path, encoded: dict[int, dict[str, Path]], number: int
+    source: Path, converted: Network, encoded: dict[int, dict[str, Path]], number: int
 ) -> None:
     path = encoded[number]["raw"]
-    activation = Network(load(installed_dir / "chest")).answer(pixels.read(path)).activation
+    activation = converted.answer(pixels.read(path)).activation
     assert activation is not None
     label = import_torchxrayvision().models.model_urls["all"]["labels"].index(activation.label)
     _, expected = by_the_readme(source, path, grad_cam_of=label)
