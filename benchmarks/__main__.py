@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import at_rest, results
 from benchmarks.fairness import run as fairness
+from benchmarks.inference import run as inference
 from benchmarks.ingest import run as ingest
 from benchmarks.latency import run as latency
 from tests.chaos import __main__ as chaos
@@ -28,6 +29,7 @@ class Part:
 PARTS = {
     "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
     "latency": Part(title=latency.TITLE, add_arguments=latency.add_arguments, run=latency.run),
+    "inference": Part(title=inference.TITLE, add_arguments=inference.add_arguments, run=inference.run),
     "fairness": Part(title=fairness.TITLE, add_arguments=fairness.add_arguments, run=fairness.run),
     "results": Part(title=results.TITLE, add_arguments=results.add_arguments, run=results.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),

@@ -105,14 +105,14 @@ class Analyst:
         unread = tuple(f"An image was not analysed: {refusal.message}." for refusal in refusals)
         return Analysis(model=replace(model, limits=(*model.limits, *unread)), images=tuple(images))
 
-    def display(self, path: str, *, longest_side_px: int = 1536) -> DisplayImage:
-        """The image as a viewer would show it, at most `longest_side_px` rows and columns.
+    def display(self, path: str, *, within: Sequence[tuple[int, int]] = ((1536, 1536),)) -> DisplayImage:
+        """The image as a viewer would show it, as large as fits into one of the (width, height) in pixels.
 
         Raises:
             Refuse: it cannot be decoded.
             Retry: the child died or took too long.
         """
-        request = {"task": "display", "longest_side_px": longest_side_px}
+        request = {"task": "display", "within": within}
         reply, pixels = self._ask(request, path, has_attachment=True)
         return DisplayImage(pixels=pixels, **{key: int(value) for key, value in reply.items()})
 

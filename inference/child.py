@@ -104,7 +104,7 @@ class Worker:
 
     def _display(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         radiograph = self._radiograph(request["image"], descriptor)
-        image = pixels.display_image(radiograph, longest_side_px=int(request["longest_side_px"]))
+        image = pixels.display_image(radiograph, within=request["within"])
         sizes = ("rows", "columns", "source_rows", "source_columns")
         return {size: getattr(image, size) for size in sizes}, image.pixels
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -141,7 +142,7 @@ def with_class_activation(reference: Any) -> "nn.Module":
 
         def __init__(self) -> None:
             super().__init__()
-            self.features, self.classifier = reference.features, reference.classifier
+            self.features, self.classifier = _pooled_early(reference.features), reference.classifier
             self.register_buffer("points", reference.op_threshs)
 
         def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,6 +153,22 @@ def with_class_activation(reference: Any) -> "nn.Module":
             return torch.where(p < self.points, below, above), activation
 
     return WithClassActivation().eval()
+
+
+def _pooled_early(features: Any) -> "nn.Sequential":
+    """The same layers, each transition with its pooling before its convolution.
+
+    A 1 x 1 convolution and average pooling commute, and after it there are a quarter of the pixels to convolve. What
+    else can be folded, onnxruntime folds by itself.
+    """
+    from torch import nn
+
+    return nn.Sequential(
+        OrderedDict(
+            (name, nn.Sequential(layer.norm, layer.relu, layer.pool, layer.conv) if "transition" in name else layer)
+            for name, layer in features.named_children()
+        )
+    )
 
 
 def export_onnx(network: "nn.Module", input_size: int) -> bytes:

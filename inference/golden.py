@@ -8,7 +8,7 @@ import numpy as np
 
 from domain.errors import Misconfigured
 from inference.package import Package
-from inference.pixels import MAX_GREY, Radiograph
+from inference.pixels import Radiograph, unwindowed
 
 ROWS, COLUMNS = 620, 500
 BITS_STORED = 12
@@ -25,8 +25,7 @@ def synthetic_radiograph() -> Radiograph:
     light = np.clip(0.08 + 0.75 * trunk - 0.55 * lungs * (1 - ribs) + ribs * trunk + opacity, 0, 1)
     white = (1 << BITS_STORED) - 1
     stored = np.rint(light * white).astype(np.uint16)
-    greys = (stored.astype(np.uint32) * MAX_GREY // white).astype(np.uint16)
-    return Radiograph(stored=stored, black=0, white=white, greys=greys, pixel_aspect=1.0)
+    return unwindowed(stored, white=white)
 
 
 def check(package: Package, numbers: tuple[float, ...]) -> None:

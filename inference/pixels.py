@@ -6,7 +6,7 @@ Decoding parses hostile input: inside the node only the limited child process of
 Codecs are imagecodecs' (libjpeg-turbo 3, CharLS, OpenJPEG), none of them under the GPL.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ Greys = NDArray[np.uint16]
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
 MAX_GREY = 65535
+_STRIP_ROWS = 16
 JPEG_END_OF_IMAGE = b"\xff\xd9"  # EOI (ISO/IEC 10918-1 B.1.1.3); padding may follow it
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
 
@@ -43,15 +44,30 @@ class Radiograph:
     """One decoded image.
 
     `stored` is (rows, columns), integer. `black` and `white` are the ends of its stored range, in the order in which
-    they are shown: MONOCHROME1 has black > white. `greys` is (rows, columns) uint16, 0 black, 65535 white: VOI applied
-    and MONOCHROME1 inverted. `pixel_aspect` is a pixel's height over its width.
+    they are shown: MONOCHROME1 has black > white. `shown` is the grey of each stored value from `first`, the least,
+    to the greatest: uint16, 0 black, 65535 white, VOI applied and MONOCHROME1 inverted. `pixel_aspect` is a pixel's
+    height over its width.
     """
 
     stored: Pixels
     black: float
     white: float
-    greys: Greys
+    first: int
+    shown: Greys
     pixel_aspect: float
+
+    @property
+    def greys(self) -> Greys:
+        """(rows, columns), made anew each time."""
+        return _looked_up(self.shown, self.stored, self.first)
+
+
+def unwindowed(stored: Pixels, *, white: int) -> Radiograph:
+    """A radiograph in which nothing says how it is to be shown: 0 is black, `white` is white."""
+    first, last = int(stored.min()), int(stored.max())
+    values = np.clip(np.arange(first, last + 1), 0, white)
+    shown = (values * MAX_GREY // white).astype(np.uint16)
+    return Radiograph(stored=stored, black=0, white=white, first=first, shown=shown, pixel_aspect=1.0)
 
 
 def read(path: Path | str) -> Radiograph:
@@ -61,7 +77,7 @@ def read(path: Path | str) -> Radiograph:
         Refuse: it holds no image (no_image), or none that can be used (unreadable_pixels); the message says why.
     """
     radiograph = _read_dicom(path) if is_dicom(path) else _read_picture(path)
-    if radiograph.stored.min() == radiograph.stored.max():
+    if len(radiograph.shown) == 1:
         # Some decoders answer with silent zeros where they fail (NVIDIA/nvImageCodec issue 50).
         raise Refuse("every pixel has the same value", reason=Reason.UNREADABLE_PIXELS)
     return radiograph
@@ -93,16 +109,20 @@ def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Float
     return preprocess.network_input(pixels, black=black, white=white, preprocessing=preprocessing)
 
 
-def display_image(radiograph: Radiograph, *, longest_side_px: int) -> DisplayImage:
-    """The radiograph with square pixels and at most `longest_side_px` rows and columns, 8 bit."""
-    rows, columns = radiograph.greys.shape
+def display_image(radiograph: Radiograph, *, within: Sequence[tuple[int, int]]) -> DisplayImage:
+    """The radiograph with square pixels, 8 bit, as large as fits into one of the (width, height); never enlarged.
+
+    Values are resampled before they are windowed, as viewers do it: that is a fifth of the work.
+    """
+    rows, columns = radiograph.stored.shape
     height, width = rows * max(radiograph.pixel_aspect, 1.0), columns / min(radiograph.pixel_aspect, 1.0)
-    scale = min(1.0, longest_side_px / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray((radiograph.greys >> 8).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
-    return DisplayImage(
-        rows=size[1], columns=size[0], pixels=picture.tobytes(), source_rows=rows, source_columns=columns
-    )
+    scale = min(1.0, max(min(most[0] / width, most[1] / height) for most in within))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    values = radiograph.stored
+    if size != values.shape:
+        values = np.rint(preprocess.reduced(values, rows=size[0], columns=size[1])).astype(np.int32)
+    greys = _looked_up((radiograph.shown >> 8).astype(np.uint8), values, radiograph.first)
+    return DisplayImage(rows=size[0], columns=size[1], pixels=greys.tobytes(), source_rows=rows, source_columns=columns)
 
 
 def _read_dicom(path: Path | str) -> Radiograph:
@@ -110,7 +130,7 @@ def _read_dicom(path: Path | str) -> Radiograph:
         dataset = pydicom.dcmread(path)
         header = _Header.of(dataset)
         stored = _stored(dataset, header)
-        greys = _greys(stored, dataset, header)
+        first, shown = _shown_values(stored, dataset, header)
         pixel_aspect = _pixel_aspect(dataset)
     except Refuse:
         raise
@@ -125,7 +145,7 @@ def _read_dicom(path: Path | str) -> Radiograph:
         ) from error
     low, high = header.stored_range
     black, white = (high, low) if header.photometric_interpretation == "MONOCHROME1" else (low, high)
-    return Radiograph(stored=stored, black=black, white=white, greys=greys, pixel_aspect=pixel_aspect)
+    return Radiograph(stored=stored, black=black, white=white, first=first, shown=shown, pixel_aspect=pixel_aspect)
 
 
 def _read_picture(path: Path | str) -> Radiograph:
@@ -137,9 +157,7 @@ def _read_picture(path: Path | str) -> Radiograph:
             stored = np.asarray(picture if is_deep else picture.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Refuse(f"neither DICOM nor a readable JPEG or PNG: {error}", reason=Reason.UNREADABLE_PIXELS) from error
-    white = MAX_GREY if is_deep else 255
-    greys = (np.clip(stored, 0, white).astype(np.uint32) * MAX_GREY // white).astype(np.uint16)
-    return Radiograph(stored=stored, black=0, white=white, greys=greys, pixel_aspect=1.0)
+    return unwindowed(stored, white=MAX_GREY if is_deep else 255)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,12 +273,12 @@ def _within_bits_stored(decoded: Pixels, header: _Header) -> Pixels:
         if header.is_signed and decoded.dtype.kind == "u":
             signed = np.where(signed > high, signed - (1 << header.bits_stored), signed)
         return np.clip(signed, low, high).astype(np.int16 if header.is_signed else np.uint16)
-    # Bits outside Bits Stored may hold an overlay of the old kind (PS3.5 8.1.1).
-    bits = decoded.astype(np.int32) >> (header.high_bit + 1 - header.bits_stored)
-    bits &= (1 << header.bits_stored) - 1
-    if header.is_signed:
-        bits = np.where(bits > high, bits - (1 << header.bits_stored), bits)
-    return bits.astype(np.int16 if header.is_signed else np.uint16)
+    bits: Pixels = decoded.astype(np.uint16, copy=False)
+    shift, sign = header.high_bit + 1 - header.bits_stored, -low
+    # Bits outside Bits Stored may hold an overlay of the old kind (PS3.5 8.1.1). Most often there is nothing to do.
+    if shift or sign or int(bits.max()) > high:
+        bits = (((bits >> shift) & (high - low)) ^ sign) - sign
+    return bits.view(np.int16) if header.is_signed else bits
 
 
 def _native(encoded: bytes, header: _Header) -> Pixels:
@@ -328,8 +346,8 @@ _DECODERS: dict[str, Callable[[bytes, _Header], Pixels]] = {
 _LOSSY = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000}
 
 
-def _greys(stored: Pixels, dataset: Dataset, header: _Header) -> Greys:
-    """What a viewer shows, (rows, columns) uint16; computed once for each stored value that occurs."""
+def _shown_values(stored: Pixels, dataset: Dataset, header: _Header) -> tuple[int, Greys]:
+    """The least stored value, and what a viewer shows of each from there to the greatest."""
     first, last = int(stored.min()), int(stored.max())
     occurring = np.arange(first, last + 1, dtype=stored.dtype)
     if header.samples_per_pixel == 3:
@@ -338,8 +356,16 @@ def _greys(stored: Pixels, dataset: Dataset, header: _Header) -> Greys:
         fractions = _shown(apply_modality_lut(occurring, dataset).astype(np.float64), dataset)
     if header.photometric_interpretation == "MONOCHROME1":
         fractions = 1.0 - fractions
-    table = np.rint(fractions * MAX_GREY).astype(np.uint16)
-    return np.take(table, stored.astype(np.int32) - first)
+    return first, np.rint(fractions * MAX_GREY).astype(np.uint16)
+
+
+def _looked_up(table: NDArray[Any], values: Pixels, first: int) -> NDArray[Any]:
+    """`table[value - first]` for each value, some rows at a time: their indexes stay in the processor's cache."""
+    found = np.empty(values.shape, table.dtype)
+    for top in range(0, len(values), _STRIP_ROWS):
+        strip = slice(top, top + _STRIP_ROWS)
+        np.take(table, np.subtract(values[strip], first, dtype=np.intp), out=found[strip], mode="clip")
+    return found
 
 
 def _shown(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:

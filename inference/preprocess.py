@@ -3,7 +3,8 @@
     pixels -> crop -> resize to (S, S) on the scale black = -1, white = +1 -> scale as the network was taught
 
 The resize equals `skimage.transform.resize` (Gaussian anti-aliasing, then linear interpolation), which is linear and
-separable: one small matrix for the rows, one for the columns. What leaves here is what training saw, to rounding.
+separable: one matrix for the rows, one for the columns, both nearly diagonal. What leaves here is what training saw, to
+rounding.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ Crop = Literal["centre_square", "padded_square", "none"]
 Scaling = Literal["standardise", "xrv_1024", "unit"]
 Float32 = NDArray[np.float32]
 
-_BLOCK_ROWS = 16  # output rows that share a band of input rows: the matrix is nearly diagonal, most of it is zero
+_BAND_ROWS = 8  # output rows that are made from one band of input rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +67,15 @@ def resized(pixels: NDArray[Any], *, black: float, white: float, preprocessing: 
     seen = pixels[max(box.top, 0) : box.top + box.height, max(box.left, 0) : box.left + box.width]
     # torchxrayvision pads its border with mid-grey; where each image is standardised, no border may depend on a range.
     is_padded = preprocessing.scaling == "xrv_1024"
-    rows = _inside(resize_matrix(box.height, preprocessing.input_size, is_padded), -box.top, seen.shape[0])
-    columns = _inside(resize_matrix(box.width, preprocessing.input_size, is_padded), -box.left, seen.shape[1])
+    size = preprocessing.input_size
+    rows = resize_bands(box.height, size, is_padded=is_padded, begin=max(-box.top, 0), count=seen.shape[0])
+    columns = resize_bands(box.width, size, is_padded=is_padded, begin=max(-box.left, 0), count=seen.shape[1])
 
     # The map from stored value to [-1, 1] is linear too, so it waits until only S x S values are left.
     gain = 2.0 / (white - black)
     offset = -1.0 - gain * black
-    image = _times(columns, _times(rows, seen).T).T * gain
-    image += np.outer(rows.sum(axis=1), columns.sum(axis=1)) * offset
+    image = _resampled(seen, rows, columns) * gain
+    image += np.outer(_sums(rows), _sums(columns)) * offset
     low, high = sorted((float(seen.min()) * gain + offset, float(seen.max()) * gain + offset))
     if preprocessing.crop == "padded_square":
         low, high = min(low, 0.0), max(high, 0.0)
@@ -103,54 +105,83 @@ def seen_box(rows: int, columns: int, crop: Crop) -> Box:
     return Box(left=columns // 2 - side // 2, top=rows // 2 - side // 2, width=side, height=side)
 
 
-@lru_cache(maxsize=8)
-def resize_matrix(length: int, size: int, is_padded: bool) -> Float32:
-    """The matrix of `skimage.transform.resize(mode="constant", order=1)` along one axis.
+def reduced(pixels: NDArray[Any], *, rows: int, columns: int) -> Float32:
+    """The whole image at another size, (rows, columns) float32 on the scale of its own values."""
+    return _resampled(
+        pixels,
+        resize_bands(pixels.shape[0], rows, is_padded=False),
+        resize_bands(pixels.shape[1], columns, is_padded=False),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Band:
+    """The part of a resize matrix that is not zero for some neighbouring output pixels.
+
+    at, first: of these output pixels and of the input pixels that they are made from, the first one.
+    weights: (output pixels, input pixels) float32.
+    """
+
+    at: int
+    first: int
+    weights: Float32
+
+
+@lru_cache(maxsize=16)
+def resize_bands(
+    length: int, size: int, *, is_padded: bool, begin: int = 0, count: int | None = None
+) -> tuple[Band, ...]:
+    """The matrix of `skimage.transform.resize(mode="constant", order=1)` along one axis, (size, length), in bands.
 
     Args:
         length: pixels before.
         size: pixels after.
         is_padded: zeros lie beyond the border, as in skimage; else the weights at the border are made to sum to 1.
-
-    Returns:
-        (size, length) float32.
+        begin, count: only these of the `length` pixels exist, the others would be multiplied by 0. Default all.
     """
     factor = length / size
     sigma = max(0.0, (factor - 1.0) / 2.0)
     radius = int(4.0 * sigma + 0.5)  # scipy.ndimage cuts its Gaussian at four standard deviations
-    offsets = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * np.square(offsets / sigma)) if radius else np.ones(1)
-    kernel /= kernel.sum()
+    kernel = np.exp(-0.5 * np.square(np.arange(-radius, radius + 1) / sigma)) if radius else np.ones(1)
+    kernel = np.pad(kernel / kernel.sum(), 1)  # an input pixel further away weighs nothing
 
-    centres = (np.arange(size) + 0.5) * factor - 0.5
+    # (bands, output pixels, input pixels); the last band is filled up with pixels that are dropped again.
+    outputs = np.minimum(np.arange(-(-size // _BAND_ROWS) * _BAND_ROWS), size - 1)
+    centres = ((outputs + 0.5) * factor - 0.5).reshape(-1, _BAND_ROWS, 1)
     left = np.floor(centres).astype(np.int64)
-    fraction = centres - left
-    matrix = np.zeros((size, length))
-    for tap, weight in ((left, 1.0 - fraction), (left + 1, fraction)):
-        taken = tap[:, np.newaxis] + offsets
-        is_inside = ((tap >= 0) & (tap < length))[:, np.newaxis] & (taken >= 0) & (taken < length)
-        row, column = np.nonzero(is_inside)
-        np.add.at(matrix, (row, taken[row, column]), (weight[:, np.newaxis] * kernel)[row, column])
+    inputs = left[:, :1] - radius + np.arange(int((left[:, -1] - left[:, 0]).max()) + 2 * radius + 2)
+    weights = np.zeros((*left.shape[:2], inputs.shape[2]))
+    for tap, share in ((left, left + 1 - centres), (left + 1, centres - left)):
+        distance = np.clip(inputs - tap, -radius - 1, radius + 1)
+        weights += share * ((tap >= 0) & (tap < length)) * kernel[distance + radius + 1]
+    weights *= (inputs >= 0) & (inputs < length)
     if not is_padded:
-        matrix /= matrix.sum(axis=1, keepdims=True)
-    return matrix.astype(np.float32)
+        weights /= weights.sum(axis=2, keepdims=True)
 
-
-def _inside(matrix: Float32, start: int, length: int) -> Float32:
-    """The columns of those pixels that the image has; the others would be multiplied by 0."""
-    return matrix[:, max(start, 0) : max(start, 0) + length]
-
-
-def _times(matrix: Float32, pixels: NDArray[Any]) -> Float32:
-    """`matrix @ pixels`, band by band: the full-size image never becomes floating point at once."""
-    product = np.empty((matrix.shape[0], pixels.shape[1]), np.float32)
-    for start in range(0, matrix.shape[0], _BLOCK_ROWS):
-        band = matrix[start : start + _BLOCK_ROWS]
-        used = np.flatnonzero(band.any(axis=0))
-        first, last = used[0], used[-1] + 1
-        np.matmul(
-            band[:, first:last],
-            pixels[first:last].astype(np.float32),
-            out=product[start : start + _BLOCK_ROWS],
+    end = length if count is None else min(length, begin + count)
+    bands = []
+    for at, used, band in zip(range(0, size, _BAND_ROWS), inputs[:, 0], weights.astype(np.float32), strict=True):
+        first, last = np.searchsorted(used, (begin, end))
+        bands.append(
+            Band(at=at, first=max(int(used[0] + first) - begin, 0), weights=band[: size - at, first:last].copy())
         )
+    return tuple(bands)
+
+
+def _resampled(pixels: NDArray[Any], rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Float32:
+    return _times(columns, _times(rows, pixels).T).T
+
+
+def _times(bands: tuple[Band, ...], pixels: NDArray[Any]) -> Float32:
+    """`matrix @ pixels`, band by band: the full-size image never becomes floating point at once."""
+    size = bands[-1].at + len(bands[-1].weights)
+    product = np.empty((size, pixels.shape[1]), np.float32)
+    for band in bands:
+        outputs, inputs = band.weights.shape
+        used = np.asarray(pixels[band.first : band.first + inputs], np.float32)
+        np.matmul(band.weights, used, out=product[band.at : band.at + outputs])
     return product
+
+
+def _sums(bands: tuple[Band, ...]) -> Float32:
+    return np.concatenate([band.weights.sum(axis=1) for band in bands])

@@ -3,9 +3,13 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from domain.findings import ActivationMap, DisplayImage
+
+Greys = NDArray[np.uint8]
+Weights = NDArray[np.float32]
 
 # Dark violet to pale yellow: brightness rises all the way, so it reads the same without colour vision.
 COLOUR_STOPS = (
@@ -18,22 +22,25 @@ COLOUR_STOPS = (
 INVISIBLE_BELOW = 64  # of 255: the low quarter is noise, and the film matters more
 STRONGEST_OPACITY = 0.5
 # Half of the map's maximum, of 255; with a dark line just outside, so that it shows on a bright film as on a dark one.
-CONTOURS = ((125, (58, 16, 70)), (128, (255, 222, 140)))
+# The lines are drawn into the map itself, as values of their own: what is that low is invisible anyway.
+CONTOURS = ((125, 0, (58, 16, 70)), (128, 1, (255, 222, 140)))  # level, value, colour
+LOWEST = len(CONTOURS)
+CONTOUR_OPACITY = 0.9
+SHARED_FROM = 1200  # pixels of a film's shorter side for each pixel of a contour's width
+STRIP_ROWS = 16  # what is made of so many rows of a film fits into the processor's cache
 FIELD_MARK_COLOUR = (150, 158, 166)
 FIELD_MARK_LENGTH = 0.04  # of the film's shorter side
 
 
 def film_with_activation(display: DisplayImage, activation: ActivationMap | None, size: tuple[int, int]) -> Image.Image:
     """The film at `size` (width, height) in RGB. The map lies on the rectangle that the network looked at."""
-    film = Image.frombytes("L", (display.columns, display.rows), display.pixels)
-    picture = film.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0).convert("RGB")
+    film = Image.frombuffer("L", (display.columns, display.rows), display.pixels, "raw", "L", 0, 1)
+    if film.size != size:
+        film = film.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     if activation is None:
-        return picture
+        return film.convert("RGB")
     box = field_of_view(display, activation, size)
-    values = _activation_on_film(activation, box, size)
-    picture.paste(_in_colour(values), mask=values.point(_opacities()))
-    for level, colour in CONTOURS:
-        picture.paste(colour, mask=_contour(values, level))
+    picture = _coloured(np.asarray(film), activation, box)
     if not covers_all(display, activation):
         _mark_corners(ImageDraw.Draw(picture), box, round(FIELD_MARK_LENGTH * min(size)))
     return picture
@@ -60,52 +67,88 @@ def field_of_view(display: DisplayImage, activation: ActivationMap, size: tuple[
 
 def colour_scale(width: int, height: int) -> Image.Image:
     """The colours of the map from low to high, for its legend."""
-    ramp = np.broadcast_to(np.linspace(INVISIBLE_BELOW, 255, width).astype(np.uint8), (height, width))
-    return _in_colour(Image.fromarray(np.ascontiguousarray(ramp)))
+    values = np.linspace(INVISIBLE_BELOW, 255, width).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(_palette()[values], (height, width, 3))))
 
 
-def _activation_on_film(
-    activation: ActivationMap, box: tuple[int, int, int, int], size: tuple[int, int]
-) -> Image.Image:
-    left, top, right, bottom = box
-    small = Image.frombytes("L", (activation.columns, activation.rows), bytes(activation.values))
-    values = Image.new("L", size)
-    values.paste(small.resize((right - left, bottom - top), Image.Resampling.BICUBIC), (left, top))
-    return values
+def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, int]) -> Image.Image:
+    """`film` is (rows, columns). In strips: film and map -> one place in the table of blends -> red, green, blue."""
+    rows, columns = film.shape
+    picture = Image.new("RGB", (columns, rows))
+    # Of a very large film a few pixels share a value, or nobody would see the lines where it is shown reduced.
+    shared = max(1, min(rows, columns) // SHARED_FROM)
+    left, top, right, bottom = (edge // shared for edge in box)
+    down = _enlarging(activation.rows, top, bottom, -(-rows // shared))
+    across = _enlarging(activation.columns, left, right, -(-columns // shared))
+    values = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns) @ across.T
+    for start in range(0, len(down), STRIP_ROWS):
+        # With a row of its neighbours above and below, so that a contour does not see where the strip ends.
+        first, last = max(start - 1, 0), min(start + STRIP_ROWS + 1, len(down))
+        strip = _with_contours(np.clip(np.rint(down[first:last] @ values), LOWEST, 255).astype(np.uint8))
+        strip = strip[start - first :][:STRIP_ROWS]
+        if shared > 1:
+            strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)[:, :columns]
+        places = film[start * shared : (start + STRIP_ROWS) * shared].astype(np.uint16) << 8
+        places |= strip[: len(places)]
+        blended = _blends().take(places, mode="clip")
+        picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, start * shared))
+    return picture
 
 
-def _in_colour(values: Image.Image) -> Image.Image:
-    coloured = values.copy()
-    coloured.putpalette(_palette())
-    return coloured.convert("RGB")
+def _enlarging(count: int, start: int, stop: int, length: int) -> Weights:
+    """(length, count): the weights of the map's rows (or columns) for each of the film's; none beside the map."""
+    inside = Image.fromarray(np.eye(count, dtype=np.float32)).resize((count, stop - start), Image.Resampling.BICUBIC)
+    weights = np.zeros((length, count), np.float32)
+    shown = slice(max(start, 0), min(stop, length))
+    weights[shown] = np.asarray(inside)[shown.start - start : shown.stop - start]
+    return weights
+
+
+def _with_contours(values: Greys) -> Greys:
+    """The map with the outermost pixels of the area where it reaches a level set to the level's own value."""
+    least = values.copy()  # of each pixel and its four neighbours
+    for here, beside in (
+        (least[1:], values[:-1]),
+        (least[:-1], values[1:]),
+        (least[:, 1:], values[:, :-1]),
+        (least[:, :-1], values[:, 1:]),
+    ):
+        np.minimum(here, beside, out=here)
+    marked = values.copy()
+    for level, value, _ in CONTOURS:
+        np.copyto(marked, np.uint8(value), where=(values >= level) & (least < level))
+    return marked
 
 
 @lru_cache(maxsize=1)
-def _palette() -> bytes:
+def _blends() -> NDArray[np.uint32]:
+    """The colour of each grey of the film (the place's high byte) under each value of the map (its low byte).
+
+    RGBX, as it lies in memory.
+    """
+    greys = np.arange(256.0)[:, np.newaxis, np.newaxis]
+    colours, opacities = _palette().astype(np.float64), _opacities()
+    for _, value, colour in CONTOURS:
+        colours[value], opacities[value] = colour, CONTOUR_OPACITY
+    blends = np.full((256, 256, 4), 255, np.uint8)
+    blends[..., :3] = np.rint(greys + (colours - greys) * opacities[:, np.newaxis])
+    return blends.view(np.uint32).ravel()
+
+
+@lru_cache(maxsize=1)
+def _palette() -> Greys:
+    """(256, 3) red, green and blue."""
     positions = [position for position, _ in COLOUR_STOPS]
     channels = [
         np.interp(np.arange(256), positions, [colour[channel] for _, colour in COLOUR_STOPS]) for channel in range(3)
     ]
-    return np.stack(channels, axis=-1).round().astype(np.uint8).tobytes()
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _opacities() -> list[int]:
-    """Opacity for each value of the map: none at the bottom, rising evenly to the strongest."""
+def _opacities() -> NDArray[np.float64]:
+    """(256,), in [0, 1]: none at the bottom, rising evenly to the strongest."""
     rising = (np.arange(256) - INVISIBLE_BELOW) / (255 - INVISIBLE_BELOW)
-    opacities: list[int] = (np.clip(rising, 0, 1) * STRONGEST_OPACITY * 255).round().astype(int).tolist()
-    return opacities
-
-
-def _contour(values: Image.Image, level: int) -> Image.Image:
-    """The outermost pixels of the area where the map reaches a level."""
-    inside = np.asarray(values) >= level
-    surrounded = inside.copy()
-    surrounded[1:] &= inside[:-1]
-    surrounded[:-1] &= inside[1:]
-    surrounded[:, 1:] &= inside[:, :-1]
-    surrounded[:, :-1] &= inside[:, 1:]
-    return Image.fromarray((inside & ~surrounded).astype(np.uint8) * 230)
+    return np.asarray(np.clip(rising, 0, 1) * STRONGEST_OPACITY)
 
 
 def _mark_corners(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], length: int) -> None:

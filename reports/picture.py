@@ -49,8 +49,9 @@ DEMONSTRATION_GROUND: Colour = (242, 178, 76)
 DEMONSTRATION_TEXT: Colour = (24, 16, 4)
 
 MARGIN = 28
-FILM_WIDTH, FILM_HEIGHT = 800, 1040  # the most that a film beside its findings may take
-WIDE_FILM_WIDTH, WIDE_FILM_HEIGHT = 1224, 720  # the same for a film above its findings
+FILM_BOX = (800, 1040)  # the most that a film beside its findings may take, width and height
+WIDE_FILM_BOX = (1224, 720)  # the same for a film above its findings
+FILM_BOXES = (FILM_BOX, WIDE_FILM_BOX)
 WIDE_FROM = 1.45  # width to height
 COLUMN_WIDTH = 396
 NARROWEST_PAGE = 860
@@ -77,7 +78,7 @@ def draw_page(display: DisplayImage, image: ImageAnalysis, model: ModelIdentity,
     The source's size does not matter: a small film is enlarged, a large one reduced, its proportions kept.
     """
     is_wide = display.columns >= WIDE_FROM * display.rows
-    film_size = _fitted(display, (WIDE_FILM_WIDTH, WIDE_FILM_HEIGHT) if is_wide else (FILM_WIDTH, FILM_HEIGHT))
+    film_size = _fitted(display, WIDE_FILM_BOX if is_wide else FILM_BOX)
     rows = list(_rows(image))
     legend = list(_legend(display, image, COLUMN_WIDTH))
     if is_wide:
@@ -216,10 +217,10 @@ def _heading(text: str, *, has_bars: bool) -> Block:
 
     def paint(page: Image.Image, left: int, top: int) -> None:
         draw = ImageDraw.Draw(page)
-        draw.text((left, top), text, font=_font(SMALL), fill=QUIET_TEXT)
+        _write(page, (left, top), text, SMALL, QUIET_TEXT)
         if has_bars:
             key_left = left + COLUMN_WIDTH - _length("threshold", SMALL)
-            draw.text((key_left, top), "threshold", font=_font(SMALL), fill=QUIET_TEXT)
+            _write(page, (key_left, top), "threshold", SMALL, QUIET_TEXT)
             draw.rectangle([key_left - 10, top + 5, key_left - 8, top + 18], fill=TEXT)
         draw.line([(left, top + 30), (left + COLUMN_WIDTH - 1, top + 30)], fill=LINE, width=1)
 
@@ -231,9 +232,8 @@ def _paragraph(text: str, size: int, colour: Colour, width: int) -> Block:
     step = round(size * LEADING)
 
     def paint(page: Image.Image, left: int, top: int) -> None:
-        draw = ImageDraw.Draw(page)
         for number, line in enumerate(lines):
-            draw.text((left, top + number * step), line, font=_font(size), fill=colour)
+            _write(page, (left, top + number * step), line, size, colour)
 
     return Block(height=len(lines) * step + 18, paint=paint)
 
@@ -248,8 +248,8 @@ def _finding_row(finding: Finding, size: int, colour: Colour, bar: Colour) -> Bl
     def paint(page: Image.Image, left: int, top: int) -> None:
         draw = ImageDraw.Draw(page)
         for number, line in enumerate(lines):
-            draw.text((left, top + number * step), line, font=_font(size), fill=colour)
-        draw.text((left + COLUMN_WIDTH, top), certainty, font=_font(size), fill=colour, anchor="ra")
+            _write(page, (left, top + number * step), line, size, colour)
+        _write(page, (left + COLUMN_WIDTH, top), certainty, size, colour, anchor="ra")
         y = top + bar_top
         draw.rectangle([left, y, left + COLUMN_WIDTH - 1, y + bar_height - 1], fill=TRACK)
         filled = round(finding.certainty * (COLUMN_WIDTH - 1))
@@ -269,13 +269,12 @@ def _measurement_row(measurement: Measurement, colour: Colour) -> Block:
     below = round(SMALL * LEADING) if threshold else 0
 
     def paint(page: Image.Image, left: int, top: int) -> None:
-        draw = ImageDraw.Draw(page)
         for number, line in enumerate(lines):
-            draw.text((left, top + number * step), line, font=_font(BODY), fill=colour)
-        draw.text((left + COLUMN_WIDTH, top), in_ascii(value), font=_font(BODY), fill=colour, anchor="ra")
+            _write(page, (left, top + number * step), line, BODY, colour)
+        _write(page, (left + COLUMN_WIDTH, top), in_ascii(value), BODY, colour, anchor="ra")
         if threshold:
             note = f"threshold {in_ascii(threshold)}"
-            draw.text((left, top + len(lines) * step), note, font=_font(SMALL), fill=QUIET_TEXT)
+            _write(page, (left, top + len(lines) * step), note, SMALL, QUIET_TEXT)
 
     return Block(height=len(lines) * step + below + 18, paint=paint)
 
@@ -298,13 +297,12 @@ def _legend_of_map(display: DisplayImage, activation: ActivationMap, width: int)
     text = _paragraph(explanation, SMALL, QUIET_TEXT, width)
 
     def paint(page: Image.Image, left: int, top: int) -> None:
-        draw = ImageDraw.Draw(page)
         top += 18
         title.paint(page, left, top)
         top += title.height - 10
         page.paste(colour_scale(scale_width, 12), (left, top))
-        draw.text((left, top + 16), "low", font=_font(SMALL), fill=QUIET_TEXT)
-        draw.text((left + scale_width, top + 16), "high", font=_font(SMALL), fill=QUIET_TEXT, anchor="ra")
+        _write(page, (left, top + 16), "low", SMALL, QUIET_TEXT)
+        _write(page, (left + scale_width, top + 16), "high", SMALL, QUIET_TEXT, anchor="ra")
         text.paint(page, left, top + 48)
 
     return Block(height=18 + title.height - 10 + 48 + text.height, paint=paint)
@@ -321,7 +319,7 @@ def _banner(model: ModelIdentity) -> Block:
             ground, colour = _warning_colours(warning)
             half = _length(warning, LARGE) / 2 + 22
             draw.rounded_rectangle([page.width / 2 - half, y, page.width / 2 + half, y + 46], radius=6, fill=ground)
-            draw.text((page.width / 2, y + 23), warning, font=_font(LARGE), fill=colour, anchor="mm")
+            _write(page, (page.width / 2, y + 23), warning, LARGE, colour, anchor="mm")
             y += 54
 
     return Block(height=26 + 54 * len(warnings) + 18, paint=paint)
@@ -341,10 +339,9 @@ def _footer(model: ModelIdentity, signature: str, width: int) -> Block:
     step = round(SMALL * LEADING)
 
     def paint(page: Image.Image, left: int, top: int) -> None:
-        draw = ImageDraw.Draw(page)
         for number, (line, colour) in enumerate(lines):
             y = top + 20 + number * step
-            draw.text((width / 2, y), line, font=_font(SMALL), fill=colour, anchor="ma")
+            _write(page, (width / 2, y), line, SMALL, colour, anchor="ma")
 
     return Block(height=20 + step * len(lines) + 24, paint=paint)
 
@@ -357,9 +354,28 @@ def _stamp_demonstration(page: Image.Image, corner: tuple[int, int], size: tuple
     draw.rectangle([corner[0], top, corner[0] + size[0] - 1, top + height - 1], fill=DEMONSTRATION_GROUND)
     letters = next((size_ for size_ in (LARGE, BODY, SMALL) if _length(DEMONSTRATION_MODEL, size_) < size[0] - 8), 12)
     middle = (corner[0] + size[0] / 2, top + height / 2)
-    draw.text(middle, DEMONSTRATION_MODEL, font=_font(letters), fill=DEMONSTRATION_TEXT, anchor="mm")
+    _write(page, middle, DEMONSTRATION_MODEL, letters, DEMONSTRATION_TEXT, anchor="mm")
 
 
+def _write(
+    page: Image.Image, at: tuple[float, float], text: str, size: int, colour: Colour, *, anchor: str = "la"
+) -> None:
+    letters, left, top = _letters(text, size, anchor)
+    page.paste(colour, (round(at[0]) + left, round(at[1]) + top), letters)
+
+
+# Labels, percents and warnings are the same words on page after page, and FreeType takes its time over each.
+@lru_cache(maxsize=1024)
+def _letters(text: str, size: int, anchor: str) -> tuple[Image.Image, int, int]:
+    """How much of each pixel is covered, and where the first one lies as seen from the text's anchor."""
+    font = _font(size)
+    left, top, right, bottom = map(round, font.getbbox(text, anchor=anchor))
+    covered = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
+    ImageDraw.Draw(covered).text((-left, -top), text, font=font, fill=255, anchor=anchor)
+    return covered, left, top
+
+
+@lru_cache(maxsize=1024)
 def _length(text: str, size: int) -> float:
     return float(_font(size).getlength(text))
 

@@ -12,6 +12,7 @@ from domain.routing import Decision, decide, explain
 from domain.states import NOTED, Reason
 from domain.study import Instance, Study
 from metering.quota import release, reserve
+from reports.picture import FILM_BOXES
 from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
 from reports.write import write_results as write_objects
 from storage import studies
@@ -200,7 +201,7 @@ def explain_to_reader(decision: Decision) -> tuple[str, ...]:
 def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:
     analysed = {image.sop_instance_uid for image in analysis.images}
     images: Iterable[Instance] = (i for i in study.instances if i.sop_instance_uid in analysed)
-    return {image.sop_instance_uid: rooms.analyst.display(image.path) for image in images}
+    return {image.sop_instance_uid: rooms.analyst.display(image.path, within=FILM_BOXES) for image in images}
 
 
 def _profiles(rooms: Rooms, study: Study) -> list[str]:

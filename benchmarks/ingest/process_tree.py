@@ -38,8 +38,8 @@ class ProcessTree:
         return {process_id: values[19] for process_id, values in fields.items() if values}
 
     def cpu_s(self) -> float:
-        """User and system time since each process began, in seconds (fields 14 to 17)."""
-        return sum(int(value) for process_id in self.process_ids() for value in _stat(process_id)[11:15]) / TICKS_PER_S
+        """User and system time since each process began, in seconds."""
+        return sum(cpu_s(process_id) for process_id in self.process_ids())
 
     def rss_bytes(self) -> int:
         """Resident memory; what processes of the tree share is counted for each of them."""
@@ -62,6 +62,11 @@ class ProcessTree:
             if now - before < 1.5 / TICKS_PER_S:
                 return
             before = now
+
+
+def cpu_s(process_id: int) -> float:
+    """Of one process and of those of its children that have ended (fields 14 to 17); 0 where it is gone."""
+    return sum(int(value) for value in _stat(process_id)[11:15]) / TICKS_PER_S
 
 
 class MemoryWatch:

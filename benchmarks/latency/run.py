@@ -167,8 +167,9 @@ def _alone(node: Node, times: int) -> dict[str, list[float]]:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
     if done.returncode:
         raise Failed(f"the stages alone: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    stages: dict[str, list[float]] = json.loads(done.stdout)
-    return {stage: times[1:] for stage, times in stages.items()}  # the first one loads the network
+    stages: dict[str, list[tuple[float, float]]] = json.loads(done.stdout)
+    # The first one loads the network.
+    return {stage: [wall for wall, _ in times[1:]] for stage, times in stages.items()}
 
 
 def _idle_cpu_percent(node: Node, for_s: float) -> float:

@@ -1,11 +1,13 @@
 """The same work alone: each stage called directly, one after the other, nothing else in the way.
 
-    python -m benchmarks.latency.stages CONFIGURATION TIMES PACS_PORT  ->  JSON: milliseconds by stage, each time
+    python -m benchmarks.latency.stages CONFIGURATION TIMES PACS_PORT  ->  JSON: by stage, for each
+    time, milliseconds of wall clock and of processor (with the analysis process; in ticks of 10 ms)
 
 It uses the study that the node has processed last, and leaves the node's rows and results as they are.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -16,6 +18,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from benchmarks.ingest.process_tree import ProcessTree
 from benchmarks.latency.node import LOOPBACK, NODE, PACS
 from cli import log
 from cli.parts import open_database
@@ -34,7 +37,7 @@ from workflow.steps import write_results
 T = TypeVar("T")
 
 
-def main(config: Path, times: int, pacs_port: int) -> dict[str, list[float]]:
+def main(config: Path, times: int, pacs_port: int) -> dict[str, list[tuple[float, float]]]:
     settings = load(config)
     log.configure(output_format="json", level="warning")
     database = open_database(settings)
@@ -58,7 +61,8 @@ class Stages:
         self._study_id = study_id
         self._network = network
         self._pacs = Address(ae_title=PACS, host=LOOPBACK, port=pacs_port)
-        self.spent_ms: dict[str, list[float]] = {}
+        self._tree = ProcessTree(os.getpid())
+        self.spent_ms: dict[str, list[tuple[float, float]]] = {}
 
     def once(self, folder: Path) -> None:
         """`folder`: where the results go."""
@@ -74,9 +78,10 @@ class Stages:
         self._timed("send", lambda: send_files(files, self._pacs, calling_ae_title=NODE, timeout_s=30.0))
 
     def _timed(self, stage: str, work: Callable[[], T]) -> T:
-        began = time.perf_counter()
+        cpu, began = self._tree.cpu_s(), time.perf_counter()
         answer = work()
-        self.spent_ms.setdefault(stage, []).append((time.perf_counter() - began) * 1e3)
+        wall = time.perf_counter() - began
+        self.spent_ms.setdefault(stage, []).append((wall * 1e3, (self._tree.cpu_s() - cpu) * 1e3))
         return answer
 
 

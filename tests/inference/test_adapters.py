@@ -17,7 +17,7 @@ from inference.answer import Answer
 from inference.install import add
 from inference.network import Network
 from inference.package import Package, load
-from inference.pixels import MAX_GREY, Radiograph
+from inference.pixels import MAX_GREY, Radiograph, unwindowed
 from tests.factories.networks import spine_of, spot_detector
 from tests.factories.packages import build_package, filter_network
 from tests.inference.images import instance, write_image
@@ -75,7 +75,7 @@ def radiograph_with(*spots: tuple[int, int]) -> Radiograph:
     greys = np.zeros((ROWS, COLUMNS), np.uint16)
     for left, top in spots:
         greys[top : top + 75, left : left + 75] = MAX_GREY
-    return Radiograph(stored=greys, black=0, white=MAX_GREY, greys=greys, pixel_aspect=1.0)
+    return unwindowed(greys, white=MAX_GREY)
 
 
 def spine(*steepness: float) -> list[tuple[float, float]]:
@@ -127,9 +127,7 @@ def test_boxes_that_overlap_a_better_one_are_left_out(tmp_path: Path) -> None:
 def test_two_endplates_give_the_largest_angle_between_them(tmp_path: Path) -> None:
     network = Network(load(measuring(tmp_path / "spine", spine(0, 15, 0, -10, 0))))
     square = np.zeros((200, 200), np.uint16)
-    (measured,) = network.answer(
-        Radiograph(stored=square, black=0, white=MAX_GREY, greys=square, pixel_aspect=1.0)
-    ).measurements
+    (measured,) = network.answer(unwindowed(square, white=MAX_GREY)).measurements
     assert measured.value == pytest.approx(25.0, abs=0.01)
     assert measured.is_detected
     assert (measured.label, measured.unit.value, measured.threshold) == ("Cobb angle", "deg", 10.0)

@@ -104,7 +104,7 @@ def test_a_real_chest_is_analysed_and_shown(analyst: Analyst) -> None:
     path = get_testdata_file("RG1_UNCR.dcm")
     assert isinstance(path, str)
     assert analyst.analyse("chest", [instance(Path(path))]).images[0].findings
-    shown = analyst.display(path, longest_side_px=512)
+    shown = analyst.display(path, within=[(512, 512)])
     assert (shown.rows, shown.columns, shown.source_rows, shown.source_columns) == (512, 482, 1955, 1841)
     assert len(shown.pixels) == 512 * 482
 
@@ -261,7 +261,7 @@ def test_an_image_beyond_the_memory_limit_harms_nothing_else(
     large = np.zeros((side, side), np.uint16)
     large[:, : side // 2] = 4095
     huge = write_image(tmp_path / "huge.dcm", Rows=side, Columns=side, PixelData=large.tobytes())
-    analyst = new_analyst(memory_limit_bytes=1 << 30)
+    analyst = new_analyst(memory_limit_bytes=550 << 20)
     with pytest.raises(Retry, match="the analysis process died") as caught:
         analyst.analyse("chest", [instance(huge)])
     assert caught.value.hint == "It may have needed more memory than allowed."

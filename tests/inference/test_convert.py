@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from pydicom.data import get_testdata_file
 
+from benchmarks.inference.radiographs import SYNTAXES, make
 from domain.errors import Refuse
 from inference import pixels
 from inference.bare_environment import bare_environment
@@ -26,6 +28,7 @@ from inference.package import load
 from inference.preprocess import Preprocessing
 from inference.registry import BUILTIN_DIR, Registry
 
+DCMTK_DECODERS = {"rle": "dcmdrle", "jpeg_lossless": "dcmdjpeg", "jpeg_ls": "dcmdjpls"}
 XRV = Preprocessing(input_size=224, crop="centre_square", scaling="xrv_1024")
 
 
@@ -34,6 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pickle like the published one: a whole torchxrayvision network, with random weights."""
     xrv = import_torchxrayvision()
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine take many times as long
     network = xrv.models.DenseNet(num_classes=18)
     network.op_threshs = torch.tensor(xrv.models.model_urls["all"]["op_threshs"])
     network.train()
@@ -52,6 +56,34 @@ def installed_dir(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("models")
     install_source(load(BUILTIN_DIR / "chest"), source, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def converted(installed_dir: Path) -> Network:
+    return Network(load(installed_dir / "chest"))
+
+
+@pytest.fixture(scope="module")
+def encoded(
+    tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]
+) -> dict[int, dict[str, Path]]:
+    """Two synthetic chests, the second MONOCHROME1, in every transfer syntax that the benchmark has."""
+    require_program("dcmcjpeg")
+    folder = tmp_path_factory.mktemp("encoded")
+    return {number: make(folder, number=number, rows=620, columns=500) for number in (0, 1)}
+
+
+@pytest.fixture
+def reference_file(tmp_path: Path, require_program: Callable[[str], str]) -> Callable[[Path, str], Path]:
+    """The same image as pydicom can read it: what it needs a plugin for, DCMTK has decoded."""
+
+    def decoded(path: Path, syntax: str) -> Path:
+        if syntax not in DCMTK_DECODERS:
+            return path
+        subprocess.run([require_program(DCMTK_DECODERS[syntax]), path, tmp_path / "decoded.dcm"], check=True)
+        return tmp_path / "decoded.dcm"
+
+    return decoded
 
 
 def torchxrayvisions_scores(source: Path, image: Path) -> "np.typing.NDArray[np.float32]":
@@ -73,6 +105,55 @@ def test_a_converted_network_scores_a_real_chest_as_torchxrayvision_does(source:
     theirs = torchxrayvisions_scores(source, Path(path))
     assert np.ptp(theirs) > 0.05
     assert np.abs(np.array(ours) - theirs).max() <= 1e-4
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("number", [0, 1], ids=["MONOCHROME2", "MONOCHROME1"])
+def test_the_whole_way_gives_torchxrayvisions_scores_in_every_encoding(
+    source: Path,
+    converted: Network,
+    encoded: dict[int, dict[str, Path]],
+    reference_file: Callable[[Path, str], Path],
+    number: int,
+    syntax: str,
+) -> None:
+    path = encoded[number][syntax]
+    ours = converted.answer(pixels.read(path)).scores
+    theirs, _ = by_the_readme(source, reference_file(path, syntax))
+    assert np.ptp(theirs) > 0.05
+    assert np.abs(np.array(ours) - theirs).max() <= 1e-4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_activation_map_is_the_grad_cam_that_autograd_gives(
+    source: Path, converted: Network, encoded: dict[int, dict[str, Path]], number: int
+) -> None:
+    path = encoded[number]["raw"]
+    activation = converted.answer(pixels.read(path)).activation
+    assert activation is not None
+    label = import_torchxrayvision().models.model_urls["all"]["labels"].index(activation.label)
+    _, expected = by_the_readme(source, path, grad_cam_of=label)
+    ours = np.array(activation.values).reshape(activation.rows, activation.columns)
+    assert np.abs(ours - expected * 255).max() <= 0.5 + 0.255  # the steps of the map, and a thousandth
+
+
+def by_the_readme(
+    source: Path, path: Path, *, grad_cam_of: int = 0
+) -> "tuple[np.typing.NDArray[np.float32], np.typing.NDArray[np.float32]]":
+    """All of it by torchxrayvision, scikit-image and autograd: scores, and a label's Grad-CAM (7, 7) from 0 to 1."""
+    xrv = import_torchxrayvision()
+    crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(224, engine="skimage")
+    image = torch.from_numpy(resize(crop(xrv.utils.read_xray_dcm(path)[None, ...])))
+    network = torch.load(source, weights_only=False)
+    features = torch.nn.functional.relu(network.features(image[None, ...]))
+    features.retain_grad()
+    network.classifier(features.mean((2, 3)))[0, grad_cam_of].backward()
+    assert features.grad is not None
+    weights = features.grad.mean((2, 3), keepdim=True)
+    grad_cam = torch.relu((weights * features.detach()).sum(1))[0]
+    with torch.inference_mode():
+        scores = network(image[None, ...])[0]
+    return np.asarray(scores, np.float32), np.asarray(grad_cam / grad_cam.max(), np.float32)
 
 
 def test_the_labels_of_the_shipped_manifest_are_torchxrayvisions_in_its_order() -> None:

@@ -32,6 +32,13 @@ DECODED_BY_DCMTK = {
     "RLE_RG3_RLE": "dcmdrle",
     "D_CLUNIE_CT1_RLE_FRAGS.dcm": "dcmdrle",
 }
+# JPEG Lossless with each selection value (ISO/IEC 10918-1 H.1.2.1), of 1 also as .70; JPEG-LS; RLE.
+ENCODED_BY_DCMTK = (
+    *(("dcmcjpeg", "+el", "+sv", str(value)) for value in range(1, 8)),
+    ("dcmcjpeg", "+e1"),
+    ("dcmcjpls",),
+    ("dcmcrle",),
+)
 LARGEST_DIFFERENCE_FROM_THE_ORIGINAL = {
     "JPLL_RG3_JPLL": 0,
     "JLSL_RG3_JLSL": 0,
@@ -89,6 +96,55 @@ def test_a_file_without_a_usable_image_is_refused_with_a_reason(
 ) -> None:
     refused = refusal(shared_data / "dicom" / file)
     assert (refused.reason, refused.message) == (reason, message)
+
+
+@pytest.mark.parametrize("is_signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("bits_stored", [8, 10, 12, 16])
+@pytest.mark.parametrize("command", ENCODED_BY_DCMTK, ids=" ".join)
+def test_what_dcmtk_encodes_without_loss_is_decoded_to_the_same_pixels(
+    require_program: Callable[[str], str], tmp_path: Path, command: tuple[str, ...], bits_stored: int, is_signed: bool
+) -> None:
+    low = -(1 << (bits_stored - 1)) if is_signed else 0
+    values = np.random.default_rng(bits_stored).integers(low, low + (1 << bits_stored), 64 * 56)
+    sample = np.uint8 if bits_stored == 8 else np.uint16
+    write_image(
+        tmp_path / "plain.dcm",
+        BitsAllocated=8 * sample().itemsize,
+        BitsStored=bits_stored,
+        HighBit=bits_stored - 1,
+        PixelRepresentation=int(is_signed),
+        PixelData=(values & ((1 << bits_stored) - 1)).astype(sample).tobytes(),
+    )
+    program, *options = command
+    subprocess.run(
+        [require_program(program), *options, tmp_path / "plain.dcm", tmp_path / "encoded.dcm"],
+        check=True,
+        capture_output=True,
+    )
+    assert pydicom.dcmread(tmp_path / "encoded.dcm", stop_before_pixels=True).file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(pixels.read(tmp_path / "encoded.dcm").stored.ravel(), values)
+
+
+@pytest.mark.parametrize("value", [0, 1, 4095])
+@pytest.mark.parametrize("command", [(), *ENCODED_BY_DCMTK[-3:]], ids=" ".join)
+def test_a_frame_of_one_value_is_refused_in_every_encoding(
+    require_program: Callable[[str], str], tmp_path: Path, command: tuple[str, ...], value: int
+) -> None:
+    path = write_image(tmp_path / "plain.dcm", PixelData=np.full(64 * 56, value, np.uint16).tobytes())
+    if command:
+        program, *options = command
+        subprocess.run([require_program(program), *options, path, tmp_path / "encoded.dcm"], check=True)
+        path = tmp_path / "encoded.dcm"
+    refused = refusal(path)
+    assert (refused.reason, refused.message) == ("unreadable_pixels", "every pixel has the same value")
+
+
+def test_dcmtk_sees_only_one_value_in_the_shared_file_that_is_refused_for_it(
+    shared_data: Path, require_program: Callable[[str], str], tmp_path: Path
+) -> None:
+    source = shared_data / "dicom" / "GH1261.dcm"
+    subprocess.run([require_program("dcmdjpeg"), source, tmp_path / "decoded.dcm"], check=True)
+    assert np.ptp(frame_0(tmp_path / "decoded.dcm")) == 0
 
 
 def test_every_shared_file_is_covered_by_these_tests(shared_data: Path) -> None:

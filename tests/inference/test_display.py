@@ -8,7 +8,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from inference import pixels
-from inference.pixels import MAX_GREY, Radiograph
+from inference.pixels import MAX_GREY
 from tests.inference.images import write_image
 
 
@@ -69,7 +69,7 @@ def test_a_real_chest_stored_inverted_is_shown_with_a_light_spine_on_dark_lungs(
     ],
 )
 def test_shown_pixels_are_square(tmp_path: Path, values: dict[str, object], size: tuple[int, int]) -> None:
-    image = pixels.display_image(pixels.read(write_image(tmp_path / "image.dcm", **values)), longest_side_px=1000)
+    image = pixels.display_image(pixels.read(write_image(tmp_path / "image.dcm", **values)), within=[(1000, 1000)])
     assert (image.rows, image.columns) == size
     assert (image.source_rows, image.source_columns) == (64, 56)
     assert len(image.pixels) == image.rows * image.columns
@@ -77,6 +77,34 @@ def test_shown_pixels_are_square(tmp_path: Path, values: dict[str, object], size
 
 def test_a_large_image_is_shown_no_larger_than_asked() -> None:
     greys = np.zeros((3000, 2400), np.uint16)
-    radiograph = Radiograph(stored=greys, black=0, white=MAX_GREY, greys=greys, pixel_aspect=1.0)
-    image = pixels.display_image(radiograph, longest_side_px=1500)
+    image = pixels.display_image(pixels.unwindowed(greys, white=MAX_GREY), within=[(1500, 1500), (9999, 600)])
     assert (image.rows, image.columns) == (1500, 1200)
+
+
+@pytest.mark.parametrize("photometric_interpretation", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_large_image_shown_smaller_has_the_same_greys_in_the_same_places(
+    tmp_path: Path, photometric_interpretation: str
+) -> None:
+    down, across = np.meshgrid(np.linspace(0, 1500, 400), np.linspace(0, 2500, 300), indexing="ij")
+    path = write_image(
+        tmp_path / "image.dcm",
+        Rows=400,
+        Columns=300,
+        PhotometricInterpretation=photometric_interpretation,
+        WindowCenter=2000,
+        WindowWidth=3000,
+        ImagerPixelSpacing=None,
+        PixelData=(down + across).astype(np.uint16).tobytes(),
+    )
+    radiograph = pixels.read(path)
+    image = pixels.display_image(radiograph, within=[(150, 200)])
+    expected = (radiograph.greys / 256).reshape(200, 2, 150, 2).mean(axis=(1, 3))
+    shown = np.frombuffer(image.pixels, np.uint8).reshape(image.rows, image.columns)
+    edge = 4
+    assert np.abs(shown - expected)[edge:-edge, edge:-edge].max() <= 1.5
+
+
+def test_an_image_that_fits_is_shown_pixel_by_pixel(tmp_path: Path) -> None:
+    radiograph = pixels.read(write_image(tmp_path / "image.dcm"))
+    image = pixels.display_image(radiograph, within=[(56, 64)])
+    np.testing.assert_array_equal(np.frombuffer(image.pixels, np.uint8).reshape(64, 56), radiograph.greys >> 8)
