@@ -54,7 +54,7 @@ def write(network: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
     nodes = [_plain(node) for node in program.graph.nodes if node.op == "call_function"]
     # A copy of each: safetensors refuses tensors that share memory.
     tensors = {place: _tensor(program, name).detach().contiguous().clone() for place, name in names.items()}
-    used = {found for node in nodes for found in _references([node["args"], node["kwargs"]])}
+    used = {name for node in nodes for name in _needs(node)}
     given = dict(zip(outputs, signature.user_outputs, strict=True))
     graph = {"input": signature.user_inputs[0], "nodes": nodes, "outputs": given}
     kept = {place: tensor for place, tensor in tensors.items() if place in used | set(given.values())}
@@ -119,7 +119,7 @@ class _Call:
         self._run = operator_named(str(node["call"]))
         self._args: list[Any] = list(node["args"])
         self._kwargs: dict[str, Any] = dict(node["kwargs"])
-        self.needs = set(_references([self._args, self._kwargs]))
+        self.needs = _needs(node)
         self.frees: tuple[str, ...] = ()
         schema = getattr(self._run, "_schema", None)
         self._makes_tensor = schema is not None and any(one.name == "device" for one in schema.arguments)
@@ -189,10 +189,24 @@ def _plain_value(value: Any) -> Any:
     raise Refuse(f"a value of type {type(value).__name__} cannot be written", reason="custom_operator")
 
 
-def _references(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [value["node"]] if "node" in value else [name for one in value.values() for name in _references(one)]
-    return [name for one in value for name in _references(one)] if isinstance(value, list) else []
+def _needs(node: Mapping[str, Any]) -> set[str]:
+    return _references([*node["args"], *node["kwargs"].values()])
+
+
+def _references(value: Any) -> set[str]:
+    """The names of all nodes in it.
+
+    Raises:
+        ValueError: it holds something else than `_plain_value` writes.
+    """
+    if isinstance(value, list):
+        return {name for one in value for name in _references(one)}
+    if not isinstance(value, dict):
+        return set()
+    ((kind, content),) = value.items()
+    if kind not in ("node", "infinite", "word") or (kind == "word" and content not in WORDS):
+        raise ValueError(f"{str(value)[:80]} is no value of a network")
+    return {str(content)} if kind == "node" else set()
 
 
 def _graph(content: bytes) -> dict[str, Any]:

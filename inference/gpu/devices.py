@@ -93,14 +93,21 @@ class Devices:
         pinned: frozenset[str] = frozenset(),
         time_limit_s: float,
         clock: Callable[[], float] = time.monotonic,
+        start_owner: "Callable[[OwnerOptions], OwnerProcess] | None" = None,
     ) -> None:
         self._pinned = pinned
         self._time_limit_s = time_limit_s
-        self._devices = [_Device(replace(options, device=name), clock=clock) for name in names]
+        start = start_owner or OwnerProcess
+        self._devices = [_Device(replace(options, device=name), clock=clock, start_owner=start) for name in names]
 
     @property
     def names(self) -> str:
         return ", ".join(device.name for device in self._devices)
+
+    @property
+    def in_flight(self) -> int:
+        """Images that wait for an answer."""
+        return sum(device.in_flight for device in self._devices)
 
     def start(self, packages: Sequence[Package]) -> list["DeviceReport"]:
         """Start the owners and have them load these packages, before the first image comes; what became of it."""
@@ -149,9 +156,16 @@ class Devices:
 class _Device:
     """One device: its owner, and whether it may be asked."""
 
-    def __init__(self, options: OwnerOptions, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        options: OwnerOptions,
+        *,
+        clock: Callable[[], float],
+        start_owner: "Callable[[OwnerOptions], OwnerProcess]",
+    ) -> None:
         self._options = options
         self._clock = clock
+        self._start_owner = start_owner
         self._owner: OwnerProcess | None = None
         self._starting = threading.Lock()
         self._deaths = 0
@@ -207,7 +221,7 @@ class _Device:
         with self._starting:
             if self._owner is None:
                 try:
-                    self._owner = OwnerProcess(self._options)
+                    self._owner = self._start_owner(self._options)
                 except (OwnerDied, NoDevice) as error:
                     self._rest(str(error))
                     raise NoDevice(str(error)) from error
