@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import at_rest
 from benchmarks.fairness import run as fairness
+from benchmarks.gpu import run as gpu
 from benchmarks.ingest import run as ingest
 from benchmarks.latency import run as latency
 from tests.chaos import __main__ as chaos
@@ -29,6 +30,7 @@ PARTS = {
     "ingest": Part(title=ingest.TITLE, add_arguments=ingest.add_arguments, run=ingest.run),
     "latency": Part(title=latency.TITLE, add_arguments=latency.add_arguments, run=latency.run),
     "fairness": Part(title=fairness.TITLE, add_arguments=fairness.add_arguments, run=fairness.run),
+    "gpu": Part(title=gpu.TITLE, add_arguments=gpu.add_arguments, run=gpu.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
     "chaos": Part(title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run),
 }

@@ -98,6 +98,10 @@ class TorchNetwork:
         size = min(size for size in self._static if size >= len(images))
         return self._static[size].start(images)
 
+    def forward(self, size: int, times: int) -> None:
+        """The bare network, so many times on what lies in its input already: what serving is measured against."""
+        self._static[size].forward(times)
+
 
 class _Static:
     """A network with memory of its own for batches of one size; two may be under way."""
@@ -126,6 +130,12 @@ class _Static:
             for name, output in self._run().items():
                 host[name].copy_(output, non_blocking=True)
             return _TorchRunning(self._device, self._device.mark(), host, len(images))
+
+    def forward(self, times: int) -> None:
+        with self._device.errors(), torch.inference_mode():
+            for _ in range(times):
+                self._run()
+            self._device.mark().wait()
 
 
 class _TorchRunning:

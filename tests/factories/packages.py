@@ -76,6 +76,7 @@ def build_package(
     crop: str = "none",
     scaling: str = "standardise",
     channels: int = 1,
+    input_size: int = INPUT_SIZE,
     network: ModelProto | None = None,
     torch_network: bytes = b"",
     tolerance: float = 0.0001,
@@ -89,6 +90,7 @@ def build_package(
     Args:
         labels: names from reports.codes.KNOWN_FINDINGS get their code, others a local one.
         thresholds: one a label; none: 0.5 for each.
+        input_size: of `network` or `torch_network`; the fixed filter's is INPUT_SIZE.
         network: instead of the fixed filter. `torch_network`: what inference/torch_graph.py wrote, instead of ONNX.
         tolerance: of the golden check.
         adapter: its kind; "": a classifier. `tables`: TOML that this kind wants besides.
@@ -111,7 +113,7 @@ def build_package(
         views=json.dumps(list(views)),
         ages="".join(f"{key} = {years}\n" for key, years in ages.items() if years is not None),
         accepts_unknown_age=json.dumps(accepts_unknown_age),
-        input_size=INPUT_SIZE,
+        input_size=input_size,
         crop=json.dumps(crop),
         scaling=json.dumps(scaling),
         channels=channels,
