@@ -24,7 +24,7 @@ from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
 from inference.answer import Answer
-from inference.children import SLOTS, Children, LendFile, lend_plain_file
+from inference.children import TRAYS, Children, LendFile, lend_plain_file
 from inference.gates import AGE_GATE, accepts
 from inference.gpu.devices import Devices, NoDevice
 from inference.package import Package
@@ -71,7 +71,7 @@ class Analyst:
         self._devices = devices
         self._pinned = tuple(pinned)
         # The images of a study go side by side only where several can be under way.
-        self._side_by_side = ThreadPoolExecutor(processes * SLOTS, "image") if devices else None
+        self._side_by_side = ThreadPoolExecutor(processes * TRAYS, "image") if devices else None
 
     def warm_up(self) -> None:
         """Start the devices, and have them load what is pinned; without it, the first image waits for that."""
@@ -168,9 +168,9 @@ class Analyst:
         manifest = package.manifest
         request = {"task": "prepare", "folder": str(package.folder), "device_uid": package.device_uid}
         size_bytes = FLOAT32_BYTES * prod(manifest.preprocessing.input_shape)
-        with self._children.prepared(request, path, size_bytes=size_bytes) as (reply, slot):
+        with self._children.prepared(request, path, size_bytes=size_bytes) as (reply, tray):
             began_at = time.monotonic()
-            served = devices.ask(package, slot, is_urgent=is_urgent)
+            served = devices.ask(package, tray, is_urgent=is_urgent)
             reply["infer_s"] = time.monotonic() - began_at
         _log_analysed(package, served.device, reply)
         try:

@@ -4,7 +4,7 @@
 
 It answers one request at a time and ends when its parent closes the connection or dies. A request is JSON and the
 descriptor of an image (SCM_RIGHTS, unix(7)); it answers with JSON and raw bytes. For a device it only prepares the
-image, and writes the network's input into the slot whose descriptor follows (inference/gpu/slots.py).
+image, and writes the network's input into the tray whose descriptor follows (inference/gpu/trays.py).
 """
 
 import json
@@ -105,13 +105,13 @@ class Worker:
         took_s = {"decode_s": decoded_at - began_at, "infer_s": time.monotonic() - decoded_at}
         return {**answer, **took_s}, b""
 
-    def _prepare(self, request: dict[str, Any], descriptor: int, slot: int) -> tuple[dict[str, Any], bytes]:
+    def _prepare(self, request: dict[str, Any], descriptor: int, tray: int) -> tuple[dict[str, Any], bytes]:
         preprocessing = _package(request["folder"], request["device_uid"]).manifest.preprocessing
         began_at = time.monotonic()
         radiograph = self._radiograph(request["image"], descriptor)
         decoded_at = time.monotonic()
-        # A slot is in memory: all of it is written at once.
-        os.pwrite(slot, pixels.network_input(radiograph, preprocessing).tobytes(), 0)
+        # A tray is in memory: all of it is written at once.
+        os.pwrite(tray, pixels.network_input(radiograph, preprocessing).tobytes(), 0)
         took_s = {"decode_s": decoded_at - began_at, "prepare_s": time.monotonic() - decoded_at}
         rows, columns = radiograph.stored.shape
         return {"rows": rows, "columns": columns, "pixel_aspect": radiograph.pixel_aspect, **took_s}, b""

@@ -1,7 +1,7 @@
 """The limited child processes that decode, and where no device serves, infer: as many as may work at once.
 
     ask        a request about an image -> a free child -> its reply
-    prepared   the same; the child leaves the network's input in a slot of its own (gpu/slots.py)
+    prepared   the same; the child leaves the network's input in a tray of its own (gpu/trays.py)
 
 A decoder that crashes, hangs or eats memory takes only its child with it: the next request starts another. A child gets
 each image as an open descriptor, so that it needs no key to what is encrypted at rest.
@@ -23,12 +23,12 @@ from typing import Any
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.states import Reason
 from inference.bare_environment import bare_environment
-from inference.gpu.slots import Slot
+from inference.gpu.trays import Tray
 
 START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
-SLOTS = 4  # of a child: it goes on with the next image while these wait for the device
+TRAYS = 4  # of a child: it goes on with the next image while these wait for the device
 REMEMBERED_IMAGES = 2  # as many as a child keeps decoded
 ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
 # From an instance's path to a descriptor of its plain text, open as long as the context is.
@@ -72,17 +72,17 @@ class Children:
             return place.ask({**request, "image": version}, descriptor, has_attachment=has_attachment)
 
     @contextmanager
-    def prepared(self, request: dict[str, Any], path: str, *, size_bytes: int) -> Iterator[tuple[dict[str, Any], Slot]]:
-        """The reply, and a slot with so many bytes that the child has written. The child is free meanwhile.
+    def prepared(self, request: dict[str, Any], path: str, *, size_bytes: int) -> Iterator[tuple[dict[str, Any], Tray]]:
+        """The reply, and a tray with so many bytes that the child has written. The child is free meanwhile.
 
         Raises:
             as `ask`.
         """
         with ExitStack() as stack:
             with self._image(path) as (descriptor, version), self._place(path) as place:
-                slot = stack.enter_context(place.slot(size_bytes))
-                reply, _ = place.ask({**request, "image": version}, descriptor, slot=slot)
-            yield reply, slot
+                tray = stack.enter_context(place.tray(size_bytes))
+                reply, _ = place.ask({**request, "image": version}, descriptor, tray=tray)
+            yield reply, tray
 
     def close(self) -> None:
         """End the children. They may be used again: others are started."""
@@ -120,25 +120,25 @@ class Children:
 
 
 class _Place:
-    """Where one child after the other works, and its slots."""
+    """Where one child after the other works, and its trays."""
 
     def __init__(self, number: int, limits: tuple[str, str], time_limit_s: float) -> None:
         self.paths: deque[str] = deque(maxlen=REMEMBERED_IMAGES)
         self._limits = limits
         self._time_limit_s = time_limit_s
         self._child: _Child | None = None
-        self._slots = [Slot(number * SLOTS + one) for one in range(SLOTS)]
-        self._slots_left = threading.Semaphore(SLOTS)
+        self._trays = [Tray(number * TRAYS + one) for one in range(TRAYS)]
+        self._trays_left = threading.Semaphore(TRAYS)
 
     def ask(
-        self, request: dict[str, Any], descriptor: int, *, slot: Slot | None = None, has_attachment: bool = False
+        self, request: dict[str, Any], descriptor: int, *, tray: Tray | None = None, has_attachment: bool = False
     ) -> tuple[dict[str, Any], bytes]:
         """Whatever goes wrong with the child ends it."""
         if self._child is None or not self._child.is_alive:
             self.end()
             self._child = _Child(self._limits)
         try:
-            reply = self._child.ask(request, descriptor, slot, time_limit_s=self._time_limit_s)
+            reply = self._child.ask(request, descriptor, tray, time_limit_s=self._time_limit_s)
             attachment = b""
             if has_attachment and not reply.keys() & ERROR_KEYS:
                 attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
@@ -152,21 +152,21 @@ class _Place:
         return reply, attachment
 
     @contextmanager
-    def slot(self, size_bytes: int) -> Iterator[Slot]:
+    def tray(self, size_bytes: int) -> Iterator[Tray]:
         """One that nobody uses; it waits for one."""
-        self._slots_left.acquire()
-        slot = self._slots.pop()
+        self._trays_left.acquire()
+        tray = self._trays.pop()
         try:
-            slot.fit(size_bytes)
-            yield slot
+            tray.fit(size_bytes)
+            yield tray
         finally:
-            self._slots.append(slot)
-            self._slots_left.release()
+            self._trays.append(tray)
+            self._trays_left.release()
 
     def close(self) -> None:
         self.end()
-        for slot in self._slots:
-            slot.close()
+        for tray in self._trays:
+            tray.close()
 
     def end(self) -> None:
         self.paths.clear()
@@ -198,12 +198,12 @@ class _Child:
         return self._process.poll() is None and not self._connection.poll(0)
 
     def ask(
-        self, request: dict[str, Any], descriptor: int, slot: Slot | None, *, time_limit_s: float
+        self, request: dict[str, Any], descriptor: int, tray: Tray | None, *, time_limit_s: float
     ) -> dict[str, Any]:
         self._connection.send_bytes(json.dumps(request).encode())
         send_handle(self._connection, descriptor, self._process.pid)
-        if slot is not None:
-            send_handle(self._connection, slot.descriptor, self._process.pid)
+        if tray is not None:
+            send_handle(self._connection, tray.descriptor, self._process.pid)
         reply = json.loads(self.receive(MAX_REPLY_BYTES, time_limit_s))
         if not isinstance(reply, dict):
             raise ValueError("the child sent something else than a JSON object")

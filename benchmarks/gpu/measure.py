@@ -21,11 +21,11 @@ from benchmarks.latency.node import Failed
 from domain.study import Instance, InstanceFacts
 from inference.analyst import FLOAT32_BYTES, Analyst
 from inference.bare_environment import ONE_THREAD, bare_environment
-from inference.children import SLOTS, Children
+from inference.children import TRAYS, Children
 from inference.golden import synthetic_radiograph
 from inference.gpu.devices import Devices
 from inference.gpu.options import OwnerOptions
-from inference.gpu.slots import Slot
+from inference.gpu.trays import Tray
 from inference.package import Package, load
 from inference.pixels import network_input
 
@@ -95,18 +95,18 @@ def bare(plan: Plan) -> dict[int, float]:
 
 
 def served(plan: Plan) -> float:
-    """From decoded tensors: each thread has an image in a slot, and asks for it again and again."""
+    """From decoded tensors: each thread has an image in a tray, and asks for it again and again."""
     package, devices = plan.package, _devices(plan)
     image = network_input(synthetic_radiograph(), package.manifest.preprocessing)
     with ExitStack() as stack:
         stack.callback(devices.close)
-        slots = [Slot(number) for number in range(BATCHES_WAITING * plan.largest_batch)]
-        for slot in slots:
-            slot.fit(image.nbytes)
-            stack.callback(slot.close)
-            os.pwrite(slot.descriptor, image.tobytes(), 0)
+        trays = [Tray(number) for number in range(BATCHES_WAITING * plan.largest_batch)]
+        for tray in trays:
+            tray.fit(image.nbytes)
+            stack.callback(tray.close)
+            os.pwrite(tray.descriptor, image.tobytes(), 0)
         _start(devices, package)
-        return _rate([partial(devices.ask, package, slot, is_urgent=False) for slot in slots], plan.for_s)
+        return _rate([partial(devices.ask, package, tray, is_urgent=False) for tray in trays], plan.for_s)
 
 
 def decode(plan: Plan) -> float:
@@ -122,7 +122,7 @@ def decode(plan: Plan) -> float:
             pass
 
     try:
-        return _rate([one] * plan.processes * SLOTS, plan.for_s)
+        return _rate([one] * plan.processes * TRAYS, plan.for_s)
     finally:
         children.close()
 
@@ -146,7 +146,7 @@ def node(plan: Plan) -> float:
 
     try:
         _start(devices, plan.package)
-        return _rate([one] * plan.processes * SLOTS, plan.for_s)
+        return _rate([one] * plan.processes * TRAYS, plan.for_s)
     finally:
         analyst.close()
 
@@ -163,7 +163,11 @@ def _start(devices: Devices, package: Package) -> None:
 
 
 def _rate(works: Sequence[Callable[[], object]], for_s: float) -> float:
-    """How often a second all of them together are done, each in a thread of its own, once all have been at it."""
+    """How often a second all of them together are done, each in a thread of its own, once all have been at it.
+
+    Raises:
+        Failed: not once.
+    """
     done = [0] * len(works)
     failures: list[BaseException] = []
     is_over = threading.Event()
@@ -190,6 +194,8 @@ def _rate(works: Sequence[Callable[[], object]], for_s: float) -> float:
         thread.join()
     if failures:
         raise failures[0]
+    if after == before:
+        raise Failed(f"nothing was done within {for_s:g} s: measure for longer")
     return (after - before) / (ended - began)
 
 

@@ -1,7 +1,7 @@
 """Serving from a device: one owner process for each, which takes images of all studies together.
 
     worker process (inference/analyst.py)                              owner process, one a device: owner.py
-      children.py   decode, prepare: limited processes ──> slots.py ──> batches.py    which images go together
+      children.py   decode, prepare: limited processes ──> trays.py ──> batches.py    which images go together
       devices.py    asks, tries again, falls back <────── outputs ───── residents.py  which networks stay loaded
                                                                         networks.py   what runs them: torch, ONNX
                                                                         device.py     memory, streams, graphs

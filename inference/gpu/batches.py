@@ -18,11 +18,11 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """One image. `ticket` is the asker's name for it; `slot` where its pixels are."""
+    """One image. `ticket` is the asker's name for it; `tray` where its pixels are."""
 
     ticket: int
     key: Key
-    slot: int
+    tray: int
     is_urgent: bool
     arrived_s: float
 

@@ -1,6 +1,6 @@
 """What differs between a GPU and the CPU: memory, streams, and graphs that are captured once and replayed.
 
-    copy stream      slot (pinned) ─> staging ┐
+    copy stream      tray (pinned) ─> staging ┐
     compute stream                            └─ wait ─> input ─> graph ─> outputs ─> host (pinned) ─> mark
 
 On the CPU each of these is there as well and does nothing, so that the code above is one and the same.

@@ -6,7 +6,7 @@
              it died twice without an answer between, or did not start: the device rests for `REST_S`;
              so does a package that the device cannot serve
 
-An image lies in its slot until it is answered, so nothing is lost with an owner.
+An image lies in its tray until it is answered, so nothing is lost with an owner.
 """
 
 import json
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from inference.bare_environment import bare_environment
 from inference.gpu.options import OwnerOptions
-from inference.gpu.slots import Slot
+from inference.gpu.trays import Tray
 from inference.package import Package
 
 log = structlog.get_logger()
@@ -117,8 +117,8 @@ class Devices:
         """Whether it is worth to ask."""
         return self._best(package) is not None
 
-    def ask(self, package: Package, slot: Slot, *, is_urgent: bool) -> Served:
-        """The network's outputs for the image in the slot, which stays as it is meanwhile.
+    def ask(self, package: Package, tray: Tray, *, is_urgent: bool) -> Served:
+        """The network's outputs for the image in the tray, which stays as it is meanwhile.
 
         Raises:
             NoDevice: the CPU has to do it.
@@ -130,7 +130,7 @@ class Devices:
                 break
             try:
                 request = {"task": "infer", "is_urgent": is_urgent, **self._request(package)}
-                return device.ask(request, self._time_limit_s, slot)
+                return device.ask(request, self._time_limit_s, tray)
             except (NoDevice, OwnerDied) as error:
                 why = str(error)
         raise NoDevice(why)
@@ -198,10 +198,10 @@ class _Device:
             return DeviceReport(device=self.name, title="", why_not=str(error), unserved=unserved)
         return DeviceReport(device=self.name, title=title, why_not="", unserved=unserved)
 
-    def ask(self, request: Mapping[str, Any], time_limit_s: float, slot: Slot | None = None) -> Served:
+    def ask(self, request: Mapping[str, Any], time_limit_s: float, tray: Tray | None = None) -> Served:
         owner = self._running_owner()
         try:
-            outputs = owner.ask(request, time_limit_s, slot)
+            outputs = owner.ask(request, time_limit_s, tray)
         except Unserved as error:
             self._unfit_until_s[str(request["device_uid"])] = self._clock() + REST_S
             log.warning("package_not_on_device", device=self.name, reason=str(error))
@@ -264,7 +264,7 @@ class OwnerProcess:
         self._device = options.device
         self._sending = threading.Lock()
         self._waiting: dict[int, Future[Outputs]] = {}
-        self._slots: dict[int, int] = {}  # number -> the generation that it knows
+        self._trays: dict[int, int] = {}  # number -> the generation that it knows
         self._tickets = count(1)
         self._why_dead = ""
         self._connection: Connection[bytes, bytes]
@@ -289,7 +289,7 @@ class OwnerProcess:
     def in_flight(self) -> int:
         return len(self._waiting)
 
-    def ask(self, request: Mapping[str, Any], time_limit_s: float, slot: Slot | None = None) -> Outputs:
+    def ask(self, request: Mapping[str, Any], time_limit_s: float, tray: Tray | None = None) -> Outputs:
         """
         Raises:
             NoDevice: this device does not serve the package.
@@ -301,23 +301,23 @@ class OwnerProcess:
         try:
             if self._why_dead:
                 raise OwnerDied(self._why_dead)
-            self._send({**request, "ticket": ticket}, slot)
+            self._send({**request, "ticket": ticket}, tray)
             return answer.result(time_limit_s)
         except TimeoutError:
             raise OwnerDied(f"it took longer than {time_limit_s:g} s") from None
         finally:
             self._waiting.pop(ticket, None)
 
-    def _send(self, message: dict[str, Any], slot: Slot | None) -> None:
-        """The message, and before it the slot's memory where the owner does not know it."""
+    def _send(self, message: dict[str, Any], tray: Tray | None) -> None:
+        """The message, and before it the tray's memory where the owner does not know it."""
         try:
             with self._sending:
-                if slot is not None:
-                    message["slot"] = slot.number
-                    if self._slots.get(slot.number) != slot.generation:
-                        self._connection.send_bytes(json.dumps({"task": "slot", "slot": slot.number}).encode())
-                        send_handle(self._connection, slot.descriptor, self._process.pid)
-                        self._slots[slot.number] = slot.generation
+                if tray is not None:
+                    message["tray"] = tray.number
+                    if self._trays.get(tray.number) != tray.generation:
+                        self._connection.send_bytes(json.dumps({"task": "tray", "tray": tray.number}).encode())
+                        send_handle(self._connection, tray.descriptor, self._process.pid)
+                        self._trays[tray.number] = tray.generation
                 self._connection.send_bytes(json.dumps(message).encode())
         except OSError as error:
             raise OwnerDied(self._why_dead or f"it does not listen: {error}") from error

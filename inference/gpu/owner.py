@@ -7,9 +7,9 @@
 
 It ends when its parent closes the connection or dies, and when the device breaks. Messages are JSON:
 
-    {"task": "slot", "slot": 3} and a descriptor     the slot's memory, from now on
+    {"task": "tray", "tray": 3} and a descriptor     the tray's memory, from now on
     {"task": "load", "ticket": 7, "folder": …, "device_uid": …, "is_pinned": …}
-    {"task": "infer", "ticket": 8, "folder": …, "device_uid": …, "is_pinned": …, "slot": 3, "is_urgent": …}
+    {"task": "infer", "ticket": 8, "folder": …, "device_uid": …, "is_pinned": …, "tray": 3, "is_urgent": …}
 
     {"ready": title} or {"failed": why}              once, at the start
     {"done": [7, …], "outputs": [[name, shape], …]}  and, where there are outputs, these arrays as bytes, float32
@@ -44,7 +44,7 @@ from inference.gpu.errors import DeviceBroken, OutOfMemory, Unfit
 from inference.gpu.networks import DeviceNetwork, Running, open_network
 from inference.gpu.options import OwnerOptions
 from inference.gpu.residents import Residents
-from inference.gpu.slots import mapped
+from inference.gpu.trays import mapped
 from inference.package import Package, load
 from inference.preprocess import Float32
 
@@ -61,7 +61,7 @@ class Sends(Protocol):
 
 
 class Pins(Protocol):
-    """What a slot's memory is told to the device with."""
+    """What a tray's memory is told to the device with."""
 
     def pin(self, memory: NDArray[Any]) -> None: ...
 
@@ -93,7 +93,7 @@ class Owner:
         self._open_network = open_network
         self._send = send
         self._clock = clock
-        self._slots: dict[int, NDArray[np.uint8]] = {}
+        self._trays: dict[int, NDArray[np.uint8]] = {}
         self._pinned: set[Key] = set()
         self._under_way: deque[_Started] = deque()
 
@@ -102,8 +102,8 @@ class Owner:
         if message.get("is_pinned"):
             self._pinned.add(_key(message))
         match message["task"]:
-            case "slot":
-                self._map(int(message["slot"]), descriptor)
+            case "tray":
+                self._map(int(message["tray"]), descriptor)
             case "load":
                 self._load_early(_key(message), int(message["ticket"]))
             case "infer":
@@ -122,17 +122,17 @@ class Owner:
             self._finish()
 
     def _map(self, number: int, descriptor: int) -> None:
-        if number in self._slots:
-            self._pins.unpin(self._slots.pop(number))
+        if number in self._trays:
+            self._pins.unpin(self._trays.pop(number))
         memory = mapped(descriptor)
         self._pins.pin(memory)
-        self._slots[number] = memory
+        self._trays[number] = memory
 
     def _put(self, message: Mapping[str, Any]) -> None:
         one = Waiting(
             ticket=int(message["ticket"]),
             key=_key(message),
-            slot=int(message["slot"]),
+            tray=int(message["tray"]),
             is_urgent=bool(message["is_urgent"]),
             arrived_s=self._clock(),
         )
@@ -224,9 +224,9 @@ class Owner:
             self._send({"done": [ticket], "outputs": []})
 
     def _image(self, one: Waiting, package: Package) -> Float32:
-        """(channels, S, S), as it lies in its slot."""
+        """(channels, S, S), as it lies in its tray."""
         shape = package.manifest.preprocessing.input_shape
-        return self._slots[one.slot][: 4 * prod(shape)].view(np.float32).reshape(shape)
+        return self._trays[one.tray][: 4 * prod(shape)].view(np.float32).reshape(shape)
 
     def _give_up(self, batch: Sequence[Waiting], says: str) -> None:
         self._send({"unfit": [one.ticket for one in batch], "says": says})
@@ -295,7 +295,7 @@ def serve(connection: "Connection[bytes, bytes]", owner: Owner) -> None:
         wait_s = owner.wait_s()
         while connection.poll(wait_s):
             message = json.loads(connection.recv_bytes(MAX_MESSAGE_BYTES))
-            descriptor = recv_handle(connection) if message["task"] == "slot" else -1
+            descriptor = recv_handle(connection) if message["task"] == "tray" else -1
             try:
                 owner.take(message, descriptor)
             finally:

@@ -8,7 +8,7 @@ CHEST, SPINE = ("chest", "2.25.1"), ("spine", "2.25.2")
 
 
 def waiting(ticket: int, *, at_s: float = 0.0, key: tuple[str, str] = CHEST, is_urgent: bool = False) -> Waiting:
-    return Waiting(ticket=ticket, key=key, slot=ticket, is_urgent=is_urgent, arrived_s=at_s)
+    return Waiting(ticket=ticket, key=key, tray=ticket, is_urgent=is_urgent, arrived_s=at_s)
 
 
 def batches(*ones: Waiting, largest: int = 4, capacity: int = 100) -> Batches:

@@ -18,7 +18,7 @@ from domain.errors import Refuse, Retry
 from inference.analyst import Analyst
 from inference.gpu.devices import REST_S, Devices, NoDevice, OwnerProcess
 from inference.gpu.options import OwnerOptions
-from inference.gpu.slots import Slot
+from inference.gpu.trays import Tray
 from inference.package import load
 from tests.factories.packages import build_package
 from tests.factories.torch_networks import torch_filter
@@ -206,12 +206,12 @@ def test_an_owner_that_dies_twice_leaves_the_image_to_the_cpu_and_the_device_res
 def test_an_owner_that_hangs_is_ended_at_the_time_limit(house: House, image: Path) -> None:
     package = load(house.installed_dir / "chest")
     devices = Devices(["cpu"], options=OPTIONS, time_limit_s=0.2, start_owner=stopped)
-    slot = Slot(0)
-    slot.fit(32 * 32 * 4)
+    tray = Tray(0)
+    tray.fit(32 * 32 * 4)
     with pytest.raises(NoDevice, match=r"it took longer than 0\.2 s"):
-        devices.ask(package, slot, is_urgent=False)
+        devices.ask(package, tray, is_urgent=False)
     assert owners() == []
-    slot.close()
+    tray.close()
 
 
 def test_a_package_that_the_device_may_not_serve_is_served_by_the_cpu_and_others_by_the_device(

@@ -14,7 +14,7 @@ from inference.gpu.errors import DeviceBroken, OutOfMemory, Unfit
 from inference.gpu.networks import Arrays, DeviceNetwork, Running
 from inference.gpu.owner import Owner
 from inference.gpu.residents import Residents
-from inference.gpu.slots import Slot
+from inference.gpu.trays import Tray
 from inference.package import Package, load
 from inference.preprocess import Float32
 from tests.factories.packages import INPUT_SIZE, build_package
@@ -62,13 +62,13 @@ class NoPins:
 
 
 class House:
-    """An owner, the slots of those who ask it, and what it answered."""
+    """An owner, the trays of those who ask it, and what it answered."""
 
     def __init__(self, folder: Path, network: Told) -> None:
         self.now_s = 0.0
         self.sent: list[dict[str, Any]] = []
         self.answers: dict[int, float] = {}
-        self.slots: dict[int, Slot] = {}
+        self.trays: dict[int, Tray] = {}
         self.opened: list[str] = []
         self.networks: dict[str, Told | Exception] = {"chest": network}
         self.packages = {name: load(build_package(folder / name, name=name)) for name in ("chest", "spine")}
@@ -86,14 +86,14 @@ class House:
 
     def ask(self, ticket: int, *, name: str = "chest", is_urgent: bool = False) -> None:
         """An image whose mean is its ticket."""
-        if ticket not in self.slots:
-            self.slots[ticket] = Slot(ticket)
-            self.slots[ticket].fit(IMAGE_BYTES)
-            self.owner.take({"task": "slot", "slot": ticket}, self.slots[ticket].descriptor)
+        if ticket not in self.trays:
+            self.trays[ticket] = Tray(ticket)
+            self.trays[ticket].fit(IMAGE_BYTES)
+            self.owner.take({"task": "tray", "tray": ticket}, self.trays[ticket].descriptor)
         image = np.full((1, INPUT_SIZE, INPUT_SIZE), ticket, np.float32)
-        with open(f"/proc/self/fd/{self.slots[ticket].descriptor}", "r+b") as memory:
+        with open(f"/proc/self/fd/{self.trays[ticket].descriptor}", "r+b") as memory:
             memory.write(image.tobytes())
-        self.owner.take({"task": "infer", "ticket": ticket, "slot": ticket, "is_urgent": is_urgent, **self.named(name)})
+        self.owner.take({"task": "infer", "ticket": ticket, "tray": ticket, "is_urgent": is_urgent, **self.named(name)})
 
     def named(self, name: str) -> dict[str, Any]:
         package = self.packages[name]
@@ -134,8 +134,8 @@ def network() -> Told:
 def house(tmp_path: Path, network: Told) -> Iterator[House]:
     made = House(tmp_path, network)
     yield made
-    for slot in made.slots.values():
-        slot.close()
+    for tray in made.trays.values():
+        tray.close()
 
 
 def test_each_image_gets_its_own_answer_from_one_batch(house: House, network: Told) -> None:
@@ -287,11 +287,11 @@ def test_of_a_pinned_package_only_the_version_that_is_installed_stays(house: Hou
     assert not house.residents.let_one_go()
 
 
-def test_a_slot_that_became_larger_is_read_where_it_is_now(house: House) -> None:
+def test_a_tray_that_became_larger_is_read_where_it_is_now(house: House) -> None:
     house.ask(1)
     house.run()
-    house.slots[1].fit(2 * IMAGE_BYTES)
-    house.owner.take({"task": "slot", "slot": 1}, house.slots[1].descriptor)
+    house.trays[1].fit(2 * IMAGE_BYTES)
+    house.owner.take({"task": "tray", "tray": 1}, house.trays[1].descriptor)
     house.answers.clear()
     house.ask(1)
     house.run()

@@ -1,6 +1,6 @@
 """Memory that one decode process writes an image into and the owner processes read it from, without a copy between.
 
-A slot belongs to one decode process: what has taken that over by a hostile image reaches no other's. It is sealed
+A tray belongs to one decode process: what has taken that over by a hostile image reaches no other's. It is sealed
 against shrinking (memfd_create(2)): an owner that reads it never meets memory that is not there any more.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
-class Slot:
+class Tray:
     """`number` names its place for good; `generation` counts how often it was made anew, because it was too small."""
 
     def __init__(self, number: int) -> None:
@@ -28,7 +28,7 @@ class Slot:
         if size_bytes <= self.size_bytes:
             return
         self.close()
-        self.descriptor = os.memfd_create("collimator-slot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.descriptor = os.memfd_create("collimator-tray", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.descriptor, size_bytes)
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, SEALS)
         self.size_bytes = size_bytes
@@ -41,12 +41,12 @@ class Slot:
 
 
 def mapped(descriptor: int) -> NDArray[np.uint8]:
-    """All of a slot's memory. The descriptor may be closed afterwards.
+    """All of a tray's memory. The descriptor may be closed afterwards.
 
     Raises:
         ValueError: it could shrink.
     """
     if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & SEALS != SEALS:
-        raise ValueError("the slot is not sealed")
+        raise ValueError("the tray is not sealed")
     size_bytes = os.fstat(descriptor).st_size
     return np.frombuffer(mmap.mmap(descriptor, size_bytes), np.uint8)
