@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+INSTEAD_OF = " instead of "  # between the device that answered and those that should have
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from domain.errors import Misconfigured, Refuse
-from domain.findings import Analysis, DisplayImage, ImageAnalysis
+from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis
 from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
@@ -153,7 +153,7 @@ class Analyst:
                     return self._answer_of_device(self._devices, package, path, is_urgent)
                 except NoDevice as error:
                     log.warning("inferred_on_cpu", package=package.name, reason=str(error))
-            device = CPU if self._devices is None else f"{CPU} instead of {self._devices.names}"
+            device = CPU if self._devices is None else f"{CPU}{INSTEAD_OF}{self._devices.names}"
             return self._answer_of_child(package, path, device), device
         except Refuse as refusal:
             return refusal

@@ -9,7 +9,9 @@ STUDY = "1.3.6.1.4.1.5962.1.2.9.20040826185059.5457"
 
 def configure(node: Node, device: str, more: str = "") -> None:
     with open(node.config, "a") as config:
-        config.write(f'\n[inference]\ndevices = ["{device}"]\npinned_packages = ["chest"]\nmemory_limit_mb = 8192\n{more}')
+        config.write(
+            f'\n[inference]\ndevices = ["{device}"]\npinned_packages = ["chest"]\nmemory_limit_mb = 8192\n{more}'
+        )
 
 
 def test_a_study_is_analysed_on_the_device_though_it_is_encrypted_at_rest(
@@ -26,6 +28,7 @@ def test_a_study_is_analysed_on_the_device_though_it_is_encrypted_at_rest(
     history = node.wait_for("done", STUDY)
     assert [result.kind for result in history.results] == ["overlay", "measurement_sr", "text_sr"]
     assert "chest 1.0.0" in [event.detail for event in history.events if event.event == "analysed"]
+    assert node.counts().device_failed == ()
     assert "device=cpu" in next(line for line in log.read_text().splitlines() if "image_analysed" in line)
     assert serving.stop() == 0
 
@@ -41,6 +44,7 @@ def test_a_gpu_that_is_not_there_is_stood_in_for_by_the_cpu_and_everybody_is_tol
     history = node.wait_for("done", STUDY)
     (analysed,) = [event.detail for event in history.events if event.event == "analysed"]
     assert analysed == "chest 1.0.0 on cpu instead of cuda:99"
+    assert [(count.labels, count.value) for count in node.counts().device_failed] == [(("st-mary",), 1.0)]
     assert [row.study_instance_uid for row in node.ledger()] == [STUDY]
     assert "device_failed" in (node.folder / "serve.log").read_text()
     said = node.run("doctor").stdout.splitlines()
