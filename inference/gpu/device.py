@@ -59,7 +59,10 @@ class Device(Protocol):
 
     def mark(self) -> Mark: ...
 
-    def captured(self, run: Callable[[], Outputs]) -> Callable[[], Outputs]:
+    def pool(self) -> Any:
+        """Memory that the graphs of one network share: they never run at the same time."""
+
+    def captured(self, run: Callable[[], Outputs], pool: Any) -> Callable[[], Outputs]:
         """`run`, from now on with the same memory every time."""
 
     def errors(self) -> AbstractContextManager[None]:
@@ -123,7 +126,10 @@ class Cpu:
     def mark(self) -> Mark:
         return _NoMark()
 
-    def captured(self, run: Callable[[], Outputs]) -> Callable[[], Outputs]:
+    def pool(self) -> Any:
+        return None
+
+    def captured(self, run: Callable[[], Outputs], pool: Any) -> Callable[[], Outputs]:
         run()
         return run
 
@@ -195,14 +201,17 @@ class Cuda:
     def mark(self) -> Mark:
         return _CudaMark()
 
-    def captured(self, run: Callable[[], Outputs]) -> Callable[[], Outputs]:
+    def pool(self) -> Any:
+        return torch.cuda.graph_pool_handle()
+
+    def captured(self, run: Callable[[], Outputs], pool: Any) -> Callable[[], Outputs]:
         self._capture_stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._capture_stream):
             for _ in range(WARM_UPS):
                 run()
         torch.cuda.current_stream().wait_stream(self._capture_stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._capture_stream):
+        with torch.cuda.graph(graph, pool=pool, stream=self._capture_stream):
             outputs = run()
 
         def replay() -> Outputs:

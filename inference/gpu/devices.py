@@ -10,6 +10,7 @@ An image lies in its tray until it is answered, so nothing is lost with an owner
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -274,7 +275,7 @@ class OwnerProcess:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env=bare_environment(),
+            env=bare_environment() | _drivers_environment(),
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
@@ -374,6 +375,11 @@ class OwnerProcess:
         for ticket in tickets:
             if answer := self._waiting.pop(ticket, None):
                 answer.set_exception(error)
+
+
+def _drivers_environment() -> dict[str, str]:
+    """What tells the driver which GPUs this process may see."""
+    return {key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))}
 
 
 def _split(shapes: Sequence[tuple[str, Sequence[int]]], content: bytes, images: int) -> list[Outputs]:

@@ -80,9 +80,10 @@ class TorchNetwork:
         self._static: dict[int, _Static] = {}
         with device.errors(), torch.inference_mode():
             network = read(content).eval().to(device.place)
+            pool = device.pool()
         for size in sizes(largest):
             try:
-                static = _Static(network, device, (size, *package.manifest.preprocessing.input_shape))
+                static = _Static(network, device, pool, (size, *package.manifest.preprocessing.input_shape))
             except OutOfMemory:
                 device.release()
                 if size == 1:
@@ -106,12 +107,12 @@ class TorchNetwork:
 class _Static:
     """A network with memory of its own for batches of one size; two may be under way."""
 
-    def __init__(self, network: Calls, device: Device, shape: tuple[int, ...]) -> None:
+    def __init__(self, network: Calls, device: Device, pool: Any, shape: tuple[int, ...]) -> None:
         self._device = device
         with device.errors(), torch.inference_mode():
             self._input = torch.zeros(shape, device=device.place)
             self._staging = [torch.zeros_like(self._input) for _ in range(2)]
-            self._run = device.captured(lambda: network(self._input))
+            self._run = device.captured(lambda: network(self._input), pool)
             given = self._run()
             self._host = [{name: device.host_like(output) for name, output in given.items()} for _ in range(2)]
         self.is_batched = all(output.shape[:1] == shape[:1] for output in given.values())

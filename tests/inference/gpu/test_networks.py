@@ -42,7 +42,7 @@ class SmallCpu(Cpu):
     def __init__(self, fits: int) -> None:
         self._fits = fits
 
-    def captured(self, run: Callable[[], Outputs]) -> Callable[[], Outputs]:
+    def captured(self, run: Callable[[], Outputs], pool: object) -> Callable[[], Outputs]:
         if max(len(output) for output in run().values()) > self._fits:
             raise OutOfMemory("the device is full")
         return run
