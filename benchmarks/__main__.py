@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import at_rest, results
 from benchmarks.fairness import run as fairness
+from benchmarks.gpu import run as gpu
 from benchmarks.inference import run as inference
 from benchmarks.ingest import run as ingest
 from benchmarks.latency import run as latency
@@ -32,6 +33,7 @@ PARTS = {
     "inference": Part(title=inference.TITLE, add_arguments=inference.add_arguments, run=inference.run),
     "fairness": Part(title=fairness.TITLE, add_arguments=fairness.add_arguments, run=fairness.run),
     "results": Part(title=results.TITLE, add_arguments=results.add_arguments, run=results.run),
+    "gpu": Part(title=gpu.TITLE, add_arguments=gpu.add_arguments, run=gpu.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
     "chaos": Part(title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run),
 }

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
+from cli.devices import open_devices
 from cli.parts import models_dir, settings_for
 from config.settings import Settings
 from domain.clinics import Destination
@@ -75,6 +76,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _tls(settings)
     yield _portal(settings)
     yield from _models(settings)
+    yield from _devices(settings)
     for clinic in settings.clinic_directory:
         for destination in clinic.destinations:
             yield from _destination(settings, clinic.name, destination)
@@ -256,6 +258,40 @@ def _models(settings: Settings) -> Iterator[Finding]:
                 advice=f"{package.why_not} Until then its studies are kept and explained.",
                 is_fatal=False,
             )
+
+
+def _devices(settings: Settings) -> Iterator[Finding]:
+    """Whether each GPU starts, and which configured models it serves; what it cannot serve, the CPU does."""
+    devices = open_devices(settings)
+    if devices is None:
+        return
+    try:
+        packages = [package for package in Registry(models_dir(settings)).packages() if package.is_configured]
+    except CollimatorError:
+        return  # said above
+    reports = devices.start(packages)
+    devices.close()
+    for report in reports:
+        what = f"device {report.device}"
+        yield Finding(
+            what=what,
+            is_well=not report.why_not,
+            says=report.why_not or f"{report.title}, serves {_spoken_count(len(packages) - len(report.unserved))}",
+            advice="the CPU serves meanwhile. A running worker owns its devices: then look for device_ready in its log",
+            is_fatal=False,
+        )
+        for name, why in report.unserved.items():
+            yield Finding(
+                what=f"{what}, model {name}",
+                is_well=False,
+                says=f"is served by the CPU: {why}",
+                advice="see docs/packages.md",
+                is_fatal=False,
+            )
+
+
+def _spoken_count(models: int) -> str:
+    return f"{models} model{'s' * (models != 1)}"
 
 
 def _destination(settings: Settings, clinic: str, destination: Destination) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from structlog.typing import EventDict
 # A key that is not here does not reach the log, whoever passes it.
 ALLOWED_KEYS = frozenset(
     {
-        "ae_title", "calling_ae", "certificate_subject", "clinic", "count", "decode_s", "delay_s", "error", "event",
+        "ae_title", "calling_ae", "certificate_subject", "clinic", "count", "decode_s", "delay_s", "device", "error",
+        "event",
         "exception", "executor", "exit_status", "infer_s", "job", "jobs", "level", "method", "package", "peer_address",
         "port", "process_id", "reason", "role", "route", "seconds", "spool_key", "status", "step", "study_id",
         "timestamp", "verdict", "version", "where",

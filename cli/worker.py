@@ -1,6 +1,7 @@
 """`collimator worker`: closes complete studies, analyses them, writes and delivers results."""
 
 import argparse
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
+from cli.devices import open_devices
 from cli.parts import (
     SOFTWARE_VERSION,
     models_dir,
@@ -87,6 +89,7 @@ def work(
     intake.start()
     commitments.start()
     confirmations.start()
+    threading.Thread(target=rooms.analyst.warm_up, name="warm-up", daemon=True).start()
     log.info("worker_ready", executor=executor_id)
     stop.wait()
     confirmations.stop()
@@ -152,6 +155,9 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
             memory_limit_bytes=settings.inference.memory_limit_mb << 20,
             time_limit_s=settings.inference.time_limit_s,
             lend_file=spool.lend_at,
+            processes=settings.inference.decode_processes if settings.inference.devices else 1,
+            devices=open_devices(settings),
+            pinned=settings.inference.pinned_packages,
         ),
         rulebook=settings.rulebook,
         clinics=settings.clinic_directory,

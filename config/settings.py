@@ -48,6 +48,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cuda:\d{1,2}|cpu", text):
+        raise ValueError('a device is "cuda:0", "cuda:1", …; "cpu" is there to try the same way without a GPU')
+    return text
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -141,6 +147,18 @@ class CompletionSettings(_Section):
 class InferenceSettings(_Section):
     memory_limit_mb: Annotated[int, Field(ge=512)] = 4096
     time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    devices: tuple[Annotated[str, AfterValidator(_device)], ...] = ()
+    decode_processes: Annotated[int, Field(ge=1, le=64)] = 2
+    largest_batch: Annotated[int, Field(ge=1, le=256)] = 16
+    batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
+    device_memory_mb: Annotated[int, Field(ge=0)] = 0
+    pinned_packages: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _devices_are_unique(self) -> "InferenceSettings":
+        if len(set(self.devices)) < len(self.devices):
+            raise ValueError(f"devices names one more than once: {', '.join(self.devices)}")
+        return self
 
 
 class DeliverySettings(_Section):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+INSTEAD_OF = " instead of "  # between the device that answered and those that should have
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
@@ -95,13 +97,17 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageAnalysis:
-    """All labels' answers for one image, the most certain first against its threshold; and what was measured."""
+    """All labels' answers for one image, the most certain first against its threshold; and what was measured.
+
+    `device`: on which the network ran, "cpu" or "cuda:0"; "cpu instead of cuda:0" where the GPU could not.
+    """
 
     sop_instance_uid: str
     findings: tuple[Finding, ...]
     activation: ActivationMap | None
     regions: tuple[Region, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    device: str = "cpu"
 
     @property
     def answers(self) -> "tuple[Measurement | Finding, ...]":

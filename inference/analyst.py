@@ -1,54 +1,40 @@
-"""The door to this room: analyses images and shows them, in one limited child process.
+"""The door to this room: analyses images and shows them, without decoding or inferring here.
 
-    analyse -> gates, by the manifest (here) -> decode, infer (child) -> findings (here)
+    analyse -> gates, by the manifest (here) -> decode, infer (a child) ───────────────────────────────> findings (here)
+                                             -> decode, prepare (a child) -> infer (a device) -> answer (here) ──^
 
-The caller's process imports neither codecs nor a runtime, and a decoder that crashes, hangs or eats memory takes
-only the child with it: the next request starts another. The child gets each image as an open descriptor, so that it
-needs no key to what is encrypted at rest.
+The caller's process imports neither codecs nor a runtime. Without devices one limited child does all the work, as
+children.py tells; with devices several decode, and each device infers for all studies together, as gpu/ tells. What no
+device can serve, a child serves.
 """
 
-import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from domain.errors import Misconfigured, Refuse, Retry
-from domain.findings import Analysis, DisplayImage, ImageAnalysis
+from domain.errors import Misconfigured, Refuse
+from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis
 from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
 from inference.answer import Answer
-from inference.bare_environment import bare_environment
+from inference.children import TRAYS, Children, LendFile, lend_plain_file
 from inference.gates import AGE_GATE, accepts
+from inference.gpu.devices import Devices, NoDevice
 from inference.package import Package
+from inference.preprocess import seen_box
 from inference.registry import Registry
 
 log = structlog.get_logger()
 
-START_LIMIT_S = 60.0
-MAX_REPLY_BYTES = 4 << 20
-MAX_PIXEL_BYTES = 64 << 20
-# From an instance's path to a descriptor of its plain text, open as long as the context is.
-LendFile = Callable[[str], AbstractContextManager[int]]
-ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
-
-
-@contextmanager
-def lend_plain_file(path: str) -> Iterator[int]:
-    """For files that lie on the disk as they are."""
-    with open(path, "rb") as file:
-        yield file.fileno()
+FLOAT32_BYTES = 4
+CPU = "cpu"
 
 
 class Analyst:
@@ -56,9 +42,12 @@ class Analyst:
 
     Args:
         installed_dir: where pulled and added packages lie.
-        memory_limit_bytes: address space of the child. A 20-megapixel image needs about 1 GiB.
+        memory_limit_bytes: address space of a child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
         lend_file: opens an instance's file.
+        processes: children that work at the same time; more than one is of use only to devices.
+        devices: what infers; None: the children do.
+        pinned: packages that stay loaded on the devices.
     """
 
     def __init__(
@@ -68,19 +57,47 @@ class Analyst:
         memory_limit_bytes: int,
         time_limit_s: float,
         lend_file: LendFile = lend_plain_file,
+        processes: int = 1,
+        devices: Devices | None = None,
+        pinned: Sequence[str] = (),
     ) -> None:
         self._registry = Registry(installed_dir)
-        self._limits = (str(memory_limit_bytes), str(time_limit_s))
-        self._time_limit_s = time_limit_s
-        self._lend_file = lend_file
-        self._child: _Child | None = None
-        self._turn = threading.Lock()
+        self._children = Children(
+            processes=processes,
+            memory_limit_bytes=memory_limit_bytes,
+            time_limit_s=time_limit_s,
+            lend_file=lend_file,
+        )
+        self._devices = devices
+        self._pinned = tuple(pinned)
+        # The images of a study go side by side only where several can be under way.
+        self._side_by_side = ThreadPoolExecutor(processes * TRAYS, "image") if devices else None
 
-    def analyse(self, package_name: str, instances: Sequence[Instance], *, is_demonstration: bool = False) -> Analysis:
+    def warm_up(self) -> None:
+        """Start the devices, and have them load what is pinned; without it, the first image waits for that."""
+        if self._devices is None:
+            return
+        packages = []
+        for name in self._pinned:
+            try:
+                packages.append(self._registry.get(name))
+            except Misconfigured as error:
+                log.error("package_not_pinned", package=name, reason=error.message)
+        self._devices.start([package for package in packages if package.is_configured])
+
+    def analyse(
+        self,
+        package_name: str,
+        instances: Sequence[Instance],
+        *,
+        is_demonstration: bool = False,
+        is_urgent: bool = False,
+    ) -> Analysis:
         """Run one package on those of the images that pass its gates.
 
         Args:
             is_demonstration: skip the age gate, and say so in the result.
+            is_urgent: before all others that wait for a device.
 
         Raises:
             Refuse: no image passes the gates (outside_population), or none can be decoded (the first one's reason).
@@ -93,12 +110,11 @@ class Analyst:
         accepted = _accepted(package, instances, is_demonstration=is_demonstration)
         images: list[ImageAnalysis] = []
         refusals: list[Refuse] = []
-        for instance in accepted:
-            try:
-                answer = self._answer(package, instance.path)
-                images.append(image_analysis(package.manifest, instance.sop_instance_uid, answer))
-            except Refuse as refusal:
-                refusals.append(refusal)
+        for instance, answered in zip(accepted, self._answers(package, accepted, is_urgent), strict=True):
+            if isinstance(answered, Refuse):
+                refusals.append(answered)
+            else:
+                images.append(image_analysis(package.manifest, instance.sop_instance_uid, *answered))
         if not images:
             raise refusals[0]
         model = package.identity(is_demonstration=is_demonstration)
@@ -113,106 +129,61 @@ class Analyst:
             Retry: the child died or took too long.
         """
         request = {"task": "display", "within": within}
-        reply, pixels = self._ask(request, path, has_attachment=True)
+        reply, pixels = self._children.ask(request, path, has_attachment=True)
         return DisplayImage(pixels=pixels, **{key: int(value) for key, value in reply.items()})
 
     def close(self) -> None:
-        """End the child. The analyst may be used again: it starts another."""
-        with self._turn:
-            self._end_child()
+        """End all processes. The analyst may be used again: it starts others."""
+        if self._devices is not None:
+            self._devices.close()
+        self._children.close()
 
-    def _answer(self, package: Package, path: str) -> Answer:
+    def _answers(
+        self, package: Package, instances: Sequence[Instance], is_urgent: bool
+    ) -> "Iterable[tuple[Answer, str] | Refuse]":
+        """For each image, in their order: what was said and by which device, or why nothing."""
+        if self._side_by_side is None:
+            return (self._answer(package, instance.path, is_urgent) for instance in instances)
+        return self._side_by_side.map(lambda one: self._answer(package, one.path, is_urgent), instances)
+
+    def _answer(self, package: Package, path: str, is_urgent: bool) -> "tuple[Answer, str] | Refuse":
+        try:
+            if self._devices is not None and self._devices.serves(package):
+                try:
+                    return self._answer_of_device(self._devices, package, path, is_urgent)
+                except NoDevice as error:
+                    log.warning("inferred_on_cpu", package=package.name, reason=str(error))
+            device = CPU if self._devices is None else f"{CPU}{INSTEAD_OF}{self._devices.names}"
+            return self._answer_of_child(package, path, device), device
+        except Refuse as refusal:
+            return refusal
+
+    def _answer_of_child(self, package: Package, path: str, device: str) -> Answer:
         request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
-        reply = self._ask(request, path)[0]
-        took_s = {name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s")}
-        log.info("image_analysed", package=package.name, **took_s)
+        reply = self._children.ask(request, path)[0]
+        _log_analysed(package, device, reply)
         return Answer.from_json(reply)
 
-    def _ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
-        """One request about one image, and its reply; whatever goes wrong with the child ends it."""
-        with self._image(path) as (descriptor, version), self._turn:
-            request["image"] = version
-            if self._child is None or not self._child.is_alive:
-                self._end_child()
-                self._child = _Child(self._limits)
-            try:
-                reply = self._child.ask(request, descriptor, time_limit_s=self._time_limit_s)
-                attachment = b""
-                if has_attachment and not reply.keys() & ERROR_KEYS:
-                    attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
-            except TimeoutError:
-                self._end_child()
-                raise Retry(f"the analysis process took longer than {self._time_limit_s:g} s") from None
-            except (OSError, EOFError, ValueError) as error:
-                self._end_child()
-                raise Retry("the analysis process died", hint="It may have needed more memory than allowed.") from error
-        _raise_errors(reply)
-        return reply, attachment
-
-    @contextmanager
-    def _image(self, path: str) -> Iterator[tuple[int, str]]:
-        """The image's descriptor, and a name that changes with its content."""
-        with ExitStack() as stack:
-            try:
-                descriptor = stack.enter_context(self._lend_file(path))
-            except OSError as error:
-                raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
-            yield descriptor, _version(path)
-
-    def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._child = None
-
-
-class _Child:
-    """The process and the connection to it."""
-
-    def __init__(self, limits: tuple[str, str]) -> None:
-        self._connection: Connection[bytes, bytes]
-        self._connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-m", "inference.child", str(theirs.fileno()), *limits]
-        self._process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=bare_environment(),
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
-        self.receive(MAX_REPLY_BYTES, START_LIMIT_S)
-
-    @property
-    def is_alive(self) -> bool:
-        # Nothing is to be read between requests but the end of the connection.
-        return self._process.poll() is None and not self._connection.poll(0)
-
-    def ask(self, request: dict[str, Any], descriptor: int, *, time_limit_s: float) -> dict[str, Any]:
-        self._connection.send_bytes(json.dumps(request).encode())
-        send_handle(self._connection, descriptor, self._process.pid)
-        reply = json.loads(self.receive(MAX_REPLY_BYTES, time_limit_s))
-        if not isinstance(reply, dict):
-            raise ValueError("the child sent something else than a JSON object")
-        return reply
-
-    def receive(self, max_bytes: int, time_limit_s: float) -> bytes:
-        if not self._connection.poll(time_limit_s):
-            raise TimeoutError
-        return self._connection.recv_bytes(max_bytes)
-
-    def end(self) -> None:
-        self._connection.close()
-        self._process.kill()
-        self._process.wait()
-
-
-def _version(path: str) -> str:
-    """A name that changes with the file's content; one that was lent from elsewhere never changes."""
-    try:
-        state = os.stat(path)
-    except FileNotFoundError:
-        return path
-    return f"{path} {state.st_mtime_ns} {state.st_size}"
+    def _answer_of_device(self, devices: Devices, package: Package, path: str, is_urgent: bool) -> tuple[Answer, str]:
+        manifest = package.manifest
+        request = {"task": "prepare", "folder": str(package.folder), "device_uid": package.device_uid}
+        size_bytes = FLOAT32_BYTES * prod(manifest.preprocessing.input_shape)
+        with self._children.prepared(request, path, size_bytes=size_bytes) as (reply, tray):
+            began_at = time.monotonic()
+            served = devices.ask(package, tray, is_urgent=is_urgent)
+            reply["infer_s"] = time.monotonic() - began_at
+        _log_analysed(package, served.device, reply)
+        try:
+            answer = manifest.adapter.answer(
+                manifest.labels,
+                manifest.measures,
+                served.outputs,
+                seen=seen_box(int(reply["rows"]), int(reply["columns"]), manifest.preprocessing.crop),
+                pixel_aspect=float(reply["pixel_aspect"]),
+            )
+        except ValueError as error:
+            raise Misconfigured(f"{package.name}: {error}") from error
+        return answer, served.device
 
 
 def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstration: bool) -> list[Instance]:
@@ -232,14 +203,6 @@ def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstrati
     return accepted
 
 
-def _raise_errors(reply: dict[str, Any]) -> None:
-    if "refused" in reply:
-        error = reply["refused"]
-        raise Refuse(str(error["message"]), reason=str(error["reason"]), hint=str(error["hint"]))
-    if "misconfigured" in reply:
-        error = reply["misconfigured"]
-        raise Misconfigured(str(error["message"]), hint=str(error["hint"]))
-    if "changed" in reply:
-        raise Retry(str(reply["changed"]))
-    if "bug" in reply:
-        raise RuntimeError(f"in the analysis process: {reply['bug']}")
+def _log_analysed(package: Package, device: str, reply: Mapping[str, Any]) -> None:
+    took_s = {name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s")}
+    log.info("image_analysed", package=package.name, device=device, **took_s)

@@ -1,9 +1,10 @@
-"""The process that decodes and infers for inference/analyst.py: limited, niced, without the node's environment.
+"""The process that decodes and infers for inference/children.py: limited, niced, without the node's environment.
 
     python -m inference.child CONNECTION_FD MEMORY_LIMIT_BYTES TIME_LIMIT_S
 
 It answers one request at a time and ends when its parent closes the connection or dies. A request is JSON and the
-descriptor of an image (SCM_RIGHTS, unix(7)); it answers with JSON and raw bytes.
+descriptor of an image (SCM_RIGHTS, unix(7)); it answers with JSON and raw bytes. For a device it only prepares the
+image, and writes the network's input into the tray whose descriptor follows (inference/gpu/trays.py).
 """
 
 import json
@@ -41,12 +42,13 @@ def main() -> None:
     while True:
         try:
             request = json.loads(connection.recv_bytes(MAX_REQUEST_BYTES))
-            descriptor = recv_handle(connection)
+            descriptors = [recv_handle(connection) for _ in range(2 if request["task"] == "prepare" else 1)]
             _allow_cpu_s(time_limit_s)
             try:
-                reply, attachment = worker.answer(request, descriptor)
+                reply, attachment = worker.answer(request, *descriptors)
             finally:
-                os.close(descriptor)
+                for descriptor in descriptors:
+                    os.close(descriptor)
             connection.send_bytes(json.dumps(reply).encode())
             if attachment:
                 connection.send_bytes(attachment)
@@ -73,15 +75,16 @@ class Worker:
     def __init__(self) -> None:
         self._networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
         self._radiographs: OrderedDict[str, pixels.Radiograph] = OrderedDict()
-        self._tasks: dict[str, Callable[[dict[str, Any], int], tuple[dict[str, Any], bytes]]] = {
+        self._tasks: dict[str, Callable[..., tuple[dict[str, Any], bytes]]] = {
             "analyse": self._analyse,
+            "prepare": self._prepare,
             "display": self._display,
         }
 
-    def answer(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
-        """The reply to a request about the image behind `descriptor`, and the bytes that follow it, if any."""
+    def answer(self, request: dict[str, Any], *descriptors: int) -> tuple[dict[str, Any], bytes]:
+        """The reply to a request about the image behind the first descriptor, and the bytes that follow it, if any."""
         try:
-            return self._tasks[request["task"]](request, descriptor)
+            return self._tasks[request["task"]](request, *descriptors)
         except Refuse as error:
             return {"refused": {"message": error.message, "reason": error.reason, "hint": error.hint}}, b""
         except Misconfigured as error:
@@ -102,6 +105,17 @@ class Worker:
         took_s = {"decode_s": decoded_at - began_at, "infer_s": time.monotonic() - decoded_at}
         return {**answer, **took_s}, b""
 
+    def _prepare(self, request: dict[str, Any], descriptor: int, tray: int) -> tuple[dict[str, Any], bytes]:
+        preprocessing = _package(request["folder"], request["device_uid"]).manifest.preprocessing
+        began_at = time.monotonic()
+        radiograph = self._radiograph(request["image"], descriptor)
+        decoded_at = time.monotonic()
+        # A tray is in memory: all of it is written at once.
+        os.pwrite(tray, pixels.network_input(radiograph, preprocessing).tobytes(), 0)
+        took_s = {"decode_s": decoded_at - began_at, "prepare_s": time.monotonic() - decoded_at}
+        rows, columns = radiograph.stored.shape
+        return {"rows": rows, "columns": columns, "pixel_aspect": radiograph.pixel_aspect, **took_s}, b""
+
     def _display(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         radiograph = self._radiograph(request["image"], descriptor)
         image = pixels.display_image(radiograph, within=request["within"])
@@ -112,11 +126,7 @@ class Worker:
         """The network, loaded once as long as manifest and weights stay the same."""
         key = (folder, device_uid)
         if key not in self._networks:
-            found = package.load(Path(folder))
-            if found.device_uid != device_uid:
-                # Installed anew since the parent read it: the result would name another model than answered.
-                raise PackageChanged(f"the package {found.name} was installed anew a moment ago")
-            self._networks[key] = Network(found)
+            self._networks[key] = Network(_package(folder, device_uid))
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT_NETWORKS:
             self._networks.popitem(last=False)
@@ -130,6 +140,14 @@ class Worker:
         while len(self._radiographs) > KEPT_RADIOGRAPHS:
             self._radiographs.popitem(last=False)
         return self._radiographs[image]
+
+
+def _package(folder: str, device_uid: str) -> package.Package:
+    found = package.load(Path(folder))
+    if found.device_uid != device_uid:
+        # Installed anew since the parent read it: the result would name another model than answered.
+        raise PackageChanged(f"the package {found.name} was installed anew a moment ago")
+    return found
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def check(package: Package) -> None:
     from inference.network import Network
     from inference.onnx_graph import check_graph
 
-    check_graph(verified_bytes(package.weights_path, package.manifest.weights))
+    if package.manifest.weights.format == "onnx":
+        check_graph(verified_bytes(package.weights_path, package.manifest.weights))
     Network(package)
 
 

@@ -1,10 +1,11 @@
 """Runs a package's network on one CPU thread.
 
-bytes -> SHA-256 of these bytes -> session from these bytes -> golden check -> radiograph in, answer out
+bytes -> SHA-256 of these bytes -> runtime from these bytes -> golden check -> radiograph in, answer out
                                                                                 └── what its outputs mean: adapters/
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -29,10 +30,9 @@ class Network:
         self.package = package
         if not package.is_configured:
             raise Misconfigured(f"{package.name} is not configured", hint=package.why_not)
-        self._session = _session(package, verified_bytes(package.weights_path, package.manifest.weights))
-        self._input = _only_input(package, self._session)
+        self._runtime = _runtime(package, verified_bytes(package.weights_path, package.manifest.weights))
         if is_golden_checked:
-            golden.check(package, self.golden_numbers())
+            golden.check(package, self.golden_numbers(), tolerance=package.manifest.golden.tolerance)
 
     def golden_numbers(self) -> tuple[float, ...]:
         """What it gives for the synthetic radiograph, in [0, 1]; as long as the adapter says."""
@@ -65,28 +65,55 @@ class Network:
             raise Misconfigured(f"{self.package.name}: {error}") from error
 
     def _run(self, radiograph: Radiograph) -> dict[str, NDArray[Any]]:
-        batch = network_input(radiograph, self.package.manifest.preprocessing)[np.newaxis]
-        names = [output.name for output in self._session.get_outputs()]
+        return self._runtime.run(network_input(radiograph, self.package.manifest.preprocessing)[np.newaxis])
+
+
+class Runtime(Protocol):
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for (images, channels, S, S)."""
+
+
+def _runtime(package: Package, content: bytes) -> Runtime:
+    if package.manifest.weights.format == "onnx":
+        return OnnxRuntime(package, content)
+    # Only a package that wants torch imports it: a serving node has none.
+    from inference.torch_runtime import TorchRuntime
+
+    return TorchRuntime(package, content)
+
+
+class OnnxRuntime:
+    def __init__(self, package: Package, content: bytes) -> None:
+        self._session = open_session(package, content, providers=["CPUExecutionProvider"])
+        self._input = only_input(package, self._session)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         try:
-            return dict(zip(names, self._session.run(names, {self._input: batch}), strict=True))
+            return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
         except Exception as error:
             _raise_if_out_of_memory(error)
             raise
 
 
-def _session(package: Package, content: bytes) -> Any:
+def open_session(package: Package, content: bytes, *, providers: Sequence[Any]) -> Any:
+    """onnxruntime's session; `providers` as it takes them.
+
+    Raises:
+        Misconfigured: it cannot load the network.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a second thread beside busy neighbours made it slower, not faster
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime has a dozen exception types and no common one of its own
         _raise_if_out_of_memory(error)
         raise Misconfigured(f"{package.name}: the network cannot be loaded: {error}"[:400]) from error
 
 
-def _only_input(package: Package, session: Any) -> str:
+def only_input(package: Package, session: Any) -> str:
     """The name of the image's input, whose shape is the manifest's wherever the network fixes it."""
     inputs = session.get_inputs()
     preprocessing = package.manifest.preprocessing

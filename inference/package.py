@@ -1,11 +1,12 @@
-"""A model package: a folder with `manifest.toml` and, once its weights are there, `model.onnx`.
+"""A model package: a folder with `manifest.toml` and, once its weights are there, `model.onnx` or `model.safetensors`.
 
 The manifest says who made the model, for which images and patients it is meant, how its input is prepared, what its
 outputs mean, and which bytes its weights are. A package without verified weights is *not configured*: it is listed,
 with the reason, and never answers.
 
-The network is ONNX with one input, (1, channels, S, S) float32, as `preprocessing` says. What it gives out is its
-adapter's to say: "classifier" where the manifest names none (inference/adapters/).
+The network is ONNX, or torch's as inference/torch_graph.py writes it, with one input, (1, channels, S, S) float32, as
+`preprocessing` says. What it gives out is its adapter's to say: "classifier" where the manifest names none
+(inference/adapters/).
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from domain.errors import Misconfigured
 from domain.findings import Code, ModelIdentity
@@ -56,15 +57,20 @@ class Weights:
     source_size_bytes: int
     converter: str  # name for `python -m inference.convert`; empty: the source is the ONNX file itself
 
+    @property
+    def format(self) -> Literal["onnx", "torch"]:
+        return "onnx" if self.file.endswith(".onnx") else "torch"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Golden:
     """What the network must give for the synthetic radiograph of inference/golden.py, within `tolerance`: scores, or
-    the other numbers that its adapter compares.
+    the other numbers that its adapter compares. `device_tolerance`: on a GPU, which adds in another order.
     """
 
     scores: tuple[float, ...]
     tolerance: float
+    device_tolerance: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +271,8 @@ def _weights(table: Table) -> Weights:
         source_size_bytes=table.integer("source_size_bytes", low=0, high=4 << 30),
         converter=table.text("converter", may_be_empty=True),
     )
-    table.require(re.fullmatch(r"[A-Za-z0-9_-]+\.onnx", weights.file), "file", "a file name that ends in .onnx")
+    is_known_format = re.fullmatch(r"[A-Za-z0-9_-]+\.(onnx|safetensors)", weights.file)
+    table.require(is_known_format, "file", "a file name that ends in .onnx or .safetensors")
     has_known_source = not weights.source_url or (weights.source_sha256 and weights.source_size_bytes)
     table.require(has_known_source, "source_sha256", "SHA-256 and size of what source_url gives")
     table.require(not weights.source_url or weights.licence.name, "licence", "the licence of what source_url gives")
@@ -283,7 +290,13 @@ def _licence(table: Table) -> Licence:
 
 
 def _golden(table: Table) -> Golden:
-    golden = Golden(scores=table.numbers("scores"), tolerance=table.number("tolerance", low=1e-7, high=0.05))
+    tolerance = table.number("tolerance", low=1e-7, high=0.05)
+    on_device = table.optional_number("device_tolerance", low=1e-7, high=0.05)
+    golden = Golden(
+        scores=table.numbers("scores"),
+        tolerance=tolerance,
+        device_tolerance=tolerance if on_device is None else on_device,
+    )
     table.finish()
     return golden
 

@@ -2,7 +2,7 @@
 
     file -> header checks -> decoder by transfer syntax -> stored pixels -> modality LUT -> VOI -> inversion -> greys
 
-Decoding parses hostile input: inside the node only the limited child process of inference/analyst.py comes here.
+Decoding parses hostile input: inside the node only the limited child process of inference/children.py comes here.
 Codecs are imagecodecs' (libjpeg-turbo 3, CharLS, OpenJPEG), none of them under the GPL.
 """
 

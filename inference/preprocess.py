@@ -36,6 +36,11 @@ class Preprocessing:
     scaling: Scaling
     channels: int = 1
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Of one image."""
+        return self.channels, self.input_size, self.input_size
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Box:

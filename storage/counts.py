@@ -10,10 +10,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from domain.findings import INSTEAD_OF
 from domain.states import DeliveryState
 from storage.database import Database, database_clock, utc_now
-from storage.tables import commitments, deliveries, executors, instances, ledger, quarantine, results, studies
+from storage.tables import (
+    commitments,
+    deliveries,
+    executors,
+    instances,
+    ledger,
+    quarantine,
+    results,
+    studies,
+    study_events,
+)
 
+ON_CPU_INSTEAD = (study_events.c.event == "analysed", study_events.c.detail.contains(INSTEAD_OF))
 BY_CLINIC_AND_DESTINATION = (studies.c.clinic, deliveries.c.destination)
 
 
@@ -38,6 +50,7 @@ class Counts:
     sent_again: tuple[Count, ...]  # clinic
     sent_back: tuple[Count, ...]  # clinic
     commitments: tuple[Count, ...]  # clinic, state
+    device_failed: tuple[Count, ...]  # clinic
 
 
 def read_counts(database: Database, *, period: str, clinics: Collection[str] | None) -> Counts:
@@ -67,6 +80,7 @@ def read_counts(database: Database, *, period: str, clinics: Collection[str] | N
             sent_again=count(instances, (instances.c.clinic,), sa.func.sum(instances.c.times_sent_again)),
             sent_back=count(studies.join(results), (studies.c.clinic,), sa.func.sum(results.c.times_sent_back)),
             commitments=count(commitments, (commitments.c.clinic, commitments.c.state)),
+            device_failed=count(studies.join(study_events), (studies.c.clinic,), None, *ON_CPU_INSTEAD),
         )
 
 

@@ -187,7 +187,9 @@ def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[A
         .values(analyses=[to_plain(analysis) for analysis in analyses])
     )
     for analysis in analyses:
-        add_event(connection, study_id, "analysed", f"{analysis.model.package} {analysis.model.version}")
+        devices = sorted({image.device for image in analysis.images} - {"cpu"})
+        where = f" on {' and '.join(devices)}" if devices else ""
+        add_event(connection, study_id, "analysed", f"{analysis.model.package} {analysis.model.version}{where}")
 
 
 def save_results(

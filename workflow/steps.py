@@ -8,6 +8,7 @@ import structlog
 from domain.errors import Away, Refuse, Retry
 from domain.findings import Analysis, DisplayImage
 from domain.plans import PLANS
+from domain.queueing import why_stat
 from domain.routing import Decision, decide, explain
 from domain.states import NOTED, Reason
 from domain.study import Instance, Study
@@ -94,7 +95,13 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
         raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
     images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
-    return rooms.analyst.analyse(serving, images, is_demonstration=serving != package)
+    why_urgent = why_stat(
+        rooms.stat,
+        clinic=study.clinic,
+        calling_ae_title=study.calling_ae_title,
+        facts=(instance.facts for instance in study.instances),
+    )
+    return rooms.analyst.analyse(serving, images, is_demonstration=serving != package, is_urgent=bool(why_urgent))
 
 
 def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:

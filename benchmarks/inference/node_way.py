@@ -44,7 +44,7 @@ class NodeWay:
             said = manifest.adapter.answer(
                 manifest.labels, manifest.measures, outputs, seen=seen, pixel_aspect=radiograph.pixel_aspect
             )
-            analysis = image_analysis(manifest, "2.25.1", said)
+            analysis = image_analysis(manifest, "2.25.1", said, device="cpu")
         with answer.watched("overlay"):
             if question.overlay == "page":
                 self._page(pixels.display_image(radiograph, within=FILM_BOXES), analysis)

@@ -36,6 +36,12 @@ METRICS = (
     ("sent_again", "collimator_instances_sent_again_total", ("clinic",), "Identical re-sends, acknowledged, dropped."),
     ("sent_back", "collimator_results_sent_back_total", ("clinic",), "Own results that a PACS sent back."),
     ("commitments", "collimator_commitments", ("clinic", "state"), "Requests for storage commitment, by state."),
+    (
+        "device_failed",
+        "collimator_analyses_on_cpu_instead_total",
+        ("clinic",),
+        "Analyses that the CPU made because no GPU of the settings could.",
+    ),
 )
 
 

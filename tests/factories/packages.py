@@ -38,7 +38,7 @@ scaling = {scaling}
 channels = {channels}
 
 [weights]
-file = "model.onnx"
+file = {file}
 size_bytes = {size_bytes}
 sha256 = {sha256}
 licence = {licence}
@@ -49,7 +49,7 @@ converter = ""
 
 [golden]
 scores = {scores}
-tolerance = 0.0001
+tolerance = {tolerance}
 """
 
 LABEL = """
@@ -76,7 +76,10 @@ def build_package(
     crop: str = "none",
     scaling: str = "standardise",
     channels: int = 1,
+    input_size: int = INPUT_SIZE,
     network: ModelProto | None = None,
+    torch_network: bytes = b"",
+    tolerance: float = 0.0001,
     adapter: str = "",
     tables: str = "",
     golden_length: int = 0,
@@ -89,7 +92,9 @@ def build_package(
     Args:
         labels: names from reports.codes.KNOWN_FINDINGS get their code, others a local one.
         thresholds: one a label; none: 0.5 for each.
-        network: instead of the fixed filter.
+        input_size: of `network` or `torch_network`; the fixed filter's is INPUT_SIZE.
+        network: instead of the fixed filter. `torch_network`: what inference/torch_graph.py wrote, instead of ONNX.
+        tolerance: of the golden check.
         adapter: its kind; "": a classifier. `tables`: TOML that this kind wants besides.
         golden_length: how many numbers the golden check compares; 0: one a label. Where `is_golden_right` is False,
             the manifest says 0.5 for each of them, whatever the network gives.
@@ -99,8 +104,9 @@ def build_package(
         `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = (network or filter_network(len(labels))).SerializeToString(deterministic=True)
-    (folder / "model.onnx").write_bytes(content)
+    content = torch_network or (network or filter_network(len(labels))).SerializeToString(deterministic=True)
+    file = "model.safetensors" if torch_network else "model.onnx"
+    (folder / file).write_bytes(content)
     ages = {"age_min_years": age_min_years, "age_max_years": age_max_years}
     manifest = MANIFEST.format(
         name=json.dumps(name),
@@ -110,11 +116,13 @@ def build_package(
         views=json.dumps(list(views)),
         ages="".join(f"{key} = {years}\n" for key, years in ages.items() if years is not None),
         accepts_unknown_age=json.dumps(accepts_unknown_age),
-        input_size=INPUT_SIZE,
+        input_size=input_size,
         crop=json.dumps(crop),
         scaling=json.dumps(scaling),
         channels=channels,
         adapter=f"adapter = {json.dumps(adapter)}\n" if adapter else "",
+        file=json.dumps(file),
+        tolerance=tolerance,
         size_bytes=len(content),
         sha256=json.dumps(hashlib.sha256(content).hexdigest()),
         licence=json.dumps(licence),
@@ -139,7 +147,7 @@ def filter_network(labels: int, *, domain: str = "") -> ModelProto:
 
     `domain` other than "" names the activation function's operator set, which no runtime knows then.
     """
-    weights = _filters(labels)
+    weights = filters(labels)
     bias: NDArray[np.float32] = np.linspace(-1.4, -1.8, labels, dtype=np.float32)
     graph = helper.make_graph(
         [
@@ -171,7 +179,7 @@ def filter_network(labels: int, *, domain: str = "") -> ModelProto:
     return helper.make_model(graph, opset_imports=operator_sets, ir_version=10)
 
 
-def _filters(labels: int) -> NDArray[np.float32]:
+def filters(labels: int) -> NDArray[np.float32]:
     """(labels, 1, 4, 4): gratings, one phase a label, and a constant, so that a brighter image scores otherwise."""
     down, across = np.meshgrid(np.arange(4), np.arange(4), indexing="ij")
     gratings = [0.25 + 0.2 * np.sin(down + across * (label + 1)) for label in range(labels)]

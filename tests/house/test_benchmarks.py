@@ -241,7 +241,7 @@ def test_a_run_writes_its_table_into_the_page_and_leaves_the_rest(tmp_path: Path
     assert page.read_text() == f"before\n<!-- table: ingest -->\nnew\n<!-- end -->\nafter\n{other}"
 
 
-@pytest.mark.parametrize("part", ["ingest", "inference", "fairness", "latency", "results"])
+@pytest.mark.parametrize("part", ["ingest", "inference", "fairness", "latency", "results", "gpu"])
 def test_the_page_has_a_place_for_each_table(part: str) -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert page.count(f"<!-- table: {part} -->\n") == 1

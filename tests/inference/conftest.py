@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.analyst import Analyst, LendFile, lend_plain_file
+from inference.analyst import Analyst
+from inference.children import LendFile, lend_plain_file
 from tests.factories.packages import build_package
 
 

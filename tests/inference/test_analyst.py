@@ -24,6 +24,7 @@ from storage.instances import Spool
 from storage.study_keys import MasterKey, StudyKeys
 from tests.factories.packages import build_package
 from tests.inference.images import ADULT_PA, instance, write_image
+from tests.inference.processes import children, is_running, running_children, within
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,29 +34,10 @@ def image(tmp_path: Path) -> Path:
     return write_image(tmp_path / "image.dcm")
 
 
-def children(process_id: int) -> list[int]:
-    """Process ids of the direct children, from the kernel."""
-    tasks = Path(f"/proc/{process_id}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
-
-
 def analysis_process() -> int:
     """The one child of this process that analyses."""
-    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(os.getpid())}
-    (found,) = [child for child, command in commands.items() if b"inference.child" in command]
+    (found,) = running_children("inference.child")
     return found
-
-
-def is_running(process_id: int) -> bool:
-    status = Path(f"/proc/{process_id}/stat")
-    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def within(seconds: float, is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return is_so()
 
 
 def test_an_analysis_holds_every_label_with_its_code_and_threshold(analyst: Analyst, image: Path) -> None:

@@ -1,0 +1,242 @@
+"""The limited child processes that decode, and where no device serves, infer: as many as may work at once.
+
+    ask        a request about an image -> a free child -> its reply
+    prepared   the same; the child leaves the network's input in a tray of its own (gpu/trays.py)
+
+A decoder that crashes, hangs or eats memory takes only its child with it: the next request starts another. A child gets
+each image as an open descriptor, so that it needs no key to what is encrypted at rest.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from typing import Any
+
+from domain.errors import Misconfigured, Refuse, Retry
+from domain.states import Reason
+from inference.bare_environment import bare_environment
+from inference.gpu.trays import Tray
+
+START_LIMIT_S = 60.0
+MAX_REPLY_BYTES = 4 << 20
+MAX_PIXEL_BYTES = 64 << 20
+TRAYS = 4  # of a child: it goes on with the next image while these wait for the device
+REMEMBERED_IMAGES = 2  # as many as a child keeps decoded
+ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
+# From an instance's path to a descriptor of its plain text, open as long as the context is.
+LendFile = Callable[[str], AbstractContextManager[int]]
+
+
+@contextmanager
+def lend_plain_file(path: str) -> Iterator[int]:
+    """For files that lie on the disk as they are."""
+    with open(path, "rb") as file:
+        yield file.fileno()
+
+
+class Children:
+    """Safe to call from several threads; those for whom no child is free wait.
+
+    Args:
+        processes: at most; each is started when it is needed first.
+        memory_limit_bytes: address space of a child. A 20-megapixel image needs about 1 GiB.
+        time_limit_s: for one image, from request to answer.
+        lend_file: opens an instance's file.
+    """
+
+    def __init__(
+        self, *, processes: int, memory_limit_bytes: int, time_limit_s: float, lend_file: LendFile = lend_plain_file
+    ) -> None:
+        self._lend_file = lend_file
+        limits = (str(memory_limit_bytes), str(time_limit_s))
+        self._places = [_Place(number, limits, time_limit_s) for number in range(processes)]
+        self._free = list(self._places)
+        self._changed = threading.Condition()
+
+    def ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
+        """One request about one image, and its reply.
+
+        Raises:
+            Refuse, Misconfigured: the child says so.
+            Retry: the child died or took too long; whether the image is to blame shows when it does so again.
+        """
+        with self._image(path) as (descriptor, version), self._place(path) as place:
+            return place.ask({**request, "image": version}, descriptor, has_attachment=has_attachment)
+
+    @contextmanager
+    def prepared(self, request: dict[str, Any], path: str, *, size_bytes: int) -> Iterator[tuple[dict[str, Any], Tray]]:
+        """The reply, and a tray with so many bytes that the child has written. The child is free meanwhile.
+
+        Raises:
+            as `ask`.
+        """
+        with ExitStack() as stack:
+            with self._image(path) as (descriptor, version), self._place(path) as place:
+                tray = stack.enter_context(place.tray(size_bytes))
+                reply, _ = place.ask({**request, "image": version}, descriptor, tray=tray)
+            yield reply, tray
+
+    def close(self) -> None:
+        """End the children. They may be used again: others are started."""
+        with self._changed:
+            while len(self._free) < len(self._places):
+                self._changed.wait()
+            for place in self._places:
+                place.close()
+
+    @contextmanager
+    def _place(self, path: str) -> Iterator["_Place"]:
+        """A free place: the one that has decoded this image a moment ago, or else the one that worked last."""
+        with self._changed:
+            while not self._free:
+                self._changed.wait()
+            place = next((place for place in self._free if path in place.paths), self._free[-1])
+            self._free.remove(place)
+        try:
+            place.paths.append(path)
+            yield place
+        finally:
+            with self._changed:
+                self._free.append(place)
+                self._changed.notify_all()
+
+    @contextmanager
+    def _image(self, path: str) -> Iterator[tuple[int, str]]:
+        """The image's descriptor, and a name that changes with its content."""
+        with ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(self._lend_file(path))
+            except OSError as error:
+                raise Refuse(f"the file cannot be read: {error.strerror}", reason=Reason.UNREADABLE_PIXELS) from error
+            yield descriptor, _version(path)
+
+
+class _Place:
+    """Where one child after the other works, and its trays."""
+
+    def __init__(self, number: int, limits: tuple[str, str], time_limit_s: float) -> None:
+        self.paths: deque[str] = deque(maxlen=REMEMBERED_IMAGES)
+        self._limits = limits
+        self._time_limit_s = time_limit_s
+        self._child: _Child | None = None
+        self._trays = [Tray(number * TRAYS + one) for one in range(TRAYS)]
+        self._trays_left = threading.Semaphore(TRAYS)
+
+    def ask(
+        self, request: dict[str, Any], descriptor: int, *, tray: Tray | None = None, has_attachment: bool = False
+    ) -> tuple[dict[str, Any], bytes]:
+        """Whatever goes wrong with the child ends it."""
+        if self._child is None or not self._child.is_alive:
+            self.end()
+            self._child = _Child(self._limits)
+        try:
+            reply = self._child.ask(request, descriptor, tray, time_limit_s=self._time_limit_s)
+            attachment = b""
+            if has_attachment and not reply.keys() & ERROR_KEYS:
+                attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
+        except TimeoutError:
+            self.end()
+            raise Retry(f"the analysis process took longer than {self._time_limit_s:g} s") from None
+        except (OSError, EOFError, ValueError) as error:
+            self.end()
+            raise Retry("the analysis process died", hint="It may have needed more memory than allowed.") from error
+        _raise_errors(reply)
+        return reply, attachment
+
+    @contextmanager
+    def tray(self, size_bytes: int) -> Iterator[Tray]:
+        """One that nobody uses; it waits for one."""
+        self._trays_left.acquire()
+        tray = self._trays.pop()
+        try:
+            tray.fit(size_bytes)
+            yield tray
+        finally:
+            self._trays.append(tray)
+            self._trays_left.release()
+
+    def close(self) -> None:
+        self.end()
+        for tray in self._trays:
+            tray.close()
+
+    def end(self) -> None:
+        self.paths.clear()
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Child:
+    """The process and the connection to it."""
+
+    def __init__(self, limits: tuple[str, str]) -> None:
+        self._connection: Connection[bytes, bytes]
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-P", "-m", "inference.child", str(theirs.fileno()), *limits]
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=bare_environment(),
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self.receive(MAX_REPLY_BYTES, START_LIMIT_S)
+
+    @property
+    def is_alive(self) -> bool:
+        # Nothing is to be read between requests but the end of the connection.
+        return self._process.poll() is None and not self._connection.poll(0)
+
+    def ask(
+        self, request: dict[str, Any], descriptor: int, tray: Tray | None, *, time_limit_s: float
+    ) -> dict[str, Any]:
+        self._connection.send_bytes(json.dumps(request).encode())
+        send_handle(self._connection, descriptor, self._process.pid)
+        if tray is not None:
+            send_handle(self._connection, tray.descriptor, self._process.pid)
+        reply = json.loads(self.receive(MAX_REPLY_BYTES, time_limit_s))
+        if not isinstance(reply, dict):
+            raise ValueError("the child sent something else than a JSON object")
+        return reply
+
+    def receive(self, max_bytes: int, time_limit_s: float) -> bytes:
+        if not self._connection.poll(time_limit_s):
+            raise TimeoutError
+        return self._connection.recv_bytes(max_bytes)
+
+    def end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _version(path: str) -> str:
+    """A name that changes with the file's content; one that was lent from elsewhere never changes."""
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        return path
+    return f"{path} {state.st_mtime_ns} {state.st_size}"
+
+
+def _raise_errors(reply: dict[str, Any]) -> None:
+    if "refused" in reply:
+        error = reply["refused"]
+        raise Refuse(str(error["message"]), reason=str(error["reason"]), hint=str(error["hint"]))
+    if "misconfigured" in reply:
+        error = reply["misconfigured"]
+        raise Misconfigured(str(error["message"]), hint=str(error["hint"]))
+    if "changed" in reply:
+        raise Retry(str(reply["changed"]))
+    if "bug" in reply:
+        raise RuntimeError(f"in the analysis process: {reply['bug']}")

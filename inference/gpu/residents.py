@@ -1,0 +1,127 @@
+"""Which networks stay in the device's memory: as many as its budget holds, the least recently used leave first.
+
+What a network costs is measured: the memory in use after it was loaded and warmed up, less that before. One that is at
+work never leaves, and a pinned one never at all.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from inference.gpu.batches import Key
+from inference.gpu.errors import OutOfMemory, Unfit
+
+N = TypeVar("N")
+
+
+@dataclass(slots=True)
+class _Resident(Generic[N]):
+    network: N
+    cost_bytes: int
+    is_pinned: bool
+    at_work: int = 0
+
+    @property
+    def may_leave(self) -> bool:
+        return not self.is_pinned and not self.at_work
+
+
+class Residents(Generic[N]):
+    """
+    Args:
+        budget_bytes: of all networks together.
+        in_use: bytes of the device's memory that are in use now.
+        release: gives back what a network held that was let go.
+    """
+
+    def __init__(self, *, budget_bytes: int, in_use: Callable[[], int], release: Callable[[], None]) -> None:
+        self._budget_bytes = budget_bytes
+        self._in_use = in_use
+        self._release = release
+        self._residents: OrderedDict[Key, _Resident[N]] = OrderedDict()
+        self._known_costs: dict[Key, int] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._residents
+
+    @property
+    def costs(self) -> dict[Key, int]:
+        """Bytes by network, the least recently used first."""
+        return {key: resident.cost_bytes for key, resident in self._residents.items()}
+
+    def get(self, key: Key, load: Callable[[], N], *, is_pinned: bool = False) -> N:
+        """The network, loaded where it is not there; others leave to make room for it.
+
+        Raises:
+            Unfit: it does not fit beside what may not leave.
+        """
+        if key not in self._residents:
+            self._make_room(self._known_costs.get(key, 0))
+            network, cost = self._loaded(load)
+            self._known_costs[key] = cost
+            try:
+                self._make_room(cost)
+            except Unfit:
+                del network
+                self._release()
+                raise
+            self._residents[key] = _Resident(network=network, cost_bytes=cost, is_pinned=is_pinned)
+        resident = self._residents[key]
+        resident.is_pinned = resident.is_pinned or is_pinned
+        self._residents.move_to_end(key)
+        return resident.network
+
+    @contextmanager
+    def at_work(self, key: Key) -> Iterator[None]:
+        """While it lasts, the network stays."""
+        self.begin(key)
+        try:
+            yield
+        finally:
+            self.end(key)
+
+    def begin(self, key: Key) -> None:
+        self._residents[key].at_work += 1
+
+    def end(self, key: Key) -> None:
+        self._residents[key].at_work -= 1
+
+    def unpin(self, key: Key) -> None:
+        self._residents[key].is_pinned = False
+
+    def let_one_go(self) -> bool:
+        """Evict the least recently used network that may leave; False where there is none."""
+        key = next((key for key, resident in self._residents.items() if resident.may_leave), None)
+        if key is None:
+            return False
+        del self._residents[key]
+        self._release()
+        return True
+
+    def _loaded(self, load: Callable[[], N]) -> tuple[N, int]:
+        """The network and what it costs."""
+        while True:
+            before = self._in_use()
+            try:
+                return load(), max(0, self._in_use() - before)
+            except OutOfMemory as error:
+                self._release()
+                if not self.let_one_go():
+                    raise Unfit(f"it does not fit into the device's memory: {error}") from error
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        """Let networks go until the budget holds; none, where that would not be enough."""
+        staying = sum(one.cost_bytes for one in self._residents.values() if not one.may_leave)
+        if staying + wanted_bytes > self._budget_bytes:
+            raise Unfit(
+                f"it needs {_mb(wanted_bytes)} MB of the device's memory; of the {_mb(self._budget_bytes)} MB that the "
+                f"node may use, {_mb(staying)} MB are held by networks that may not leave"
+            )
+        while sum(self.costs.values()) + wanted_bytes > self._budget_bytes:
+            self.let_one_go()
+
+
+def _mb(size_bytes: int) -> int:
+    return -(-size_bytes // (1 << 20))

@@ -1,0 +1,31 @@
+"""Small torch networks, as packages hold them. Only tests with torch import this."""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inference.torch_graph import write
+from tests.factories.packages import INPUT_SIZE, STRIDE, filters
+
+
+class Filter(nn.Module):
+    """What tests.factories.packages.filter_network is in ONNX."""
+
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.from_numpy(filters(labels)))
+        self.register_buffer("bias", torch.linspace(-1.4, -1.8, labels))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        activation = F.conv2d(F.relu(image), self.weights, self.bias, stride=STRIDE)
+        return torch.sigmoid(activation.mean((2, 3))), activation
+
+
+@cache
+def torch_filter(labels: int = 2) -> bytes:
+    return write(Filter(labels), torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])

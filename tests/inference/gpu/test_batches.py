@@ -1,0 +1,93 @@
+"""Images of several studies go through a network together, nobody waits for long, and STAT goes first."""
+
+import pytest
+
+from inference.gpu.batches import Batches, QueueFull, Waiting
+
+CHEST, SPINE = ("chest", "2.25.1"), ("spine", "2.25.2")
+
+
+def waiting(ticket: int, *, at_s: float = 0.0, key: tuple[str, str] = CHEST, is_urgent: bool = False) -> Waiting:
+    return Waiting(ticket=ticket, key=key, tray=ticket, is_urgent=is_urgent, arrived_s=at_s)
+
+
+def batches(*ones: Waiting, largest: int = 4, capacity: int = 100) -> Batches:
+    made = Batches(largest=largest, wait_s=0.005, capacity=capacity)
+    for one in ones:
+        made.put(one)
+    return made
+
+
+def tickets(batch: list[Waiting]) -> list[int]:
+    return [one.ticket for one in batch]
+
+
+def test_an_idle_device_gets_a_single_image_at_once() -> None:
+    assert tickets(batches(waiting(1, at_s=7.0)).take(7.0, is_idle=True)) == [1]
+
+
+def test_while_the_device_is_busy_an_image_waits_five_milliseconds_for_others() -> None:
+    made = batches(waiting(1, at_s=1.0), waiting(2, at_s=1.004))
+    assert made.take(1.0049, is_idle=False) == []
+    assert made.due_in_s(1.003) == pytest.approx(0.002)
+    assert tickets(made.take(1.005, is_idle=False)) == [1, 2]
+    assert made.due_in_s(2.0) is None
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    made = batches(*(waiting(ticket, at_s=1.0) for ticket in range(5)))
+    assert made.due_in_s(1.0) == 0.0
+    assert tickets(made.take(1.0, is_idle=False)) == [0, 1, 2, 3]
+    assert made.take(1.0, is_idle=False) == []
+    assert len(made) == 1
+
+
+def test_images_of_different_packages_never_go_together() -> None:
+    made = batches(waiting(1), waiting(2, key=SPINE), waiting(3))
+    assert tickets(made.take(0.0, is_idle=True)) == [1, 3]
+    assert tickets(made.take(0.0, is_idle=True)) == [2]
+
+
+def test_a_stat_image_goes_before_all_that_came_earlier() -> None:
+    made = batches(*(waiting(ticket, at_s=ticket / 1e4) for ticket in range(6)))
+    made.put(waiting(9, at_s=0.003, is_urgent=True))
+    assert tickets(made.take(0.003, is_idle=True)) == [9, 0, 1, 2]
+
+
+def test_the_package_of_a_stat_image_goes_before_the_others() -> None:
+    made = batches(waiting(1, at_s=0.0), waiting(2, at_s=0.001, key=SPINE, is_urgent=True))
+    assert tickets(made.take(0.002, is_idle=True)) == [2]
+
+
+def test_among_packages_the_one_that_has_waited_longest_goes_first() -> None:
+    made = batches(waiting(1, at_s=0.002), waiting(2, at_s=0.001, key=SPINE))
+    assert tickets(made.take(0.01, is_idle=False)) == [2]
+    assert tickets(made.take(0.01, is_idle=False)) == [1]
+
+
+def test_what_did_not_fit_is_taken_again_in_smaller_batches_and_in_its_order() -> None:
+    made = batches(*(waiting(ticket, at_s=ticket / 1e4) for ticket in range(5)))
+    first = made.take(0.0, is_idle=True)
+    made.limit(CHEST, 2)
+    made.put_back(first)
+    taken = [tickets(made.take(0.0, is_idle=True)) for _ in range(3)]
+    assert taken == [[0, 1], [2, 3], [4]]
+
+
+def test_a_limit_only_ever_shrinks_and_is_the_packages_own() -> None:
+    made = batches()
+    made.limit(CHEST, 2)
+    made.limit(CHEST, 3)
+    assert (made.largest(CHEST), made.largest(SPINE)) == (2, 4)
+    made.limit(CHEST, 0)
+    assert made.largest(CHEST) == 1
+
+
+def test_more_than_may_wait_are_refused_and_what_was_taken_may_always_come_back() -> None:
+    made = batches(waiting(1), waiting(2), capacity=2)
+    with pytest.raises(QueueFull, match="2 images wait already"):
+        made.put(waiting(3))
+    taken = made.take(0.0, is_idle=True)
+    made.put(waiting(3))
+    made.put_back(taken)
+    assert len(made) == 3

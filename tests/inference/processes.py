@@ -1,0 +1,31 @@
+"""Processes as the kernel tells of them."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def children(process_id: int) -> list[int]:
+    """Process ids of the direct children."""
+    tasks = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def running_children(module: str) -> list[int]:
+    """Those of this process that run `python -m MODULE`."""
+    name = module.encode()
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(os.getpid())}
+    return sorted(child for child, command in commands.items() if name in command.split(b"\0") and is_running(child))
+
+
+def is_running(process_id: int) -> bool:
+    status = Path(f"/proc/{process_id}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def within(seconds: float, is_so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return is_so()
