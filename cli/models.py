@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adding.add_argument("folder", metavar="DIR", type=Path)
     evaluating = verbs.add_parser("evaluate", help="measure a package on labelled images")
     evaluating.add_argument("package", metavar="PACKAGE")
+    evaluating.add_argument("--version", default="", help="default: the one that the name alone means")
     evaluating.add_argument("--images", required=True, type=Path, metavar="DIR", help="JPEG, PNG or DICOM files")
     evaluating.add_argument(
         "--labels", required=True, type=Path, metavar="CSV", help="header: file,LABEL…; then a file and 0 or 1 a label"
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     installed_dir = models_dir(settings_or_defaults(args.config))
     match args.models_verb:
         case "list":
-            return _list(Registry(installed_dir).packages(), as_json=args.json)
+            return _list(Registry(installed_dir), as_json=args.json)
         case "pull":
             pull(args.name, installed_dir)
             print(f"{args.name}: pulled, checked and installed in {installed_dir / args.name}")
@@ -45,20 +46,26 @@ def run(args: argparse.Namespace) -> int:
         case "add":
             package = add(args.folder, installed_dir)
             print(f"{package.name} {package.manifest.version}: checked and installed in {package.folder}")
+            _say_what_answers(package, Registry(installed_dir))
             return 0
         case "verify":
             registry = Registry(installed_dir)
-            return _verify([registry.get(args.name)] if args.name else registry.packages(), is_named=bool(args.name))
+            packages = registry.versions(args.name) if args.name else _all_versions(registry)
+            return _verify(packages, is_named=bool(args.name))
         case _:
-            return _evaluate(Registry(installed_dir).get(args.package), args)
+            return _evaluate(Registry(installed_dir).get(args.package, args.version), args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackageLine:
-    """A package as `models list --json` gives it."""
+    """A version of a package as `models list --json` gives it.
+
+    is_active: the one that the package's name alone means, where a clinic's configuration names no other.
+    """
 
     name: str
     version: str
+    is_active: bool
     title: str
     is_configured: bool
     why_not: str
@@ -73,26 +80,48 @@ class PackageLine:
     folder: str
 
 
-def _list(packages: list[Package], *, as_json: bool) -> int:
-    lines = [_line(package) for package in packages]
+def _all_versions(registry: Registry) -> list[Package]:
+    return [version for package in registry.packages() for version in registry.versions(package.name)]
+
+
+def _say_what_answers(added: Package, registry: Registry) -> None:
+    """Where there is more than one version, what adding this one has changed."""
+    version, active = added.manifest.version, registry.get(added.name).manifest.version
+    if len(registry.versions(added.name)) > 1:
+        says = "answers from now on" if version == active else f"waits; {active} answers"
+        print(f"{added.name} {version} {says}, for every clinic whose [[clinics.models]] names no other")
+
+
+def _list(registry: Registry, *, as_json: bool) -> int:
+    active = {package.name: package.manifest.version for package in registry.packages()}
+    lines = [_line(package, active[package.name]) for package in _all_versions(registry)]
     if as_json:
         print_objects(lines)
     else:
         print_table(
-            ("NAME", "VERSION", "CONFIGURED", "LABELS", "TITLE", "WHY NOT"),
+            ("NAME", "VERSION", "ACTIVE", "CONFIGURED", "LABELS", "TITLE", "WHY NOT"),
             [
-                (line.name, line.version, line.is_configured, len(line.labels), line.title, line.why_not)
+                (
+                    line.name,
+                    line.version,
+                    line.is_active,
+                    line.is_configured,
+                    len(line.labels),
+                    line.title,
+                    line.why_not,
+                )
                 for line in lines
             ],
         )
     return 0
 
 
-def _line(package: Package) -> PackageLine:
+def _line(package: Package, active_version: str) -> PackageLine:
     manifest = package.manifest
     return PackageLine(
         name=package.name,
         version=manifest.version,
+        is_active=manifest.version == active_version,
         title=manifest.title,
         is_configured=package.is_configured,
         why_not=package.why_not,

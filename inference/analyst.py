@@ -76,10 +76,13 @@ class Analyst:
         self._child: _Child | None = None
         self._turn = threading.Lock()
 
-    def analyse(self, package_name: str, instances: Sequence[Instance], *, is_demonstration: bool = False) -> Analysis:
+    def analyse(
+        self, package_name: str, instances: Sequence[Instance], *, version: str = "", is_demonstration: bool = False
+    ) -> Analysis:
         """Run one package on those of the images that pass its gates.
 
         Args:
+            version: "": the one that the name alone means.
             is_demonstration: skip the age gate, and say so in the result.
 
         Raises:
@@ -87,7 +90,7 @@ class Analyst:
             Misconfigured: the package is unknown, not configured, or not what its manifest says.
             Retry: the child died or took too long; whether the image is to blame shows when it does so again.
         """
-        package = self._registry.get(package_name)
+        package = self._registry.get(package_name, version)
         if not package.is_configured:
             raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
         accepted = _accepted(package, instances, is_demonstration=is_demonstration)
