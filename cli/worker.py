@@ -26,6 +26,7 @@ from domain.commitment import CommitmentRules
 from domain.errors import Retry
 from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
+from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
 from reports.request import NodeIdentity
 from scp.commitment import WELL_KNOWN_INSTANCE
@@ -66,6 +67,7 @@ def work(
 ) -> int:
     """Be a worker until told to stop. Only the demonstration passes `stand_ins`; tests watch the steps."""
     settings = settings_for(config)
+    check_clinic_models(Registry(models_dir(settings)), settings.clinic_directory)
     stop = stop_signal()
     database = open_database(settings)
     if not database.wait_until_reachable(stop):

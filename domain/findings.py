@@ -1,6 +1,8 @@
 """What a model said about a study, in the standard's terms and free of any library's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from domain.versions import Role
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +125,7 @@ class ModelIdentity:
 
     `device_uid` changes whenever the weights or the manifest change. `is_demonstration` marks a model that runs
     outside its intended population, which only `collimator demo` allows. `limits` are sentences for the reader.
+    `role`: why this version of the package answered; what reports say of it stands among their reasons.
     """
 
     package: str
@@ -135,6 +138,7 @@ class ModelIdentity:
     limits: tuple[str, ...]
     is_cleared: bool
     is_demonstration: bool
+    role: Role = field(default=Role.ACTIVE, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

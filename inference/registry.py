@@ -87,7 +87,7 @@ class Registry:
 
 
 def version_order(version: str) -> tuple[object, ...]:
-    """Sorts as Semantic Versioning 2.0.0 says (11): 1.9.0, 1.10.0-rc.1, 1.10.0. What is no number goes by its letters."""
+    """Sorts as Semantic Versioning 2.0.0 says (11): 1.9.0, 1.10.0-rc.1, 1.10.0. What is no number goes by letters."""
     release, _, prerelease = version.partition("+")[0].partition("-")
     return _parts(release), not prerelease, _parts(prerelease), version
 

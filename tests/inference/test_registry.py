@@ -91,10 +91,11 @@ def test_an_unknown_version_is_answered_with_the_known_ones(tmp_path: Path) -> N
 
 def test_a_folder_named_otherwise_than_its_version_is_refused(tmp_path: Path) -> None:
     build_package(tmp_path / "knee" / "1.0.0", name="knee", version="1.0.1")
-    with pytest.raises(Misconfigured, match="version: expected '1.0.0', the folder's name"):
+    with pytest.raises(Misconfigured, match=r"version: expected '1\.0\.0', the folder's name"):
         Registry(tmp_path).get("knee")
 
 
 def test_versions_follow_each_other_as_semantic_versioning_says() -> None:
+    shuffled = ["1.10.0", "1.0.0-beta.11", "0.9", "1.0.0", "1.0.0-alpha.1", "1.2.0", "1.0.0-beta.2", "1.0.0-alpha"]
     in_order = ["0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0", "1.2.0", "1.10.0"]
-    assert sorted(reversed(in_order), key=version_order) == in_order
+    assert sorted(shuffled, key=version_order) == in_order
