@@ -144,6 +144,10 @@ class InferenceSettings(_Section):
     time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
 
 
+class ModelsSettings(_Section):
+    run_retention_days: Annotated[float, Field(ge=0, le=36500)] = 400.0
+
+
 class DeliverySettings(_Section):
     first_retry_s: Annotated[float, Field(gt=0)] = 5.0
     longest_retry_s: Annotated[float, Field(gt=0)] = 600.0
@@ -249,6 +253,7 @@ class Settings(_Section):
     portal: PortalSettings = PortalSettings()
     completion: CompletionSettings = CompletionSettings()
     inference: InferenceSettings = InferenceSettings()
+    models: ModelsSettings = ModelsSettings()
     delivery: DeliverySettings = DeliverySettings()
     worker: WorkerSettings = WorkerSettings()
     stat: StatSettings = StatSettings()

@@ -96,6 +96,18 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRun:
+    """How the analysis of one image went: nothing of it stands in a result.
+
+    grey_mean: of the image as the network is given it, before it is standardised, [0, 1]; 1 is white.
+    """
+
+    decode_s: float
+    infer_s: float
+    grey_mean: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageAnalysis:
     """All labels' answers for one image, the most certain first against its threshold; and what was measured."""
 
@@ -104,6 +116,8 @@ class ImageAnalysis:
     activation: ActivationMap | None
     regions: tuple[Region, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    # It takes another time each time: two analyses are equal, and their results the same bytes, without it.
+    run: ImageRun | None = field(default=None, repr=False, compare=False)
 
     @property
     def answers(self) -> "tuple[Measurement | Finding, ...]":

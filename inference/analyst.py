@@ -24,7 +24,7 @@ from typing import Any
 import structlog
 
 from domain.errors import Misconfigured, Refuse, Retry
-from domain.findings import Analysis, DisplayImage, ImageAnalysis
+from domain.findings import Analysis, DisplayImage, ImageAnalysis, ImageRun
 from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
@@ -36,6 +36,8 @@ from inference.registry import Registry
 
 log = structlog.get_logger()
 
+NICENESS = 10  # below the receiver
+LEAST_NICENESS = 19  # below the children of all other analysts: the kernel gives them seven times as much
 START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
@@ -59,6 +61,7 @@ class Analyst:
         memory_limit_bytes: address space of the child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
         lend_file: opens an instance's file.
+        niceness: of the child.
     """
 
     def __init__(
@@ -68,9 +71,10 @@ class Analyst:
         memory_limit_bytes: int,
         time_limit_s: float,
         lend_file: LendFile = lend_plain_file,
+        niceness: int = NICENESS,
     ) -> None:
         self._registry = Registry(installed_dir)
-        self._limits = (str(memory_limit_bytes), str(time_limit_s))
+        self._limits = (str(memory_limit_bytes), str(time_limit_s), str(niceness))
         self._time_limit_s = time_limit_s
         self._lend_file = lend_file
         self._child: _Child | None = None
@@ -98,8 +102,8 @@ class Analyst:
         refusals: list[Refuse] = []
         for instance in accepted:
             try:
-                answer = self._answer(package, instance.path)
-                images.append(image_analysis(package.manifest, instance.sop_instance_uid, answer))
+                answer, run = self._answer(package, instance.path)
+                images.append(image_analysis(package.manifest, instance.sop_instance_uid, answer, run))
             except Refuse as refusal:
                 refusals.append(refusal)
         if not images:
@@ -124,12 +128,12 @@ class Analyst:
         with self._turn:
             self._end_child()
 
-    def _answer(self, package: Package, path: str) -> Answer:
+    def _answer(self, package: Package, path: str) -> tuple[Answer, ImageRun]:
         request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
         reply = self._ask(request, path)[0]
-        took_s = {name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s")}
-        log.info("image_analysed", package=package.name, **took_s)
-        return Answer.from_json(reply)
+        run = ImageRun(**{name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s", "grey_mean")})
+        log.info("image_analysed", package=package.name, decode_s=run.decode_s, infer_s=run.infer_s)
+        return Answer.from_json(reply), run
 
     def _ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
         """One request about one image, and its reply; whatever goes wrong with the child ends it."""
@@ -171,7 +175,7 @@ class Analyst:
 class _Child:
     """The process and the connection to it."""
 
-    def __init__(self, limits: tuple[str, str]) -> None:
+    def __init__(self, limits: tuple[str, str, str]) -> None:
         self._connection: Connection[bytes, bytes]
         self._connection, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "inference.child", str(theirs.fileno()), *limits]

@@ -27,13 +27,12 @@ from inference.network import Network
 MAX_REQUEST_BYTES = 64 * 1024
 KEPT_NETWORKS = 8
 KEPT_RADIOGRAPHS = 2  # the overlay asks for the image that was analysed a moment ago
-NICENESS = 10  # below the receiver
 
 
 def main() -> None:
     connection: Connection[bytes, bytes] = Connection(int(sys.argv[1]))
     memory_limit_bytes, time_limit_s = int(sys.argv[2]), float(sys.argv[3])
-    os.nice(NICENESS)
+    os.nice(int(sys.argv[4]))
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
     worker = Worker()
@@ -100,7 +99,7 @@ class Worker:
         decoded_at = time.monotonic()
         answer = network.answer(radiograph).as_json()
         took_s = {"decode_s": decoded_at - began_at, "infer_s": time.monotonic() - decoded_at}
-        return {**answer, **took_s}, b""
+        return {**answer, **took_s, "grey_mean": pixels.grey_mean(radiograph)}, b""
 
     def _display(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         radiograph = self._radiograph(request["image"], descriptor)

@@ -2,6 +2,7 @@
 
 clinics ─┬─ studies ─┬─ instances        what came, and the facts in its header
          │           ├─ study_events     what happened to it, in order
+         │           ├─ model_runs       what each version said about each image, heard or not
          │           └─ results ── deliveries
          ├─ quarantine                   what came and cannot be used as it is
          ├─ procedure_steps              what modalities say they do (MPPS)
@@ -158,6 +159,26 @@ study_events = sa.Table(
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("event", sa.String(32), nullable=False),
     sa.Column("detail", sa.Text, nullable=False, default=""),
+)
+
+model_runs = sa.Table(
+    "model_runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("package", sa.String(64), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("device_uid", sa.String(64), nullable=False, default=""),
+    sa.Column("role", sa.String(16), nullable=False),
+    # Empty, as the rest of the row then: it said nothing about the study.
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, default=""),
+    sa.Column("problem", sa.Text, nullable=False, default=""),
+    sa.Column("scores", sa.JSON, nullable=False, default=list),
+    sa.Column("decode_s", sa.Double),
+    sa.Column("infer_s", sa.Double),
+    sa.Column("ran_at", UtcDateTime, nullable=False),
+    sa.Index("ix_model_runs_package", "package", "version", "ran_at"),
 )
 
 results = sa.Table(

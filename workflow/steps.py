@@ -133,10 +133,14 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     return _keep(rooms, study, [request], _profiles(rooms, study), is_note=True)
 
 
-def hand_over_analysis(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
-    """Hand the results over, unless nobody waits for them any more."""
+def hand_over_analysis(
+    connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, decision: Decision, written: Written
+) -> None:
+    """Hand the results over, unless nobody waits for them any more; then the versions that only watch may look."""
     studies.require_queued(connection, study_id)
     hand_over(connection, rooms, study_id, study, written)
+    if any(rooms.clinic(study.clinic).model(package).shadow for package in decision.packages):
+        rooms.jobs.put_shadow(connection, study_id=study_id, attempt=1)
 
 
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:

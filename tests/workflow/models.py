@@ -33,6 +33,7 @@ def with_models(rooms: Rooms, folder: Path, **model: object) -> Iterator[Rooms]:
         rooms,
         registry=Registry(folder / "models"),
         analyst=analysts[0],
+        shadow_analyst=analysts[1],
         clinics=tuple(replace(clinic, models=(uses,) if clinic.name == "st-mary" else ()) for clinic in rooms.clinics),
         node=NODE,
     )

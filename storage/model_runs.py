@@ -1,0 +1,89 @@
+"""What each version of a model said about each image, whether anybody heard it or not.
+
+A demonstration, in which a model looks at images that it was not made for, leaves no row: its scores mean nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from domain.findings import Analysis, ImageAnalysis
+from domain.versions import Role
+from storage.database import Database, utc_now
+from storage.plain import to_plain
+from storage.tables import model_runs, studies
+
+FORGOTTEN_AT_ONCE = 5000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """A finding's certainty or a measured value, and where it begins to be a finding (None: it never is one)."""
+
+    label: str
+    value: float
+    threshold: float | None
+
+
+def save_answers(connection: sa.Connection, study_id: int, analyses: Iterable[Analysis]) -> None:
+    """What is reported of the study, in place of what an earlier attempt kept."""
+    connection.execute(sa.delete(model_runs).where(model_runs.c.study_id == study_id))
+    for analysis in analyses:
+        if not analysis.model.is_demonstration:
+            save_analysis(connection, study_id, analysis)
+
+
+def save_analysis(connection: sa.Connection, study_id: int, analysis: Analysis) -> None:
+    """One row an image."""
+    model = analysis.model
+    for image in analysis.images:
+        _insert(
+            connection,
+            study_id,
+            package=model.package,
+            version=model.version,
+            device_uid=model.device_uid,
+            role=model.role,
+            sop_instance_uid=image.sop_instance_uid,
+            scores=[to_plain(score) for score in _scores(image)],
+            decode_s=image.run.decode_s if image.run else None,
+            infer_s=image.run.infer_s if image.run else None,
+        )
+
+
+def save_problem(
+    connection: sa.Connection, study_id: int, *, package: str, version: str, role: Role, problem: str
+) -> None:
+    """A version that said nothing, and why."""
+    _insert(connection, study_id, package=package, version=version, role=role, problem=problem)
+
+
+def shadows_done(connection: sa.Connection, study_id: int) -> set[tuple[str, str]]:
+    """(package, version) of the shadows that have looked at the study."""
+    rows = connection.execute(
+        sa.select(model_runs.c.package, model_runs.c.version).where(
+            model_runs.c.study_id == study_id, model_runs.c.role == Role.SHADOW
+        )
+    )
+    return {(row.package, row.version) for row in rows}
+
+
+def forget_runs(database: Database, *, after: timedelta) -> int:
+    """Remove a portion of those that are older; how many."""
+    old = sa.select(model_runs.c.id).where(model_runs.c.ran_at < utc_now() - after).limit(FORGOTTEN_AT_ONCE)
+    with database.write() as connection:
+        return connection.execute(sa.delete(model_runs).where(model_runs.c.id.in_(old))).rowcount
+
+
+def _insert(connection: sa.Connection, study_id: int, **values: object) -> None:
+    clinic = connection.scalar(sa.select(studies.c.clinic).where(studies.c.id == study_id))
+    connection.execute(sa.insert(model_runs).values(study_id=study_id, clinic=clinic, ran_at=utc_now(), **values))
+
+
+def _scores(image: ImageAnalysis) -> Iterable[Score]:
+    for finding in image.findings:
+        yield Score(label=finding.label, value=finding.certainty, threshold=finding.threshold)
+    for measurement in image.measurements:
+        yield Score(label=measurement.label, value=measurement.value, threshold=measurement.threshold)
