@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli import comparison
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
 from domain.errors import CollimatorError, Refuse
@@ -32,9 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", required=True, type=Path, metavar="CSV", help="header: file,LABEL…; then a file and 0 or 1 a label"
     )
     evaluating.add_argument("--json", action="store_true", help="a list of objects, one a label")
+    comparing = verbs.add_parser("compare", help="how two versions differ on the studies at which both have looked")
+    comparison.add_arguments(comparing)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.models_verb == "compare":
+        return comparison.run(args)
     installed_dir = models_dir(settings_or_defaults(args.config))
     match args.models_verb:
         case "list":

@@ -96,6 +96,23 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """The number in an answer: a finding's certainty, or a measured value.
+
+    `threshold`: from there on it is a finding; None: it never is one. `is_certainty`: it is in [0, 1].
+    """
+
+    label: str
+    value: float
+    threshold: float | None
+    is_certainty: bool = True
+
+    @property
+    def is_detected(self) -> bool:
+        return self.threshold is not None and self.value >= self.threshold
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRun:
     """How the analysis of one image went: nothing of it stands in a result.
 
@@ -123,6 +140,16 @@ class ImageAnalysis:
     def answers(self) -> "tuple[Measurement | Finding, ...]":
         """Everything that has a label and a code."""
         return (*self.measurements, *self.findings)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The numbers in all answers, the findings first."""
+        return tuple(
+            Score(label=one.label, value=one.certainty, threshold=one.threshold) for one in self.findings
+        ) + tuple(
+            Score(label=one.label, value=one.value, threshold=one.threshold, is_certainty=False)
+            for one in self.measurements
+        )
 
     @property
     def detected(self) -> tuple[Finding, ...]:

@@ -5,6 +5,7 @@
 /metrics                        counts for Prometheus
 /api/v1/studies[/{uid}]         what was done to each study, and why
 /api/v1/studies/{uid}/retry     and /cancel, /reanalyse: do something for a study
+/api/v1/models/{package}/comparison    how versions of a model differ
 /api/v1/clinics, /usage         who may send; what was used
 /api/v1/quarantine              what came and cannot be used
 
@@ -27,7 +28,7 @@ from portal_api.openapi import describe
 from portal_api.parts import Care, Parts
 from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
-from portal_api.routes import care, docs, health, metrics, quarantine, studies, study, usage
+from portal_api.routes import care, docs, health, metrics, models, quarantine, studies, study, usage
 from portal_api.routes import clinics as clinics_route
 from storage.database import Database
 
@@ -67,7 +68,7 @@ def build_app(
         open_care=open_care,
     )
     app.include_router(health.router)
-    for guarded in (studies, study, care, clinics_route, usage, quarantine, metrics):
+    for guarded in (studies, study, care, clinics_route, usage, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
     app.include_router(docs.router)
     app.routes.append(docs.assets())

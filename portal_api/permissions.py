@@ -9,6 +9,7 @@ class Permission(StrEnum):
     CLINICS = "clinics"
     USAGE = "usage"
     METRICS = "metrics"
+    MODELS = "models"  # how versions differ
     CARE = "care"  # the only one that changes anything: retry, cancel, reanalyse
 
 
@@ -21,13 +22,22 @@ class Role(StrEnum):
 
 
 PERMISSIONS = {
-    Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS}),
+    Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.MODELS}),
     Role.OPERATOR: frozenset(
-        {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.METRICS, Permission.CARE}
+        {
+            Permission.STUDIES,
+            Permission.CLINICS,
+            Permission.QUARANTINE,
+            Permission.METRICS,
+            Permission.MODELS,
+            Permission.CARE,
+        }
     ),
     Role.ADMIN: frozenset(Permission),
     Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE}),
-    Role.AUDITOR: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE}),
+    Role.AUDITOR: frozenset(
+        {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE, Permission.MODELS}
+    ),
 }
 
 

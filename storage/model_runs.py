@@ -4,27 +4,17 @@ A demonstration, in which a model looks at images that it was not made for, leav
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 
 import sqlalchemy as sa
 
-from domain.findings import Analysis, ImageAnalysis
+from domain.findings import Analysis
 from domain.versions import Role
 from storage.database import Database, utc_now
 from storage.plain import to_plain
 from storage.tables import model_runs, studies
 
 FORGOTTEN_AT_ONCE = 5000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """A finding's certainty or a measured value, and where it begins to be a finding (None: it never is one)."""
-
-    label: str
-    value: float
-    threshold: float | None
 
 
 def save_answers(connection: sa.Connection, study_id: int, analyses: Iterable[Analysis]) -> None:
@@ -47,7 +37,7 @@ def save_analysis(connection: sa.Connection, study_id: int, analysis: Analysis) 
             device_uid=model.device_uid,
             role=model.role,
             sop_instance_uid=image.sop_instance_uid,
-            scores=[to_plain(score) for score in _scores(image)],
+            scores=[to_plain(score) for score in image.scores],
             decode_s=image.run.decode_s if image.run else None,
             infer_s=image.run.infer_s if image.run else None,
         )
@@ -80,10 +70,3 @@ def forget_runs(database: Database, *, after: timedelta) -> int:
 def _insert(connection: sa.Connection, study_id: int, **values: object) -> None:
     clinic = connection.scalar(sa.select(studies.c.clinic).where(studies.c.id == study_id))
     connection.execute(sa.insert(model_runs).values(study_id=study_id, clinic=clinic, ran_at=utc_now(), **values))
-
-
-def _scores(image: ImageAnalysis) -> Iterable[Score]:
-    for finding in image.findings:
-        yield Score(label=finding.label, value=finding.certainty, threshold=finding.threshold)
-    for measurement in image.measurements:
-        yield Score(label=measurement.label, value=measurement.value, threshold=measurement.threshold)

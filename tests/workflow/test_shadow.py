@@ -52,7 +52,7 @@ def test_a_shadow_looks_after_the_results_are_on_their_way_and_changes_nothing(
         assert connection.scalar(sa.select(sa.func.count()).select_from(results)) == len(before.results)
     assert (first.clinic, first.package, first.sop_instance_uid) == ("st-mary", "chest", second.sop_instance_uid)
     assert first.device_uid != second.device_uid
-    assert first.scores[0].keys() == {"label", "value", "threshold"}
+    assert first.scores[0].keys() == {"label", "value", "threshold", "is_certainty"}
     assert {score["label"]: score["threshold"] for score in second.scores} == {"Pneumonia": 0.1, "Effusion": 0.9}
     assert all(row.decode_s >= 0 and row.infer_s >= 0 for row in (first, second))
 
