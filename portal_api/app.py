@@ -5,7 +5,8 @@
 /metrics                        counts for Prometheus
 /api/v1/studies[/{uid}]         what was done to each study, and why
 /api/v1/studies/{uid}/retry     and /cancel, /reanalyse: do something for a study
-/api/v1/models/{package}/comparison    how versions of a model differ
+/api/v1/studies/{uid}/feedback  what readers say of its findings
+/api/v1/models                  how versions of a model differ
 /api/v1/clinics, /usage         who may send; what was used
 /api/v1/quarantine              what came and cannot be used
 
@@ -23,17 +24,19 @@ from starlette.exceptions import HTTPException
 from domain.clinics import Clinic
 from domain.errors import Refuse
 from portal_api.asking import Problem
+from portal_api.body_limit import BodyLimit
 from portal_api.headers import SecurityHeaders
 from portal_api.openapi import describe
 from portal_api.parts import Care, Parts
 from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
-from portal_api.routes import care, docs, health, metrics, models, quarantine, studies, study, usage
+from portal_api.routes import care, docs, feedback, health, metrics, models, quarantine, studies, study, usage
 from portal_api.routes import clinics as clinics_route
 from storage.database import Database
 
 DESCRIPTION = """\
-Reads what a Collimator node has done, and lets a study be tried again, cancelled or analysed anew.
+Reads what a Collimator node has done, lets a study be tried again, cancelled or analysed anew, and takes what readers
+say of its findings.
 Nothing here names a patient.
 
 Every request needs an API key, made on the node with `collimator keys create NAME --role ROLE`.
@@ -68,7 +71,7 @@ def build_app(
         open_care=open_care,
     )
     app.include_router(health.router)
-    for guarded in (studies, study, care, clinics_route, usage, quarantine, models, metrics):
+    for guarded in (studies, study, feedback, care, clinics_route, usage, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
     app.include_router(docs.router)
     app.routes.append(docs.assets())
@@ -79,6 +82,7 @@ def build_app(
     app.add_exception_handler(RequestValidationError, bad_parameters)
     app.add_exception_handler(Refuse, refused)
     app.add_exception_handler(Exception, bug)
+    app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
     return app

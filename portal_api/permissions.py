@@ -10,7 +10,9 @@ class Permission(StrEnum):
     USAGE = "usage"
     METRICS = "metrics"
     MODELS = "models"  # how versions differ
-    CARE = "care"  # the only one that changes anything: retry, cancel, reanalyse
+    # These two change something.
+    FEEDBACK = "feedback"  # a word about a finding
+    CARE = "care"  # retry, cancel, reanalyse
 
 
 class Role(StrEnum):
@@ -22,7 +24,7 @@ class Role(StrEnum):
 
 
 PERMISSIONS = {
-    Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.MODELS}),
+    Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.MODELS, Permission.FEEDBACK}),
     Role.OPERATOR: frozenset(
         {
             Permission.STUDIES,
@@ -30,6 +32,7 @@ PERMISSIONS = {
             Permission.QUARANTINE,
             Permission.METRICS,
             Permission.MODELS,
+            Permission.FEEDBACK,
             Permission.CARE,
         }
     ),

@@ -3,6 +3,7 @@
 clinics ─┬─ studies ─┬─ instances        what came, and the facts in its header
          │           ├─ study_events     what happened to it, in order
          │           ├─ model_runs       what each version said about each image, heard or not
+         │           ├─ feedback         what readers say of its findings
          │           └─ results ── deliveries
          ├─ quarantine                   what came and cannot be used as it is
          ├─ procedure_steps              what modalities say they do (MPPS)
@@ -179,6 +180,25 @@ model_runs = sa.Table(
     sa.Column("infer_s", sa.Double),
     sa.Column("ran_at", UtcDateTime, nullable=False),
     sa.Index("ix_model_runs_package", "package", "version", "ran_at"),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("package", sa.String(64), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("device_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+    # The name of an API key: used for one key only, for good.
+    sa.Column("given_by", sa.String(64), nullable=False),
+    sa.Column("given_at", UtcDateTime, nullable=False),
+    sa.Index("ix_feedback_package", "package", "version"),
 )
 
 results = sa.Table(

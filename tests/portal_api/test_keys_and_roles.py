@@ -11,17 +11,18 @@ from storage.tables import api_keys
 from tests.portal_api.rows import ST_MARY_STUDY
 
 STUDIES, STUDY = "/api/v1/studies", f"/api/v1/studies/{ST_MARY_STUDY}"
+FEEDBACK = f"{STUDY}/feedback"
 CLINICS, USAGE, QUARANTINE, METRICS = "/api/v1/clinics", "/api/v1/usage", "/api/v1/quarantine", "/metrics"
 COMPARISON = "/api/v1/models/chest/comparison"
-GUARDED = (STUDIES, STUDY, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON)
+GUARDED = (STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON)
 OPEN = ("/health", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json")
 
 MAY_READ = {
-    "viewer": {STUDIES, STUDY, CLINICS, COMPARISON},
-    "operator": {STUDIES, STUDY, CLINICS, QUARANTINE, METRICS, COMPARISON},
-    "admin": {STUDIES, STUDY, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON},
+    "viewer": {STUDIES, STUDY, FEEDBACK, CLINICS, COMPARISON},
+    "operator": {STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, METRICS, COMPARISON},
+    "admin": {STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON},
     "billing": {CLINICS, USAGE},
-    "auditor": {STUDIES, STUDY, CLINICS, USAGE, QUARANTINE, COMPARISON},
+    "auditor": {STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, COMPARISON},
 }
 
 
@@ -45,13 +46,24 @@ def test_only_operator_and_admin_may_do_something_for_a_study(
     assert client.post(f"{STUDY}/{verb}").status_code == 401
 
 
+@pytest.mark.parametrize("role", MAY_READ)
+def test_viewer_operator_and_admin_may_say_something_of_a_finding(
+    client: TestClient, keys: dict[str, str], role: str
+) -> None:
+    word = {"label": "Pneumonia", "verdict": "agree"}
+    answer = client.post(FEEDBACK, json=word, headers={"Authorization": f"Bearer {keys[role]}"})
+    assert answer.status_code == (201 if role in ("viewer", "operator", "admin") else 403)
+    assert client.post(FEEDBACK, json=word).status_code == 401
+
+
 def test_every_route_is_in_the_matrix_above(client: TestClient) -> None:
     described = client.get("/openapi.json").json()["paths"]
     one = "/api/v1/studies/{study_instance_uid}"
     asked = {f"{one}/retry", f"{one}/cancel", f"{one}/reanalyse"}
-    templates = {one, "/api/v1/models/{package}/comparison"}
-    assert set(described) == {"/health", *GUARDED} - {STUDY, COMPARISON} | templates | asked
-    assert {route for route, methods in described.items() if set(methods) != {"get"}} == asked
+    templates = {one, f"{one}/feedback", "/api/v1/models/{package}/comparison"}
+    assert set(described) == {"/health", *GUARDED} - {STUDY, FEEDBACK, COMPARISON} | templates | asked
+    changing = {route for route, methods in described.items() if set(methods) != {"get"}}
+    assert changing == asked | {f"{one}/feedback"}
 
 
 @pytest.mark.parametrize("route", OPEN)
