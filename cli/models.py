@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import comparison
+from cli import comparison, drift
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
 from domain.errors import CollimatorError, Refuse
@@ -35,11 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluating.add_argument("--json", action="store_true", help="a list of objects, one a label")
     comparing = verbs.add_parser("compare", help="how two versions differ on the studies at which both have looked")
     comparison.add_arguments(comparing)
+    drifting = verbs.add_parser("drift", help="how far scores and images have moved from where they began")
+    drift.add_arguments(drifting)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.models_verb == "compare":
         return comparison.run(args)
+    if args.models_verb == "drift":
+        return drift.run(args)
     installed_dir = models_dir(settings_or_defaults(args.config))
     match args.models_verb:
         case "list":

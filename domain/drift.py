@@ -14,14 +14,22 @@ from datetime import date, timedelta
 from math import log, sqrt
 from statistics import NormalDist
 
+from domain.findings import ImageAnalysis
+from domain.study import InstanceFacts
+
 SCORE_BINS = 10
 GREY_BINS = 20
 ALARM_PSI = 0.25
 LEAST_IMAGES = 30
+# The first so many images are what all later ones are held against.
+REFERENCE_IMAGES = 200
+# What peers write is cut to so much, and a feature has so many bins; the rest share one.
+LONGEST_BIN = 64
+MOST_BINS = 60
 # Each bin counts as half an image more: an empty one would make the index endless.
 SMOOTHING = 0.5
 BY_CHANCE = 0.001
-UNKNOWN = "unknown"
+UNKNOWN, OTHER = "unknown", "other"
 
 Counts = Mapping[str, int]
 
@@ -33,6 +41,32 @@ class Change:
     psi: float
     chance: float
     is_alarm: bool
+
+
+def bins_of(image: ImageAnalysis, facts: InstanceFacts) -> dict[str, str]:
+    """What is counted of one image: the bin of each feature, of the answers first, then of what was looked at."""
+    bins = {
+        f"score {score.label}" if score.is_certainty else f"value {score.label}": (
+            score_bin(score.value) if score.is_certainty else measure_bin(score.value)
+        )
+        for score in image.scores
+    }
+    if image.run is not None:
+        bins["grey"] = grey_bin(image.run.grey_mean)
+    bins["age"] = age_bin(facts.patient_age_years)
+    bins["view"] = facts.view_position[:LONGEST_BIN] or UNKNOWN
+    bins["device"] = f"{facts.manufacturer} {facts.manufacturer_model_name}".strip()[:LONGEST_BIN] or UNKNOWN
+    return bins
+
+
+def counted(counts: Mapping[str, Counts], bins: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    """The counts of every feature with one more image."""
+    more = {feature: dict(of_bins) for feature, of_bins in counts.items()}
+    for feature, one in bins.items():
+        of_bins = more.setdefault(feature, {})
+        one = one if one in of_bins or len(of_bins) < MOST_BINS else OTHER
+        of_bins[one] = of_bins.get(one, 0) + 1
+    return more
 
 
 def change(reference: Counts, now: Counts) -> Change | None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from domain.findings import Analysis
 from domain.versions import Role
 from storage.database import Database, utc_now
+from storage.drift import count_images, forget_weeks
 from storage.plain import to_plain
 from storage.tables import model_runs, studies
 
@@ -19,15 +20,17 @@ FORGOTTEN_AT_ONCE = 5000
 
 def save_answers(connection: sa.Connection, study_id: int, analyses: Iterable[Analysis]) -> None:
     """What is reported of the study, in place of what an earlier attempt kept."""
-    connection.execute(sa.delete(model_runs).where(model_runs.c.study_id == study_id))
-    for analysis in analyses:
+    replaced = connection.execute(sa.delete(model_runs).where(model_runs.c.study_id == study_id)).rowcount
+    for analysis in sorted(analyses, key=lambda analysis: analysis.model.package):
         if not analysis.model.is_demonstration:
-            save_analysis(connection, study_id, analysis)
+            save_analysis(connection, study_id, analysis, is_counted=not replaced)
 
 
-def save_analysis(connection: sa.Connection, study_id: int, analysis: Analysis) -> None:
-    """One row an image."""
+def save_analysis(connection: sa.Connection, study_id: int, analysis: Analysis, *, is_counted: bool = True) -> None:
+    """One row an image. `is_counted`: its scores and images are not yet in the week's counts."""
     model = analysis.model
+    if is_counted:
+        count_images(connection, study_id, analysis)
     for image in analysis.images:
         _insert(
             connection,
@@ -61,9 +64,10 @@ def shadows_done(connection: sa.Connection, study_id: int) -> set[tuple[str, str
 
 
 def forget_runs(database: Database, *, after: timedelta) -> int:
-    """Remove a portion of those that are older; how many."""
+    """Remove a portion of those that are older, and the counts of weeks that are; how many runs."""
     old = sa.select(model_runs.c.id).where(model_runs.c.ran_at < utc_now() - after).limit(FORGOTTEN_AT_ONCE)
     with database.write() as connection:
+        forget_weeks(connection, before=utc_now() - after)
         return connection.execute(sa.delete(model_runs).where(model_runs.c.id.in_(old))).rowcount
 
 

@@ -9,6 +9,7 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ procedure_steps              what modalities say they do (MPPS)
          ├─ commitments                  what modalities asked to be kept, and whether they were told
          ├─ reservations, ledger         quota taken, and what was metered
+         ├─ drift_counts                 how each version's scores and images were spread, week by week
          ├─ queue_shares                 how far each clinic has come in the queue
          ├─ outboxes                     how it stands with each destination, and which job drains it
          ├─ confirmations                what destinations were asked to commit to, and what they said
@@ -180,6 +181,20 @@ model_runs = sa.Table(
     sa.Column("infer_s", sa.Double),
     sa.Column("ran_at", UtcDateTime, nullable=False),
     sa.Index("ix_model_runs_package", "package", "version", "ran_at"),
+)
+
+drift_counts = sa.Table(
+    "drift_counts",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    sa.Column("calling_ae_title", sa.String(16), primary_key=True),
+    sa.Column("package", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(64), primary_key=True),
+    # The Monday of a week, or "reference".
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("images", sa.Integer, nullable=False, default=0),
+    # Of each feature, how many images are in each bin (domain/drift.py).
+    sa.Column("counts", sa.JSON, nullable=False, default=dict),
 )
 
 feedback = sa.Table(

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 
 from domain.versions import Role
 from storage.database import Database
-from tests.factories.runs import ran, study
+from tests.factories.runs import age_weeks, count, ran, study
 
 COMPARISON = "/api/v1/models/chest/comparison"
 
@@ -67,3 +67,15 @@ def test_a_bad_parameter_is_named(
     answer = client.get(route, params=asked, headers={"X-API-Key": keys["admin"]})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(complaint)
+
+
+def test_metrics_tell_how_far_scores_have_moved(client: TestClient, filled: Database, keys: dict[str, str]) -> None:
+    study_id = study(filled, 53, calling_ae_title='CT"1\n')
+    count(filled, study_id, 200, mean=0.3, version="3.0.0")
+    age_weeks(filled, 2)
+    count(filled, study_id, 40, mean=0.8, version="3.0.0")
+    lines = client.get("/metrics", headers={"X-API-Key": keys["st-mary"]}).text.splitlines()
+    labels = 'caller="CT\\"1\\n",clinic="st-mary",feature="{}",package="chest",version="3.0.0"'
+    assert f"collimator_model_drift_alarm{{{labels.format('score Pneumonia')}}} 1.0" in lines
+    assert f"collimator_model_drift_alarm{{{labels.format('grey')}}} 0.0" in lines
+    assert any(line.startswith(f"collimator_model_drift_psi{{{labels.format('score Pneumonia')}}} ") for line in lines)
