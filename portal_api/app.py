@@ -10,7 +10,9 @@
 /api/v1/clinics, /usage         who may send; what was used
 /api/v1/quarantine              what came and cannot be used
 
-All but the open ones need an API key (auth.py) whose role may (permissions.py).
+/sign-in, /studies[/{uid}]      pages for people (pages/)
+
+All but the open ones need an API key (auth.py) whose role may (permissions.py); pages ask for it once.
 """
 
 from collections.abc import Callable
@@ -27,6 +29,10 @@ from portal_api.asking import Problem
 from portal_api.body_limit import BodyLimit
 from portal_api.headers import SecurityHeaders
 from portal_api.openapi import describe
+from portal_api.pages import rendering
+from portal_api.pages import sign_in as sign_in_page
+from portal_api.pages import studies as studies_page
+from portal_api.pages import study as study_page
 from portal_api.parts import Care, Parts
 from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
@@ -73,6 +79,9 @@ def build_app(
     app.include_router(health.router)
     for guarded in (studies, study, feedback, care, clinics_route, usage, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
+    for page in (sign_in_page, studies_page, study_page):
+        app.include_router(page.router)
+    app.routes.append(rendering.assets())
     app.include_router(docs.router)
     app.routes.append(docs.assets())
 

@@ -13,7 +13,7 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ queue_shares                 how far each clinic has come in the queue
          ├─ outboxes                     how it stands with each destination, and which job drains it
          ├─ confirmations                what destinations were asked to commit to, and what they said
-         └─ api_keys
+         └─ api_keys ── sessions         who may use the portal, and who has signed in with a browser
 executors, receivers                     which processes are alive
 """
 
@@ -326,6 +326,15 @@ api_keys = sa.Table(
     sa.Column("clinic", sa.ForeignKey("clinics.name")),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("revoked_at", UtcDateTime),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("token_sha256", sa.String(64), primary_key=True),
+    sa.Column("key_name", sa.ForeignKey("api_keys.name"), nullable=False),
+    sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
 )
 
 receivers = sa.Table(
