@@ -164,7 +164,7 @@ def test_words_of_others_are_shown_beside_ones_own(sign_in: SignIn, client: Test
     client.post(f"/api/v1{STUDY}/feedback", json=word, headers={"X-API-Key": keys["operator"]})
     client.post(f"/api/v1{STUDY}/feedback", json=word, headers={"X-API-Key": keys["operator"]})
     page = sign_in("viewer").get(STUDY).text
-    assert "operator:" in page
+    assert 'operator <b class="agree">agrees</b>: <q>Clear.</q>' in page
     assert "1 earlier word" in page
     assert "aria-pressed" not in page
 
@@ -185,7 +185,7 @@ def test_a_form_of_another_site_changes_nothing(
     browser = sign_in("viewer")
     form = {**form_of(browser.get(STUDY)), "verdict": "agree", **change}
     assert browser.post(STUDY, data=form, headers=headers).status_code == status
-    assert ("You:" in browser.get(STUDY).text) == (status == 303)
+    assert ("You <b" in browser.get(STUDY).text) == (status == 303)
 
 
 def test_another_site_cannot_sign_somebody_in(browser: TestClient, keys: dict[str, str]) -> None:
