@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
 from domain.comparison import Comparison, LabelComparison, VersionFigures
+from domain.feedback import Words
 from storage.comparisons import Asked, compare_versions
 
 VERSIONS = ("VERSION", "STUDIES", "IMAGES", "FAILED", "INFER P50 S", "INFER P95 S")
 LABELS = (
     "LABEL", "N", "AGREE", "KAPPA", "BOTH", "ONLY FROM", "ONLY TO", "NEITHER", "|DIFF|", "|DIFF| P95", "SHIFT", "PSI",
+    "READERS FROM", "READERS TO",
 )  # fmt: skip
 
 
@@ -84,7 +86,13 @@ def _label(label: LabelComparison) -> tuple[object, ...]:
         _number(label.difference_p95),
         _number(label.shift, "+.3f"),
         _number(label.psi),
+        _words(label.from_words),
+        _words(label.to_words),
     )
+
+
+def _words(words: Words) -> str:
+    return f"+{words.agree} -{words.disagree}"
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from domain.drift import LEAST_IMAGES, population_stability_index, score_bin
+from domain.feedback import Words
 from domain.findings import Score
+
+NO_WORDS: Mapping[str, Words] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +46,8 @@ class LabelComparison:
     both, only_from, only_to, neither: how often each called it a finding. kappa: agreement beyond chance (Cohen); None
     where chance alone would agree on every image. difference_mean, difference_p95: of the scores, without sign.
     shift: the mean of (score of `to` - score of `from`). psi: how differently each version's scores are spread over
-    everything that it has seen, pairs or not; None below 30 images, and for measured values.
+    everything that it has seen, pairs or not; None below 30 images, and for measured values. from_words, to_words: what
+    readers said of each version's answers.
     """
 
     label: str
@@ -60,6 +64,8 @@ class LabelComparison:
     difference_p95: float | None
     shift: float | None
     psi: float | None
+    from_words: Words
+    to_words: Words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +81,16 @@ class Comparison:
 
 
 def compare(
-    package: str, from_version: str, from_runs: Collection[Run], to_version: str, to_runs: Collection[Run]
+    package: str,
+    from_version: str,
+    from_runs: Collection[Run],
+    to_version: str,
+    to_runs: Collection[Run],
+    *,
+    from_words: Mapping[str, Words] = NO_WORDS,
+    to_words: Mapping[str, Words] = NO_WORDS,
 ) -> Comparison:
-    """Of runs of the same image by the same version the last one counts."""
+    """Of runs of the same image by the same version the last one counts. What readers said comes by label."""
     before = {(run.study, run.image): run for run in from_runs if run.image}
     after = {(run.study, run.image): run for run in to_runs if run.image}
     pairs = [(before[key], after[key]) for key in before if key in after]
@@ -88,7 +101,15 @@ def compare(
         to_version=_figures(to_version, to_runs, after.values()),
         studies=len({first.study for first, _ in pairs}),
         images=len(pairs),
-        labels=tuple(_label(label, pairs, before.values(), after.values()) for label in labels),
+        labels=tuple(
+            _label(
+                label,
+                pairs,
+                (before.values(), after.values()),
+                (from_words.get(label, Words()), to_words.get(label, Words())),
+            )
+            for label in labels
+        ),
     )
 
 
@@ -112,8 +133,13 @@ def _figures(version: str, runs: Collection[Run], seen: Collection[Run]) -> Vers
 
 
 def _label(
-    label: str, pairs: Sequence[tuple[Run, Run]], before: Collection[Run], after: Collection[Run]
+    label: str,
+    pairs: Sequence[tuple[Run, Run]],
+    seen: tuple[Collection[Run], Collection[Run]],
+    words: tuple[Words, Words],
 ) -> LabelComparison:
+    """`seen` and `words`: of the one version, and of the other."""
+    before, after = seen
     scored = [
         (first.scores[label], second.scores[label])
         for first, second in pairs
@@ -139,6 +165,8 @@ def _label(
         difference_p95=percentile([abs(difference) for difference in differences], 0.95),
         shift=_mean(differences),
         psi=_psi(_values(label, before), _values(label, after)),
+        from_words=words[0],
+        to_words=words[1],
     )
 
 

@@ -22,3 +22,11 @@ class Opinion:
     note: str = ""
     package: str = ""
     sop_instance_uid: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words:
+    """How many last words there are about a version's answers under one label."""
+
+    agree: int = 0
+    disagree: int = 0

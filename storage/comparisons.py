@@ -8,11 +8,12 @@ import sqlalchemy as sa
 
 from domain.comparison import Comparison, Run, compare
 from domain.errors import Refuse
+from domain.feedback import Words
 from domain.findings import Score
 from domain.versions import Role
 from storage.database import Database
 from storage.plain import from_plain
-from storage.tables import model_runs, studies
+from storage.tables import feedback, model_runs, studies
 
 # Of each version, the newest: a minute of reading at the most.
 MOST_RUNS = 50_000
@@ -38,7 +39,15 @@ def compare_versions(database: Database, asked: Asked) -> Comparison:
     """
     with database.read() as connection:
         before, after = _versions(connection, asked)
-        return compare(asked.package, before, _runs(connection, asked, before), after, _runs(connection, asked, after))
+        return compare(
+            asked.package,
+            before,
+            _runs(connection, asked, before),
+            after,
+            _runs(connection, asked, after),
+            from_words=_words(connection, asked, before),
+            to_words=_words(connection, asked, after),
+        )
 
 
 def _versions(connection: sa.Connection, asked: Asked) -> tuple[str, str]:
@@ -87,6 +96,26 @@ def _runs(connection: sa.Connection, asked: Asked, version: str) -> list[Run]:
         for row in connection.execute(query)
     ]
     return runs[::-1]
+
+
+def _words(connection: sa.Connection, asked: Asked, version: str) -> dict[str, Words]:
+    """Last words by label: of one person about one finding the newest row."""
+    conditions = [feedback.c.package == asked.package, feedback.c.version == version]
+    if asked.clinics is not None:
+        conditions.append(feedback.c.clinic.in_(asked.clinics))
+    if asked.since is not None:
+        conditions.append(feedback.c.given_at >= asked.since)
+    about = (feedback.c.study_id, feedback.c.sop_instance_uid, feedback.c.label, feedback.c.given_by)
+    last = sa.select(sa.func.max(feedback.c.id)).where(*conditions).group_by(*about)
+    counted = (
+        sa.select(feedback.c.label, feedback.c.verdict, sa.func.count())
+        .where(feedback.c.id.in_(last))
+        .group_by(feedback.c.label, feedback.c.verdict)
+    )
+    words: dict[str, dict[str, int]] = {}
+    for label, verdict, number in connection.execute(counted):
+        words.setdefault(label, {})[verdict] = number
+    return {label: Words(**of_label) for label, of_label in words.items()}
 
 
 def _conditions(asked: Asked) -> list[sa.ColumnElement[bool]]:

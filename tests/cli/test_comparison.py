@@ -36,7 +36,24 @@ def test_people_get_two_tables(config: str, capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["1.0.0", "2", "2", "0", "0.020", "0.020"]
     assert "chest from 1.0.0 to 1.1.0: 2 images of 2 studies seen by both" in lines
-    assert lines[-1].split() == ["Pneumonia", "2", "1.000", "-", "2", "0", "0", "0", "0.200", "0.300", "+0.200", "-"]
+    assert lines[-1].split() == [
+        "Pneumonia",
+        "2",
+        "1.000",
+        "-",
+        "2",
+        "0",
+        "0",
+        "0",
+        "0.200",
+        "0.300",
+        "+0.200",
+        "-",
+        "+0",
+        "-0",
+        "+0",
+        "-0",
+    ]
 
 
 def test_programs_get_a_list_of_one_object(config: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +65,7 @@ def test_programs_get_a_list_of_one_object(config: str, capsys: pytest.CaptureFi
     ]  # fmt: skip
     assert list(compared["labels"][0]) == [
         "label", "images", "from_threshold", "to_threshold", "both", "only_from", "only_to", "neither", "agreement",
-        "kappa", "difference_mean", "difference_p95", "shift", "psi",
+        "kappa", "difference_mean", "difference_p95", "shift", "psi", "from_words", "to_words",
     ]  # fmt: skip
 
 

@@ -6,12 +6,15 @@ import pytest
 import sqlalchemy as sa
 
 from domain.errors import Refuse
+from domain.feedback import Opinion, Verdict, Words
 from domain.versions import Role
 from storage.comparisons import Asked, compare_versions
 from storage.database import Database, utc_now
+from storage.feedback import give_feedback
 from storage.model_runs import save_problem
-from storage.tables import model_runs
-from tests.factories.runs import ran, study
+from storage.plain import to_plain
+from storage.tables import model_runs, studies
+from tests.factories.runs import analysis, ran, study
 
 
 @pytest.fixture
@@ -54,6 +57,21 @@ def test_only_what_ran_since_a_day_is_compared(filled: Database) -> None:
         old = model_runs.c.study_id == 1
         connection.execute(sa.update(model_runs).where(old).values(ran_at=utc_now() - timedelta(days=9)))
     assert compare_versions(filled, Asked(package="chest", since=utc_now() - timedelta(days=8))).studies == 2
+
+
+def test_the_last_words_of_readers_are_counted_with_the_version_that_they_are_about(filled: Database) -> None:
+    with filled.write() as connection:
+        for number, version in ((0, "1.0.0"), (1, "1.1.0")):
+            said = [analysis(number, 0.9, version=version)]
+            plain = [to_plain(one) for one in said]
+            connection.execute(sa.update(studies).where(studies.c.id == number + 1).values(analyses=plain))
+    for number, who, verdict in ((0, "a", "agree"), (0, "a", "disagree"), (0, "b", "agree"), (1, "a", "agree")):
+        opinion = Opinion(label="Pneumonia", verdict=Verdict(verdict))
+        give_feedback(filled, f"1.2.3.{number}", opinion, clinics=None, given_by=who)
+    (label,) = compare_versions(filled, Asked(package="chest")).labels
+    assert (label.from_words, label.to_words) == (Words(agree=1, disagree=1), Words(agree=1))
+    (elsewhere,) = compare_versions(filled, Asked(package="chest", clinics={"mercy"})).labels
+    assert (elsewhere.from_words, elsewhere.to_words) == (Words(), Words())
 
 
 @pytest.mark.parametrize(
