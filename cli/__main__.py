@@ -20,7 +20,7 @@ VERBS = {
     "demo": "a node, a stand-in PACS and real studies, to see it work",
     "doctor": "check the configuration and all that it points to",
     "send": "send DICOM files to an AE",
-    "models": "list, pull, verify, add and evaluate model packages",
+    "models": "list, pull, verify, add and evaluate model packages; compare versions; drift",
     "rules": "explain why a file goes where it goes, and what other rules would change",
     "studies": "list the studies",
     "study": "one study's whole history; try it again, cancel it or analyse it anew",

@@ -19,6 +19,7 @@ from config.settings import Settings
 from domain.clinics import Destination
 from domain.errors import CollimatorError, Misconfigured, Retry
 from domain.plans import PLANS
+from inference.clinic_models import troubles_of
 from inference.registry import Registry
 from reports.write import contexts_of_profile
 from scp.callers import Callers
@@ -258,6 +259,19 @@ def _models(settings: Settings) -> Iterator[Finding]:
                 advice=f"{package.why_not} Until then its studies are kept and explained.",
                 is_fatal=False,
             )
+    yield from _versions(settings)
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    """What [[clinics.models]] names. A worker does not start without all of it."""
+    registry = Registry(models_dir(settings))
+    for clinic in settings.clinic_directory:
+        troubles = list(troubles_of(registry, clinic))
+        for trouble in troubles:
+            yield Finding(what="model versions", is_well=False, says=trouble.message, advice=trouble.hint)
+        if clinic.models and not troubles:
+            named = ", ".join(f"{model.package} {' '.join(model.named_versions)}" for model in clinic.models)
+            yield Finding(what="model versions", is_well=True, says=f"{clinic.name} has what it names: {named}")
 
 
 def _devices(settings: Settings) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", metavar="PACKAGE")
+    parser.add_argument("--version", default="", help="default: the one that the name alone means")
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="JPEG, PNG or DICOM files")
     parser.add_argument(
         "--labels",
@@ -69,6 +70,7 @@ def _write_page(evaluation: "Evaluation", args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     """As it can be typed again."""
     words = ["collimator", "models", "evaluate", args.package, "--images", args.images, "--labels", args.labels]
+    words += ["--version", args.version] * bool(args.version)
     words += ["--skip-unreadable"] * args.skip_unreadable + ["--html", args.html]
     words += ["--config", args.config] * (args.config != DEFAULT_CONFIG)
     return shlex.join(str(word) for word in words)

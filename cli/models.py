@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import evaluation
+from cli import comparison, drift, evaluation
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
 from domain.errors import CollimatorError, Refuse
@@ -30,13 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adding.add_argument("folder", metavar="DIR", type=Path)
     evaluating = verbs.add_parser("evaluate", help="measure a package on labelled images")
     evaluation.add_arguments(evaluating)
+    comparing = verbs.add_parser("compare", help="how two versions differ on the studies at which both have looked")
+    comparison.add_arguments(comparing)
+    drifting = verbs.add_parser("drift", help="how far scores and images have moved from where they began")
+    drift.add_arguments(drifting)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.models_verb == "compare":
+        return comparison.run(args)
+    if args.models_verb == "drift":
+        return drift.run(args)
     installed_dir = models_dir(settings_or_defaults(args.config))
     match args.models_verb:
         case "list":
-            return _list(Registry(installed_dir).packages(), as_json=args.json)
+            return _list(Registry(installed_dir), as_json=args.json)
         case "pull":
             _show_licence(published(args.name))
             pull(args.name, installed_dir, accepted_licence=args.accept_licence, accepted_by=args.by)
@@ -45,20 +53,26 @@ def run(args: argparse.Namespace) -> int:
         case "add":
             package = add(args.folder, installed_dir)
             print(f"{package.name} {package.manifest.version}: checked and installed in {package.folder}")
+            _say_what_answers(package, Registry(installed_dir))
             return 0
         case "verify":
             registry = Registry(installed_dir)
-            return _verify([registry.get(args.name)] if args.name else registry.packages(), is_named=bool(args.name))
+            packages = registry.versions(args.name) if args.name else _all_versions(registry)
+            return _verify(packages, is_named=bool(args.name))
         case _:
-            return evaluation.run(Registry(installed_dir).get(args.package), args)
+            return evaluation.run(Registry(installed_dir).get(args.package, args.version), args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackageLine:
-    """A package as `models list --json` gives it."""
+    """A version of a package as `models list --json` gives it.
+
+    is_active: the one that the package's name alone means, where a clinic's configuration names no other.
+    """
 
     name: str
     version: str
+    is_active: bool
     title: str
     is_configured: bool
     why_not: str
@@ -80,17 +94,31 @@ class PackageLine:
     licence_accepted_for_sha256: str
 
 
-def _list(packages: list[Package], *, as_json: bool) -> int:
-    lines = [_line(package) for package in packages]
+def _all_versions(registry: Registry) -> list[Package]:
+    return [version for package in registry.packages() for version in registry.versions(package.name)]
+
+
+def _say_what_answers(added: Package, registry: Registry) -> None:
+    """Where there is more than one version, what adding this one has changed."""
+    version, active = added.manifest.version, registry.get(added.name).manifest.version
+    if len(registry.versions(added.name)) > 1:
+        says = "answers from now on" if version == active else f"waits; {active} answers"
+        print(f"{added.name} {version} {says}, for every clinic whose [[clinics.models]] names no other")
+
+
+def _list(registry: Registry, *, as_json: bool) -> int:
+    active = {package.name: package.manifest.version for package in registry.packages()}
+    lines = [_line(package, active[package.name]) for package in _all_versions(registry)]
     if as_json:
         print_objects(lines)
     else:
         print_table(
-            ("NAME", "VERSION", "CONFIGURED", "ADAPTER", "LABELS", "LICENCE", "ACCEPTED", "TITLE", "WHY NOT"),
+            ("NAME", "VERSION", "ACTIVE", "CONFIGURED", "ADAPTER", "LABELS", "LICENCE", "ACCEPTED", "TITLE", "WHY NOT"),
             [
                 (
                     line.name,
                     line.version,
+                    line.is_active,
                     line.is_configured,
                     line.adapter,
                     len(line.labels),
@@ -105,12 +133,13 @@ def _list(packages: list[Package], *, as_json: bool) -> int:
     return 0
 
 
-def _line(package: Package) -> PackageLine:
+def _line(package: Package, active_version: str) -> PackageLine:
     manifest = package.manifest
     licence, acceptance = manifest.weights.licence, read_acceptance(package.folder)
     return PackageLine(
         name=package.name,
         version=manifest.version,
+        is_active=manifest.version == active_version,
         title=manifest.title,
         is_configured=package.is_configured,
         why_not=package.why_not,

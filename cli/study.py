@@ -9,6 +9,7 @@ from cli.parts import open_database, settings_for
 from config.settings import Settings
 from domain.care import Verb
 from domain.errors import Refuse
+from domain.versions import Role
 from storage.database import Database
 from storage.overview import (
     AnswerLine,
@@ -109,7 +110,9 @@ def _measurement(measurement: MeasurementLine) -> str:
 
 
 def _by(answer: AnswerLine) -> str:
-    return f"{answer.package} {answer.model_version}{' DEMONSTRATION MODEL' if answer.is_demonstration else ''}"
+    canary = " (canary)" if answer.role is Role.CANARY else ""
+    demonstration = " DEMONSTRATION MODEL" if answer.is_demonstration else ""
+    return f"{answer.package} {answer.model_version}{canary}{demonstration}"
 
 
 def _result(result: ResultLine) -> Iterator[str]:

@@ -28,6 +28,8 @@ from domain.commitment import CommitmentRules
 from domain.errors import Retry
 from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
+from inference.children import LEAST_NICENESS
+from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
 from reports.request import NodeIdentity
 from scp.commitment import WELL_KNOWN_INSTANCE
@@ -37,7 +39,7 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request
 from storage.database import Database
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, JobQueue
+from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, JobQueue
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
@@ -48,6 +50,7 @@ from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
 from workflow.sending import Sent
+from workflow.shadow import after_shadow_bug, shadow_study
 from workflow.steps import try_again
 
 log = structlog.get_logger()
@@ -68,6 +71,7 @@ def work(
 ) -> int:
     """Be a worker until told to stop. Only the demonstration passes `stand_ins`; tests watch the steps."""
     settings = settings_for(config)
+    check_clinic_models(Registry(models_dir(settings)), settings.clinic_directory)
     stop = stop_signal()
     database = open_database(settings)
     if not database.wait_until_reachable(stop):
@@ -98,6 +102,7 @@ def work(
     engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
     recovery.stop()
     rooms.analyst.close()
+    rooms.shadow_analyst.close()
     database.close()
     return 0
 
@@ -144,21 +149,26 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
     """Everything that a worker's jobs use."""
     installed_dir = models_dir(settings)
     spool = open_spool(settings)
+    new_analyst = partial(
+        Analyst,
+        installed_dir=installed_dir,
+        memory_limit_bytes=settings.inference.memory_limit_mb << 20,
+        time_limit_s=settings.inference.time_limit_s,
+        lend_file=spool.lend_at,
+    )
     return Rooms(
         database=database,
         spool=spool,
         results=open_results(settings),
         jobs=JobQueue(database),
         registry=Registry(installed_dir),
-        analyst=Analyst(
-            installed_dir=installed_dir,
-            memory_limit_bytes=settings.inference.memory_limit_mb << 20,
-            time_limit_s=settings.inference.time_limit_s,
-            lend_file=spool.lend_at,
+        analyst=new_analyst(
             processes=settings.inference.decode_processes if settings.inference.devices else 1,
             devices=open_devices(settings),
             pinned=settings.inference.pinned_packages,
         ),
+        # On the CPU, also where there are devices: it must not be in anybody's way.
+        shadow_analyst=new_analyst(niceness=LEAST_NICENESS),
         rulebook=settings.rulebook,
         clinics=settings.clinic_directory,
         node=NodeIdentity(
@@ -173,6 +183,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         stand_ins=stand_ins or {},
         pixel_retention=timedelta(days=settings.storage.pixel_retention_days) or None,
         job_retention=timedelta(days=settings.worker.job_retention_days) or None,
+        run_retention=timedelta(days=settings.models.run_retention_days) or None,
     )
 
 
@@ -193,8 +204,12 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
         study_id, destination, _ = arguments
         record_and_wake(connection, rooms, study_id, destination, Sent(outcomes=()))
 
+    def after_watching_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
+        after_shadow_bug(connection, rooms, *arguments)
+
     engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
     engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
     engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
+    engine.register(SHADOW, partial(shadow_study, rooms=rooms, durable=engine), on_bug=after_watching_bug)
     rooms.jobs.on_put(engine.look)
     return engine

@@ -20,6 +20,7 @@ from domain.errors import Misconfigured
 from domain.plans import Tier
 from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook, plain_term, plain_words
+from domain.versions import ClinicModel
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
 
@@ -161,6 +162,10 @@ class InferenceSettings(_Section):
         return self
 
 
+class ModelsSettings(_Section):
+    run_retention_days: Annotated[float, Field(ge=0, le=36500)] = 400.0
+
+
 class DeliverySettings(_Section):
     first_retry_s: Annotated[float, Field(gt=0)] = 5.0
     longest_retry_s: Annotated[float, Field(gt=0)] = 600.0
@@ -229,12 +234,31 @@ class DestinationSettings(_Section):
     commitment: bool = False
 
 
+class ModelSettings(_Section):
+    package: Name
+    active: str = ""
+    shadow: tuple[str, ...] = ()
+    canary: str = ""
+    canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _canary_has_a_share(self) -> "ModelSettings":
+        if self.canary and "canary_share" not in self.model_fields_set:
+            raise ValueError(f"canary is {self.canary!r}, so canary_share must say for which share of the studies")
+        if self.canary_share and not self.canary:
+            raise ValueError(f"canary_share is {self.canary_share:g}, so canary must name a version")
+        if self.canary and self.canary == self.active:
+            raise ValueError(f"active and canary are both {self.canary!r}; a canary is tried against another version")
+        return self
+
+
 class ClinicSettings(_Section):
     name: Name
     tier: Tier
     notes: bool = True
     callers: tuple[CallerSettings, ...] = ()
     destinations: tuple[DestinationSettings, ...] = ()
+    models: tuple[ModelSettings, ...] = ()
 
 
 class Settings(_Section):
@@ -247,6 +271,7 @@ class Settings(_Section):
     portal: PortalSettings = PortalSettings()
     completion: CompletionSettings = CompletionSettings()
     inference: InferenceSettings = InferenceSettings()
+    models: ModelsSettings = ModelsSettings()
     delivery: DeliverySettings = DeliverySettings()
     worker: WorkerSettings = WorkerSettings()
     stat: StatSettings = StatSettings()
@@ -259,6 +284,7 @@ class Settings(_Section):
         _refuse_twice("clinics", "name", [clinic.name for clinic in self.clinics])
         for clinic in self.clinics:
             _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
+            _refuse_twice(f"clinics.{clinic.name}.models", "package", [model.package for model in clinic.models])
             _refuse_two_completions(clinic)
         callers = [caller for clinic in self.clinics for caller in clinic.callers]
         _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", [_sender(c) for c in callers])
@@ -372,6 +398,7 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         sends_notes=clinic.notes,
         callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
+        models=tuple(ClinicModel(**model.model_dump()) for model in clinic.models),
     )
 
 

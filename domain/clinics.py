@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from domain.plans import Tier
+from domain.versions import ClinicModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +39,18 @@ class Destination:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clinic:
-    """The tenant that pays. `sends_notes`: its PACS gets a note for a study that was kept but not analysed."""
+    """The tenant that pays. `sends_notes`: its PACS gets a note for a study that was kept but not analysed.
+
+    models: the packages of which it does not simply use the newest version.
+    """
 
     name: str
     tier: Tier
     sends_notes: bool
     callers: tuple[Caller, ...]
     destinations: tuple[Destination, ...]
+    models: tuple[ClinicModel, ...] = ()
+
+    def model(self, package: str) -> ClinicModel:
+        """How it uses this package."""
+        return next((model for model in self.models if model.package == package), ClinicModel(package=package))

@@ -1,6 +1,8 @@
 """What a model said about a study, in the standard's terms and free of any library's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from domain.versions import Role
 
 INSTEAD_OF = " instead of "  # between the device that answered and those that should have
 
@@ -96,6 +98,35 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """The number in an answer: a finding's certainty, or a measured value.
+
+    `threshold`: from there on it is a finding; None: it never is one. `is_certainty`: it is in [0, 1].
+    """
+
+    label: str
+    value: float
+    threshold: float | None
+    is_certainty: bool = True
+
+    @property
+    def is_detected(self) -> bool:
+        return self.threshold is not None and self.value >= self.threshold
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRun:
+    """How the analysis of one image went: nothing of it stands in a result.
+
+    grey_mean: of the image as the network is given it, before it is standardised, [0, 1]; 1 is white.
+    """
+
+    decode_s: float
+    infer_s: float
+    grey_mean: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageAnalysis:
     """All labels' answers for one image, the most certain first against its threshold; and what was measured.
 
@@ -108,11 +139,23 @@ class ImageAnalysis:
     regions: tuple[Region, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     device: str = "cpu"
+    # It takes another time each time: two analyses are equal, and their results the same bytes, without it.
+    run: ImageRun | None = field(default=None, repr=False, compare=False)
 
     @property
     def answers(self) -> "tuple[Measurement | Finding, ...]":
         """Everything that has a label and a code."""
         return (*self.measurements, *self.findings)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The numbers in all answers, the findings first."""
+        return tuple(
+            Score(label=one.label, value=one.certainty, threshold=one.threshold) for one in self.findings
+        ) + tuple(
+            Score(label=one.label, value=one.value, threshold=one.threshold, is_certainty=False)
+            for one in self.measurements
+        )
 
     @property
     def detected(self) -> tuple[Finding, ...]:
@@ -129,6 +172,7 @@ class ModelIdentity:
 
     `device_uid` changes whenever the weights or the manifest change. `is_demonstration` marks a model that runs
     outside its intended population, which only `collimator demo` allows. `limits` are sentences for the reader.
+    `role`: why this version of the package answered; what reports say of it stands among their reasons.
     """
 
     package: str
@@ -141,6 +185,7 @@ class ModelIdentity:
     limits: tuple[str, ...]
     is_cleared: bool
     is_demonstration: bool
+    role: Role = field(default=Role.ACTIVE, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

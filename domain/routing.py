@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from domain.study import Instance, InstanceFacts, Study
+from domain.versions import Choice
 
 BODY_PART = "body part"
 
@@ -80,14 +81,19 @@ class ImageDecision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A study's routing: one ImageDecision for each instance."""
+    """A study's routing: one ImageDecision for each instance, and one Choice of version for each package."""
 
     images: tuple[ImageDecision, ...]
+    choices: tuple[Choice, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages that get at least one image, in the order of the images."""
         return tuple(dict.fromkeys(image.package for image in self.images if image.package is not None))
+
+    def choice(self, package: str) -> Choice:
+        """The version that was chosen; one without a number where a node before versions has decided."""
+        return next((choice for choice in self.choices if choice.package == package), Choice(package=package))
 
     @property
     def reason(self) -> str:
@@ -236,6 +242,7 @@ def explain(decision: Decision) -> tuple[str, ...]:
             f"  rule '{c.rule}': {c.attribute} wants {c.expected}, saw {c.seen}: {'yes' if c.holds else 'no'}"
             for c in image.clauses
         ]
+    lines += [f"{choice.package}: {choice.why}" for choice in decision.choices]
     return tuple(lines)
 
 

@@ -23,6 +23,8 @@ class InstanceFacts:
     patient_sex: str = ""  # Patient's Sex (0010,0040)
     requested_procedure_priority: str = ""  # Requested Procedure Priority (0040,1003)
     presentation_intent: str = ""  # Presentation Intent Type (0008,0068)
+    manufacturer: str = ""  # Manufacturer (0008,0070)
+    manufacturer_model_name: str = ""  # Manufacturer's Model Name (0008,1090)
     has_pixels: bool = False  # Pixel Data (7FE0,0010) is present
     rows: int = 0
     columns: int = 0

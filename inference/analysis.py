@@ -1,12 +1,14 @@
 """A network's answer as the house tells it: labels with their codes, in the order in which a reader wants them."""
 
-from domain.findings import Finding, ImageAnalysis
+from domain.findings import Finding, ImageAnalysis, ImageRun
 from inference.answer import Answer
 from inference.labels import Label, relative_certainty
 from inference.package import Manifest
 
 
-def image_analysis(manifest: Manifest, sop_instance_uid: str, answer: Answer, device: str) -> ImageAnalysis:
+def image_analysis(
+    manifest: Manifest, sop_instance_uid: str, answer: Answer, *, device: str, run: ImageRun
+) -> ImageAnalysis:
     """Scores as findings, the most certain against its threshold first."""
     pairs = zip(manifest.labels, answer.scores, strict=True)
     ranked = sorted(pairs, key=lambda pair: relative_certainty(pair[1], pair[0].threshold), reverse=True)
@@ -17,6 +19,7 @@ def image_analysis(manifest: Manifest, sop_instance_uid: str, answer: Answer, de
         regions=answer.regions,
         measurements=answer.measurements,
         device=device,
+        run=run,
     )
 
 

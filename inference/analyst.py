@@ -19,12 +19,12 @@ from typing import Any
 import structlog
 
 from domain.errors import Misconfigured, Refuse
-from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis
+from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis, ImageRun
 from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
 from inference.answer import Answer
-from inference.children import TRAYS, Children, LendFile, lend_plain_file
+from inference.children import NICENESS, TRAYS, Children, LendFile, lend_plain_file
 from inference.gates import AGE_GATE, accepts
 from inference.gpu.devices import Devices, NoDevice
 from inference.package import Package
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 FLOAT32_BYTES = 4
 CPU = "cpu"
+Answered = tuple[Answer, str, ImageRun]  # what was said of an image, by which device, and how it went
 
 
 class Analyst:
@@ -48,6 +49,7 @@ class Analyst:
         processes: children that work at the same time; more than one is of use only to devices.
         devices: what infers; None: the children do.
         pinned: packages that stay loaded on the devices.
+        niceness: of the child.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Analyst:
         processes: int = 1,
         devices: Devices | None = None,
         pinned: Sequence[str] = (),
+        niceness: int = NICENESS,
     ) -> None:
         self._registry = Registry(installed_dir)
         self._children = Children(
@@ -67,6 +70,7 @@ class Analyst:
             memory_limit_bytes=memory_limit_bytes,
             time_limit_s=time_limit_s,
             lend_file=lend_file,
+            niceness=niceness,
         )
         self._devices = devices
         self._pinned = tuple(pinned)
@@ -90,12 +94,14 @@ class Analyst:
         package_name: str,
         instances: Sequence[Instance],
         *,
+        version: str = "",
         is_demonstration: bool = False,
         is_urgent: bool = False,
     ) -> Analysis:
         """Run one package on those of the images that pass its gates.
 
         Args:
+            version: "": the one that the name alone means.
             is_demonstration: skip the age gate, and say so in the result.
             is_urgent: before all others that wait for a device.
 
@@ -104,7 +110,7 @@ class Analyst:
             Misconfigured: the package is unknown, not configured, or not what its manifest says.
             Retry: the child died or took too long; whether the image is to blame shows when it does so again.
         """
-        package = self._registry.get(package_name)
+        package = self._registry.get(package_name, version)
         if not package.is_configured:
             raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
         accepted = _accepted(package, instances, is_demonstration=is_demonstration)
@@ -114,7 +120,10 @@ class Analyst:
             if isinstance(answered, Refuse):
                 refusals.append(answered)
             else:
-                images.append(image_analysis(package.manifest, instance.sop_instance_uid, *answered))
+                answer, device, run = answered
+                images.append(
+                    image_analysis(package.manifest, instance.sop_instance_uid, answer, device=device, run=run)
+                )
         if not images:
             raise refusals[0]
         model = package.identity(is_demonstration=is_demonstration)
@@ -138,15 +147,13 @@ class Analyst:
             self._devices.close()
         self._children.close()
 
-    def _answers(
-        self, package: Package, instances: Sequence[Instance], is_urgent: bool
-    ) -> "Iterable[tuple[Answer, str] | Refuse]":
+    def _answers(self, package: Package, instances: Sequence[Instance], is_urgent: bool) -> Iterable[Answered | Refuse]:
         """For each image, in their order: what was said and by which device, or why nothing."""
         if self._side_by_side is None:
             return (self._answer(package, instance.path, is_urgent) for instance in instances)
         return self._side_by_side.map(lambda one: self._answer(package, one.path, is_urgent), instances)
 
-    def _answer(self, package: Package, path: str, is_urgent: bool) -> "tuple[Answer, str] | Refuse":
+    def _answer(self, package: Package, path: str, is_urgent: bool) -> Answered | Refuse:
         try:
             if self._devices is not None and self._devices.serves(package):
                 try:
@@ -154,17 +161,16 @@ class Analyst:
                 except NoDevice as error:
                     log.warning("inferred_on_cpu", package=package.name, reason=str(error))
             device = CPU if self._devices is None else f"{CPU}{INSTEAD_OF}{self._devices.names}"
-            return self._answer_of_child(package, path, device), device
+            return self._answer_of_child(package, path, device)
         except Refuse as refusal:
             return refusal
 
-    def _answer_of_child(self, package: Package, path: str, device: str) -> Answer:
+    def _answer_of_child(self, package: Package, path: str, device: str) -> Answered:
         request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
         reply = self._children.ask(request, path)[0]
-        _log_analysed(package, device, reply)
-        return Answer.from_json(reply)
+        return Answer.from_json(reply), device, _run(package, device, reply)
 
-    def _answer_of_device(self, devices: Devices, package: Package, path: str, is_urgent: bool) -> tuple[Answer, str]:
+    def _answer_of_device(self, devices: Devices, package: Package, path: str, is_urgent: bool) -> Answered:
         manifest = package.manifest
         request = {"task": "prepare", "folder": str(package.folder), "device_uid": package.device_uid}
         size_bytes = FLOAT32_BYTES * prod(manifest.preprocessing.input_shape)
@@ -172,7 +178,6 @@ class Analyst:
             began_at = time.monotonic()
             served = devices.ask(package, tray, is_urgent=is_urgent)
             reply["infer_s"] = time.monotonic() - began_at
-        _log_analysed(package, served.device, reply)
         try:
             answer = manifest.adapter.answer(
                 manifest.labels,
@@ -183,7 +188,7 @@ class Analyst:
             )
         except ValueError as error:
             raise Misconfigured(f"{package.name}: {error}") from error
-        return answer, served.device
+        return answer, served.device, _run(package, served.device, reply)
 
 
 def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstration: bool) -> list[Instance]:
@@ -203,6 +208,7 @@ def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstrati
     return accepted
 
 
-def _log_analysed(package: Package, device: str, reply: Mapping[str, Any]) -> None:
-    took_s = {name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s")}
-    log.info("image_analysed", package=package.name, device=device, **took_s)
+def _run(package: Package, device: str, reply: Mapping[str, Any]) -> ImageRun:
+    run = ImageRun(**{name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s", "grey_mean")})
+    log.info("image_analysed", package=package.name, device=device, decode_s=run.decode_s, infer_s=run.infer_s)
+    return run

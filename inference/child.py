@@ -1,6 +1,6 @@
 """The process that decodes and infers for inference/children.py: limited, niced, without the node's environment.
 
-    python -m inference.child CONNECTION_FD MEMORY_LIMIT_BYTES TIME_LIMIT_S
+    python -m inference.child CONNECTION_FD MEMORY_LIMIT_BYTES TIME_LIMIT_S NICENESS
 
 It answers one request at a time and ends when its parent closes the connection or dies. A request is JSON and the
 descriptor of an image (SCM_RIGHTS, unix(7)); it answers with JSON and raw bytes. For a device it only prepares the
@@ -28,13 +28,12 @@ from inference.network import Network
 MAX_REQUEST_BYTES = 64 * 1024
 KEPT_NETWORKS = 8
 KEPT_RADIOGRAPHS = 2  # the overlay asks for the image that was analysed a moment ago
-NICENESS = 10  # below the receiver
 
 
 def main() -> None:
     connection: Connection[bytes, bytes] = Connection(int(sys.argv[1]))
     memory_limit_bytes, time_limit_s = int(sys.argv[2]), float(sys.argv[3])
-    os.nice(NICENESS)
+    os.nice(int(sys.argv[4]))
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
     worker = Worker()
@@ -103,7 +102,7 @@ class Worker:
         decoded_at = time.monotonic()
         answer = network.answer(radiograph).as_json()
         took_s = {"decode_s": decoded_at - began_at, "infer_s": time.monotonic() - decoded_at}
-        return {**answer, **took_s}, b""
+        return {**answer, **took_s, "grey_mean": pixels.grey_mean(radiograph)}, b""
 
     def _prepare(self, request: dict[str, Any], descriptor: int, tray: int) -> tuple[dict[str, Any], bytes]:
         preprocessing = _package(request["folder"], request["device_uid"]).manifest.preprocessing
@@ -114,7 +113,8 @@ class Worker:
         os.pwrite(tray, pixels.network_input(radiograph, preprocessing).tobytes(), 0)
         took_s = {"decode_s": decoded_at - began_at, "prepare_s": time.monotonic() - decoded_at}
         rows, columns = radiograph.stored.shape
-        return {"rows": rows, "columns": columns, "pixel_aspect": radiograph.pixel_aspect, **took_s}, b""
+        seen = {"rows": rows, "columns": columns, "pixel_aspect": radiograph.pixel_aspect}
+        return {**seen, **took_s, "grey_mean": pixels.grey_mean(radiograph)}, b""
 
     def _display(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         radiograph = self._radiograph(request["image"], descriptor)

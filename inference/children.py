@@ -25,6 +25,8 @@ from domain.states import Reason
 from inference.bare_environment import bare_environment
 from inference.gpu.trays import Tray
 
+NICENESS = 10  # below the receiver
+LEAST_NICENESS = 19  # below the children of all other analysts: the kernel gives them seven times as much
 START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
@@ -50,13 +52,20 @@ class Children:
         memory_limit_bytes: address space of a child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
         lend_file: opens an instance's file.
+        niceness: of the children.
     """
 
     def __init__(
-        self, *, processes: int, memory_limit_bytes: int, time_limit_s: float, lend_file: LendFile = lend_plain_file
+        self,
+        *,
+        processes: int,
+        memory_limit_bytes: int,
+        time_limit_s: float,
+        lend_file: LendFile = lend_plain_file,
+        niceness: int = NICENESS,
     ) -> None:
         self._lend_file = lend_file
-        limits = (str(memory_limit_bytes), str(time_limit_s))
+        limits = (str(memory_limit_bytes), str(time_limit_s), str(niceness))
         self._places = [_Place(number, limits, time_limit_s) for number in range(processes)]
         self._free = list(self._places)
         self._changed = threading.Condition()
@@ -122,7 +131,7 @@ class Children:
 class _Place:
     """Where one child after the other works, and its trays."""
 
-    def __init__(self, number: int, limits: tuple[str, str], time_limit_s: float) -> None:
+    def __init__(self, number: int, limits: tuple[str, str, str], time_limit_s: float) -> None:
         self.paths: deque[str] = deque(maxlen=REMEMBERED_IMAGES)
         self._limits = limits
         self._time_limit_s = time_limit_s
@@ -178,7 +187,7 @@ class _Place:
 class _Child:
     """The process and the connection to it."""
 
-    def __init__(self, limits: tuple[str, str]) -> None:
+    def __init__(self, limits: tuple[str, str, str]) -> None:
         self._connection: Connection[bytes, bytes]
         self._connection, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "inference.child", str(theirs.fileno()), *limits]

@@ -2,7 +2,9 @@
 
 pull   source_url -> size and SHA-256 -> converted in a throw-away process -> manifest completed ─┐
 add    somebody's folder ────────────────────────────────────────────────────────────────────────┤
-                                                                 check -> installed_dir/<name> <──┘
+                                                       check -> installed_dir/<name>/<version> <──┘
+
+Versions lie beside each other, and none changes any more: what it said is kept under its name.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ from pathlib import Path
 from domain.errors import Misconfigured, Refuse, Retry
 from inference.acceptance import Acceptance, accept, write_acceptance
 from inference.bare_environment import bare_environment
-from inference.package import MANIFEST_FILE, Package, Weights, load, rewritten, verified_bytes
+from inference.package import MANIFEST_FILE, VERSION_PATTERN, Package, Weights, load, rewritten, verified_bytes
 from inference.registry import BUILTIN_DIR, Registry
 
 NETWORK_TIMEOUT_S = 15.0  # for one answer of the network
@@ -86,11 +88,13 @@ def add(folder: Path, installed_dir: Path) -> Package:
 
     Raises:
         Misconfigured: its manifest is wrong, its bytes are not the manifest's, or its golden scores are not met.
-        Refuse: its network is not one graph of standard operators with all its weights inside.
+        Refuse: its network is not one graph of standard operators with all its weights inside, or another package
+            has its name and version.
     """
     package = load(folder)
     if not package.is_configured:
         raise Misconfigured(f"{folder}: the package has no weights", hint=package.why_not)
+    _require_its_own_version(package, Registry(installed_dir))
     with _staging(installed_dir) as staging:
         copy = Path(staging) / package.name
         copy.mkdir()
@@ -168,15 +172,37 @@ def install_source(
 def _install(copy: Path, installed_dir: Path) -> Package:
     """Move a checked package into its place.
 
-    A name that is there already is moved away first. Between the two moves the package is missing for microseconds:
-    a study that asks just then is held as not configured.
+    The same version, installed once more, is moved away first. Between the two moves it is missing for microseconds:
+    a study that asks just then is tried again.
     """
-    check(load(copy))
-    place = installed_dir / copy.name
+    package = load(copy)
+    version = package.manifest.version
+    if not VERSION_PATTERN.fullmatch(version):
+        raise Misconfigured(
+            f"{package.name}: the version {version!r} cannot be installed",
+            hint="1 to 32 letters, digits and . + _ -, the first a letter or digit: 1.4.0",
+        )
+    check(package)
+    place = installed_dir / package.name / version
+    place.parent.mkdir(exist_ok=True)
     if place.exists():
         place.rename(copy.parent / "before")
     copy.rename(place)
     return load(place)
+
+
+def _require_its_own_version(package: Package, registry: Registry) -> None:
+    """Results, comparisons and feedback are kept by version: one version is one network for good."""
+    try:
+        there = registry.get(package.name, package.manifest.version)
+    except Misconfigured:
+        return
+    if there.is_configured and there.device_uid != package.device_uid:
+        raise Refuse(
+            f"{package.name} {package.manifest.version} is installed already, with other bytes",
+            reason="version_taken",
+            hint="give the changed package a version of its own",
+        )
 
 
 def _convert(weights: Weights, source: Path, target: Path) -> tuple[float, ...]:

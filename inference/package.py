@@ -26,6 +26,7 @@ from inference.toml_table import Table
 
 MANIFEST_FILE = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so nothing that could leave its folder
+VERSION_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,31}")  # of what is installed: a folder's name as well
 MAX_MANIFEST_BYTES = 256 * 1024
 NO_WEIGHTS_KNOWN = "No verified weights are known for it: bring your own with `collimator models add DIR`."
 

@@ -35,6 +35,7 @@ MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
 MAX_GREY = 65535
 _STRIP_ROWS = 16
+SPARSE = 8
 JPEG_END_OF_IMAGE = b"\xff\xd9"  # EOI (ISO/IEC 10918-1 B.1.1.3); padding may follow it
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
 
@@ -107,6 +108,13 @@ def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Float
     else:
         pixels, black, white = radiograph.greys, 0.0, float(MAX_GREY)
     return preprocess.network_input(pixels, black=black, white=white, preprocessing=preprocessing)
+
+
+def grey_mean(radiograph: Radiograph) -> float:
+    """How bright it is, [0, 1], 1 white: of every eighth pixel in either direction, which is enough to see a change."""
+    stored_mean = float(radiograph.stored[::SPARSE, ::SPARSE].mean())
+    share_of_white = (stored_mean - radiograph.black) / (radiograph.white - radiograph.black)
+    return min(1.0, max(0.0, share_of_white))
 
 
 def display_image(radiograph: Radiograph, *, within: Sequence[tuple[int, int]]) -> DisplayImage:

@@ -1,5 +1,14 @@
-"""The model packages of this node, each found by its folder's name: the shipped ones, and those installed later."""
+"""The model packages of this node, each found by its folder's name: the shipped ones, and those installed later.
 
+    installed_dir/<name>/<version>/     versions beside each other; installing another one leaves these as they are
+    installed_dir/<name>/               where nodes before versions kept the only one
+    inference/packages/<name>/          what comes with the project
+
+A name alone means the newest of those that were installed; what is shipped stands back behind any of these, so that a
+node which is brought up to date goes on with the models that were chosen for it.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
 from domain.errors import Misconfigured
@@ -12,32 +21,85 @@ class Registry:
     """Reads folders anew at every call, so that a package pulled a minute ago is there without a restart."""
 
     def __init__(self, installed_dir: Path) -> None:
-        self._folders = (BUILTIN_DIR, installed_dir)
+        self._installed_dir = installed_dir
 
     def packages(self) -> list[Package]:
-        """Every package, sorted by name; an installed one stands in for the shipped one of the same name.
+        """What each name means, sorted by name.
 
         Raises:
             Misconfigured: a manifest is wrong.
         """
         return [self.get(name) for name in self._names()]
 
-    def get(self, name: str) -> Package:
-        """One package by name.
+    def get(self, name: str, version: str = "") -> Package:
+        """One package by name: this version of it, or the one that the name alone means.
 
         Raises:
-            Misconfigured: there is none of this name, or its manifest is wrong.
+            Misconfigured: there is none of this name or version, or its manifest is wrong.
         """
-        for folder in reversed(self._folders):
-            # Names come from configuration and command lines: only ever a folder right below ours.
-            if NAME_PATTERN.fullmatch(name) and (folder / name / MANIFEST_FILE).is_file():
-                package = load(folder / name)
-                if package.name != name:
-                    raise Misconfigured(f"{folder / name / MANIFEST_FILE}: name: expected {name!r}, the folder's name")
+        versions = self.versions(name)
+        if not version:
+            return versions[0]
+        for package in versions:
+            if package.manifest.version == version:
                 return package
-        raise Misconfigured(f"no model package is named {name!r}", hint=f"There are: {', '.join(self._names())}.")
+        there = ", ".join(package.manifest.version for package in versions)
+        raise Misconfigured(
+            f"there is no version {version!r} of the model package {name}",
+            hint=f"There are: {there}. Another one is installed by `collimator models add DIR`.",
+        )
+
+    def versions(self, name: str) -> list[Package]:
+        """Every version of one package, the one that the name alone means first, then the others from the newest on.
+
+        Raises:
+            Misconfigured: there is none of this name, or a manifest is wrong.
+        """
+        installed: dict[str, Package] = {}
+        for package in self._installed(name):
+            installed.setdefault(package.manifest.version, package)
+        found = sorted(installed.values(), key=lambda package: version_order(package.manifest.version), reverse=True)
+        if NAME_PATTERN.fullmatch(name) and (BUILTIN_DIR / name / MANIFEST_FILE).is_file():
+            shipped = _load(BUILTIN_DIR / name, name)
+            if shipped.manifest.version not in installed:
+                found.append(shipped)
+        if not found:
+            raise Misconfigured(f"no model package is named {name!r}", hint=f"There are: {', '.join(self._names())}.")
+        return found
+
+    def _installed(self, name: str) -> Iterator[Package]:
+        """Those in folders of versions, then the one of old: of one version, the first counts."""
+        # Names come from configuration and command lines: only ever a folder right below ours.
+        if not NAME_PATTERN.fullmatch(name):
+            return
+        place = self._installed_dir / name
+        for path in sorted(place.glob(f"*/{MANIFEST_FILE}")):
+            yield _load(path.parent, name, version=path.parent.name)
+        if (place / MANIFEST_FILE).is_file():
+            yield _load(place, name)
 
     def _names(self) -> list[str]:
         """Sorted. A folder whose name is no package's is none: installing works in such folders."""
-        names = {path.parent.name for folder in self._folders for path in folder.glob(f"*/{MANIFEST_FILE}")}
-        return sorted(name for name in names if NAME_PATTERN.fullmatch(name))
+        shipped = {path.parent.name for path in BUILTIN_DIR.glob(f"*/{MANIFEST_FILE}")}
+        installed = {path.parent.name for path in self._installed_dir.glob(f"*/{MANIFEST_FILE}")}
+        versioned = {path.parent.parent.name for path in self._installed_dir.glob(f"*/*/{MANIFEST_FILE}")}
+        return sorted(name for name in shipped | installed | versioned if NAME_PATTERN.fullmatch(name))
+
+
+def version_order(version: str) -> tuple[object, ...]:
+    """Sorts as Semantic Versioning 2.0.0 says (11): 1.9.0, 1.10.0-rc.1, 1.10.0. What is no number goes by letters."""
+    release, _, prerelease = version.partition("+")[0].partition("-")
+    return _parts(release), not prerelease, _parts(prerelease), version
+
+
+def _parts(text: str) -> tuple[tuple[int, int, str], ...]:
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in text.split("."))
+
+
+def _load(folder: Path, name: str, version: str = "") -> Package:
+    """The package in this folder, which has to be what the folder's place says."""
+    package = load(folder)
+    for key, expected, found in (("name", name, package.name), ("version", version, package.manifest.version)):
+        if expected and found != expected:
+            raise Misconfigured(f"{folder / MANIFEST_FILE}: {key}: expected {expected!r}, the folder's name")
+    return package

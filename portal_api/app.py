@@ -5,10 +5,14 @@
 /metrics                        counts for Prometheus
 /api/v1/studies[/{uid}]         what was done to each study, and why
 /api/v1/studies/{uid}/retry     and /cancel, /reanalyse: do something for a study
+/api/v1/studies/{uid}/feedback  what readers say of its findings
+/api/v1/models                  how versions of a model differ
 /api/v1/clinics, /usage         who may send; what was used
 /api/v1/quarantine              what came and cannot be used
 
-All but the open ones need an API key (auth.py) whose role may (permissions.py).
+/sign-in, /studies[/{uid}]      pages for people (pages/)
+
+All but the open ones need an API key (auth.py) whose role may (permissions.py); pages ask for it once.
 """
 
 from collections.abc import Callable
@@ -22,17 +26,23 @@ from starlette.exceptions import HTTPException
 from domain.clinics import Clinic
 from domain.errors import Refuse
 from portal_api.asking import Problem
+from portal_api.body_limit import BodyLimit
 from portal_api.headers import SecurityHeaders
 from portal_api.openapi import describe
+from portal_api.pages import rendering
+from portal_api.pages import sign_in as sign_in_page
+from portal_api.pages import studies as studies_page
+from portal_api.pages import study as study_page
 from portal_api.parts import Care, Parts
 from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
-from portal_api.routes import care, docs, health, metrics, quarantine, studies, study, usage
+from portal_api.routes import care, docs, feedback, health, metrics, models, quarantine, studies, study, usage
 from portal_api.routes import clinics as clinics_route
 from storage.database import Database
 
 DESCRIPTION = """\
-Reads what a Collimator node has done, and lets a study be tried again, cancelled or analysed anew.
+Reads what a Collimator node has done, lets a study be tried again, cancelled or analysed anew, and takes what readers
+say of its findings.
 Nothing here names a patient.
 
 Every request needs an API key, made on the node with `collimator keys create NAME --role ROLE`.
@@ -67,8 +77,11 @@ def build_app(
         open_care=open_care,
     )
     app.include_router(health.router)
-    for guarded in (studies, study, care, clinics_route, usage, quarantine, metrics):
+    for guarded in (studies, study, feedback, care, clinics_route, usage, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
+    for page in (sign_in_page, studies_page, study_page):
+        app.include_router(page.router)
+    app.routes.append(rendering.assets())
     app.include_router(docs.router)
     app.routes.append(docs.assets())
 
@@ -78,6 +91,7 @@ def build_app(
     app.add_exception_handler(RequestValidationError, bad_parameters)
     app.add_exception_handler(Refuse, refused)
     app.add_exception_handler(Exception, bug)
+    app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog)
     return app

@@ -9,7 +9,10 @@ class Permission(StrEnum):
     CLINICS = "clinics"
     USAGE = "usage"
     METRICS = "metrics"
-    CARE = "care"  # the only one that changes anything: retry, cancel, reanalyse
+    MODELS = "models"  # how versions differ
+    # These two change something.
+    FEEDBACK = "feedback"  # a word about a finding
+    CARE = "care"  # retry, cancel, reanalyse
 
 
 class Role(StrEnum):
@@ -21,13 +24,23 @@ class Role(StrEnum):
 
 
 PERMISSIONS = {
-    Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS}),
+    Role.VIEWER: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.MODELS, Permission.FEEDBACK}),
     Role.OPERATOR: frozenset(
-        {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.METRICS, Permission.CARE}
+        {
+            Permission.STUDIES,
+            Permission.CLINICS,
+            Permission.QUARANTINE,
+            Permission.METRICS,
+            Permission.MODELS,
+            Permission.FEEDBACK,
+            Permission.CARE,
+        }
     ),
     Role.ADMIN: frozenset(Permission),
     Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE}),
-    Role.AUDITOR: frozenset({Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE}),
+    Role.AUDITOR: frozenset(
+        {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE, Permission.MODELS}
+    ),
 }
 
 

@@ -5,8 +5,9 @@
 Where objects are encrypted at rest, the key's end is the study's end, in every copy of the files that there is. Doing
 it again finishes what was cut short, and takes what came for the study since.
 
-What modalities said of the study by MPPS goes whole, and so does its part of commitments that have ended. A report that
-is still owed keeps its list, to say that nothing is held; its row is forgotten later (storage/retention.py).
+What modalities said of the study by MPPS goes whole, as does what models and readers said, and so does its part of
+commitments that have ended. A report that is still owed keeps its list, to say that nothing is held; its row is
+forgotten later (storage/retention.py).
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from storage.study_keys import study_name
 from storage.tables import (
     commitments,
     deliveries,
+    feedback,
     instances,
+    model_runs,
     procedure_steps,
     quarantine,
     results,
@@ -78,6 +81,8 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     _strip_commitments(connection, clinic, _instance_uids(connection, study_ids, aside))
     connection.execute(sa.delete(procedure_steps).where(*steps))
     connection.execute(sa.delete(quarantine).where(*aside))
+    for said in (model_runs, feedback):
+        connection.execute(sa.delete(said).where(said.c.study_id.in_(study_ids)))
     _strip_instances(connection, study_ids)
     _strip_studies(connection, study_ids)
     _stop_deliveries(connection, study_ids)

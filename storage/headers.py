@@ -88,6 +88,8 @@ def read_facts(elements: Elements) -> InstanceFacts:
         patient_sex=elements.text("PatientSex"),
         requested_procedure_priority=elements.text("RequestedProcedurePriority"),
         presentation_intent=elements.text("PresentationIntentType"),
+        manufacturer=elements.text("Manufacturer"),
+        manufacturer_model_name=elements.text("ManufacturerModelName"),
         has_pixels=elements.has_pixels,
         rows=_number(elements, "Rows", 0),
         columns=_number(elements, "Columns", 0),

@@ -22,9 +22,11 @@ STUDY_QUEUE = "studies"
 DESTINATION_QUEUE = "destinations"
 # The earlier kind: a job for each study, destination and attempt. What is left of them still finishes.
 DELIVERY_QUEUE = "deliveries"
+SHADOW_QUEUE = "shadows"
 PROCESS_STUDY = "process_study"
 DRAIN = "drain"
 DELIVER = "deliver"
+SHADOW = "shadow"
 # In a connection's `info`, until it goes back to its pool: the queues into which its transaction has put something.
 _PUT_IN = "collimator put jobs in"
 
@@ -43,6 +45,11 @@ def migrate_jobs(database: Database) -> None:
 def study_job_id(study_id: int, number: int) -> str:
     """The name of a study's job; `number` counts the jobs that were ever put for it."""
     return f"study:{study_id}:{number}"
+
+
+def shadow_job_id(study_id: int, number: int, attempt: int) -> str:
+    """The name of a shadow's job for what a study's job of this number has analysed."""
+    return f"shadow:{study_id}:{number}:{attempt}"
 
 
 def drain_job_id(clinic: str, destination: str, number: int) -> str:
@@ -94,6 +101,18 @@ class JobQueue:
             priority=ORDINARY_PRIORITY,
         )
         self._put(connection, options, delay_s, clinic, destination, number)
+
+    def put_shadow(self, connection: sa.Connection, *, study_id: int, attempt: int, delay_s: float = 0.0) -> None:
+        """Let the versions that only watch look at a study. `attempt` counts from 1."""
+        number = connection.scalars(sa.select(studies.c.jobs).where(studies.c.id == study_id)).one()
+        options = EnqueueOptions(
+            workflow_name=SHADOW,
+            queue_name=SHADOW_QUEUE,
+            workflow_id=shadow_job_id(study_id, number, attempt),
+            app_version=APPLICATION_VERSION,
+            priority=ORDINARY_PRIORITY,
+        )
+        self._put(connection, options, delay_s, study_id, attempt)
 
     def on_put(self, tell: Callable[[str], None]) -> None:
         """Have `tell` called with the queue's name when this process has put a job that is to run now.

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from domain.findings import Analysis, Code, Finding, ImageAnalysis, Measurement
 from domain.states import DeliveryState
+from domain.versions import Role
 from storage.database import Database
 from storage.plain import from_plain
 from storage.tables import deliveries, instances, ledger, outboxes, quarantine, results, studies, study_events
@@ -56,11 +57,12 @@ class StudyLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerLine:
-    """What one model said about one image."""
+    """What one model said about one image. `role`: whether its version was the active one or the canary."""
 
     package: str
     model_title: str
     model_version: str
+    role: Role
     weights_sha256: str
     is_cleared: bool
     is_demonstration: bool
@@ -295,6 +297,7 @@ def _who_said(analysis: Analysis, image: ImageAnalysis, answer: Finding | Measur
         "package": model.package,
         "model_title": model.title,
         "model_version": model.version,
+        "role": model.role,
         "weights_sha256": model.weights_sha256,
         "is_cleared": model.is_cleared,
         "is_demonstration": model.is_demonstration,

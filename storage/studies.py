@@ -16,6 +16,7 @@ from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
 from storage.jobs import study_job_id
+from storage.model_runs import save_answers
 from storage.plain import from_plain, to_plain
 from storage.procedure_steps import open_studies_with_steps, steps_of_study
 from storage.tables import deliveries, instances, results, studies
@@ -186,6 +187,7 @@ def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[A
         .where(studies.c.id == study_id)
         .values(analyses=[to_plain(analysis) for analysis in analyses])
     )
+    save_answers(connection, study_id, analyses)
     for analysis in analyses:
         devices = sorted({image.device for image in analysis.images} - {"cpu"})
         where = f" on {' and '.join(devices)}" if devices else ""
@@ -301,6 +303,11 @@ def analyses_of(database: Database, study_id: int) -> tuple[Analysis, ...]:
     with database.read() as connection:
         rows = connection.scalars(sa.select(studies.c.analyses).where(studies.c.id == study_id)).one()
     return tuple(from_plain(Analysis, plain) for plain in rows)
+
+
+def has_analyses(connection: sa.Connection, study_id: int) -> bool:
+    """False: it was not analysed, or was erased since."""
+    return bool(connection.scalar(sa.select(studies.c.analyses).where(studies.c.id == study_id)))
 
 
 def name_of(connection: sa.Connection, study_id: int) -> tuple[str, str]:

@@ -2,15 +2,18 @@
 
 clinics ─┬─ studies ─┬─ instances        what came, and the facts in its header
          │           ├─ study_events     what happened to it, in order
+         │           ├─ model_runs       what each version said about each image, heard or not
+         │           ├─ feedback         what readers say of its findings
          │           └─ results ── deliveries
          ├─ quarantine                   what came and cannot be used as it is
          ├─ procedure_steps              what modalities say they do (MPPS)
          ├─ commitments                  what modalities asked to be kept, and whether they were told
          ├─ reservations, ledger         quota taken, and what was metered
+         ├─ drift_counts                 how each version's scores and images were spread, week by week
          ├─ queue_shares                 how far each clinic has come in the queue
          ├─ outboxes                     how it stands with each destination, and which job drains it
          ├─ confirmations                what destinations were asked to commit to, and what they said
-         └─ api_keys
+         └─ api_keys ── sessions         who may use the portal, and who has signed in with a browser
 executors, receivers                     which processes are alive
 """
 
@@ -160,6 +163,59 @@ study_events = sa.Table(
     sa.Column("detail", sa.Text, nullable=False, default=""),
 )
 
+model_runs = sa.Table(
+    "model_runs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("package", sa.String(64), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("device_uid", sa.String(64), nullable=False, default=""),
+    sa.Column("role", sa.String(16), nullable=False),
+    # Empty, as the rest of the row then: it said nothing about the study.
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, default=""),
+    sa.Column("problem", sa.Text, nullable=False, default=""),
+    sa.Column("scores", sa.JSON, nullable=False, default=list),
+    sa.Column("decode_s", sa.Double),
+    sa.Column("infer_s", sa.Double),
+    sa.Column("ran_at", UtcDateTime, nullable=False),
+    sa.Index("ix_model_runs_package", "package", "version", "ran_at"),
+)
+
+drift_counts = sa.Table(
+    "drift_counts",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    sa.Column("calling_ae_title", sa.String(16), primary_key=True),
+    sa.Column("package", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(64), primary_key=True),
+    # The Monday of a week, or "reference".
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("images", sa.Integer, nullable=False, default=0),
+    # Of each feature, how many images are in each bin (domain/drift.py).
+    sa.Column("counts", sa.JSON, nullable=False, default=dict),
+)
+
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("package", sa.String(64), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("device_uid", sa.String(64), nullable=False),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+    # The name of an API key: used for one key only, for good.
+    sa.Column("given_by", sa.String(64), nullable=False),
+    sa.Column("given_at", UtcDateTime, nullable=False),
+    sa.Index("ix_feedback_package", "package", "version"),
+)
+
 results = sa.Table(
     "results",
     metadata,
@@ -270,6 +326,15 @@ api_keys = sa.Table(
     sa.Column("clinic", sa.ForeignKey("clinics.name")),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("revoked_at", UtcDateTime),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("token_sha256", sa.String(64), primary_key=True),
+    sa.Column("key_name", sa.ForeignKey("api_keys.name"), nullable=False),
+    sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
 )
 
 receivers = sa.Table(

@@ -28,6 +28,7 @@ from storage.jobs import (
     DELIVERY_QUEUE,
     DESTINATION_QUEUE,
     SCHEMA,
+    SHADOW_QUEUE,
     STUDY_QUEUE,
     serializer,
 )
@@ -55,6 +56,9 @@ FORGOTTEN_AT_ONCE = 500
 DESTINATIONS_AT_ONCE = 64
 # Jobs of the earlier kind send nothing any more.
 DELIVERIES_AT_ONCE = 2
+# What only watches takes turns, and nobody waits for it.
+SHADOWS_AT_ONCE = 1
+SHADOW_POLL_S = 2.0
 # For the queues, checkpoints and notifications of one worker, on a server.
 CONNECTIONS = 20
 GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
@@ -91,6 +95,7 @@ class Engine:
             STUDY_QUEUE: QueueRules(at_once=studies_at_once, poll_s=poll_s),
             DESTINATION_QUEUE: QueueRules(at_once=DESTINATIONS_AT_ONCE, poll_s=2 * poll_s),
             DELIVERY_QUEUE: QueueRules(at_once=DELIVERIES_AT_ONCE, poll_s=EARLIER_POLL_S),
+            SHADOW_QUEUE: QueueRules(at_once=SHADOWS_AT_ONCE, poll_s=SHADOW_POLL_S),
         }
         self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._queues}
         self._running = _Running(self.look)

@@ -1,6 +1,7 @@
 """The way of one study through the house. Read this first.
 
     read -> route -> may it be analysed? -> reserve quota -> analyse -> write results -> hand over to deliver.py
+                          │                                                                      └── and to shadow.py
                           └── no: put aside, with a note for the PACS that says why; nothing is charged
 
 This function alone holds every room; rooms never call each other. Each durable step is done once: after a crash the
@@ -47,7 +48,7 @@ def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable
             )
             durable.transaction("save analyses", save_analyses, study_id, analyses)
             written = durable.step("write", Written, write_results, rooms, study, decision, analyses)
-            durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, written)
+            durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, decision, written)
         except Refuse as refusal:
             note = durable.step("write note", Written, write_note, rooms, study, refusal)
             durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, note)

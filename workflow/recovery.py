@@ -19,6 +19,7 @@ from domain.states import Reason, StudyState
 from metering.quota import release, reserve
 from storage import outboxes, studies
 from storage.database import Database, database_clock, utc_now
+from storage.model_runs import forget_runs
 from storage.queueing import queue_study
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
@@ -188,8 +189,10 @@ def wake_held_for_quota(rooms: Rooms) -> int:
 
 
 def clear_away(rooms: Rooms) -> None:
-    """Remove what crashes left half written and, where pixels are kept for a time only, those whose time is over."""
+    """Remove what crashes left half written and, of what is kept for a time only, that whose time is over."""
     rooms.results.remove_leftovers()
+    if rooms.run_retention is not None:
+        forget_runs(rooms.database, after=rooms.run_retention)
     rooms.spool.trim_cache()
     try:
         rooms.results.move_out()

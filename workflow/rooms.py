@@ -43,8 +43,10 @@ class DeliveryRules:
 class Rooms:
     """`stand_ins` names a package that may answer for one that is not configured; only `collimator demo` sets it.
 
+    shadow_analyst: for versions that only watch; its child stands back behind that of `analyst`.
     pixel_retention: how long received instances stay once their study's results are delivered; None: for good.
     job_retention: how long the engine remembers a job that has ended; None: for good.
+    run_retention: how long what each version said is kept to be compared; None: for good.
     """
 
     database: Database
@@ -53,6 +55,7 @@ class Rooms:
     jobs: JobQueue
     registry: Registry
     analyst: Analyst
+    shadow_analyst: Analyst
     rulebook: RuleBook
     clinics: tuple[Clinic, ...]
     node: NodeIdentity
@@ -62,6 +65,7 @@ class Rooms:
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     pixel_retention: timedelta | None = None
     job_retention: timedelta | None = None
+    run_retention: timedelta | None = None
 
     def clinic(self, name: str) -> Clinic:
         for clinic in self.clinics:

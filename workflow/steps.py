@@ -1,17 +1,20 @@
 """The steps of process_study, each a plain function on the rooms it needs."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 import structlog
 
 from domain.errors import Away, Refuse, Retry
-from domain.findings import Analysis, DisplayImage
+from domain.findings import Analysis, DisplayImage, ModelIdentity
 from domain.plans import PLANS
 from domain.queueing import why_stat
 from domain.routing import Decision, decide, explain
 from domain.states import NOTED, Reason
 from domain.study import Instance, Study
+from domain.versions import Choice, Role, choose
+from inference.package import Package
 from metering.quota import release, reserve
 from reports.picture import FILM_BOXES
 from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
@@ -44,8 +47,9 @@ NOTE_TITLES = {
 
 
 def route(rooms: Rooms, study_id: int, study: Study) -> Decision:
-    """Decide which package sees which image, and keep the decision with its reasons."""
+    """Decide which version of which package sees which image, and keep the decision with its reasons."""
     decision = decide(study, rooms.rulebook)
+    decision = replace(decision, choices=tuple(_choices(rooms, study, decision)))
     with rooms.database.write() as connection:
         studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
@@ -67,7 +71,7 @@ def admit(rooms: Rooms, study: Study, decision: Decision) -> None:
                 reason=Reason.NOT_IN_PLAN,
                 hint="a larger plan includes it",
             )
-        if serving_package(rooms, package) is None:
+        if serving_package(rooms, decision.choice(package)) is None:
             raise Refuse(
                 f"the {_spoken(package)} model is not configured on this node",
                 reason=Reason.NOT_CONFIGURED,
@@ -89,8 +93,9 @@ def reserve_quota(connection: sa.Connection, rooms: Rooms, study_id: int, study:
 
 
 def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
-    """Run one package on the images that were routed to it."""
-    serving = serving_package(rooms, package)
+    """Run one package, in the version that was chosen, on the images that were routed to it."""
+    choice = decision.choice(package)
+    serving = serving_package(rooms, choice)
     if serving is None:
         raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
@@ -101,7 +106,14 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
         calling_ae_title=study.calling_ae_title,
         facts=(instance.facts for instance in study.instances),
     )
-    return rooms.analyst.analyse(serving, images, is_demonstration=serving != package, is_urgent=bool(why_urgent))
+    analysis = rooms.analyst.analyse(
+        serving.name,
+        images,
+        version=serving.manifest.version,
+        is_demonstration=serving.name != package,
+        is_urgent=bool(why_urgent),
+    )
+    return replace(analysis, model=replace(analysis.model, role=choice.role))
 
 
 def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
@@ -133,10 +145,14 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     return _keep(rooms, study, [request], _profiles(rooms, study), is_note=True)
 
 
-def hand_over_analysis(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
-    """Hand the results over, unless nobody waits for them any more."""
+def hand_over_analysis(
+    connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, decision: Decision, written: Written
+) -> None:
+    """Hand the results over, unless nobody waits for them any more; then the versions that only watch may look."""
     studies.require_queued(connection, study_id)
     hand_over(connection, rooms, study_id, study, written)
+    if any(rooms.clinic(study.clinic).model(package).shadow for package in decision.packages):
+        rooms.jobs.put_shadow(connection, study_id=study_id, attempt=1)
 
 
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
@@ -192,17 +208,39 @@ def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Stu
     add_event(connection, study_id, "retry", delay.message)
 
 
-def serving_package(rooms: Rooms, package: str) -> str | None:
-    """The package that answers for `package`: itself, its stand-in in the demonstration, or None."""
-    for name in (package, rooms.stand_ins.get(package)):
-        if name is not None and rooms.registry.get(name).is_configured:
-            return name
-    return None
+def serving_package(rooms: Rooms, choice: Choice) -> Package | None:
+    """The package that answers: the chosen version, the package's stand-in in the demonstration, or None."""
+    chosen = rooms.registry.get(choice.package, choice.version)
+    if chosen.is_configured:
+        return chosen
+    stand_in = rooms.stand_ins.get(choice.package)
+    package = None if stand_in is None else rooms.registry.get(stand_in)
+    return package if package is not None and package.is_configured else None
 
 
 def explain_to_reader(decision: Decision) -> tuple[str, ...]:
     """Why this model, for the readable report: one sentence for each way that an image went."""
     return tuple(dict.fromkeys(_sentence(image.reason) for image in decision.images if image.package is not None))
+
+
+def explain_version(model: ModelIdentity) -> tuple[str, ...]:
+    """Why this version, for the readable report; only where a reader would not expect it."""
+    if model.role is not Role.CANARY:
+        return ()
+    return (f"Version {model.version} is tried on a share of this clinic's studies, of which this is one.",)
+
+
+def _choices(rooms: Rooms, study: Study, decision: Decision) -> Iterable[Choice]:
+    """For what the plan includes; the rest is refused in a moment."""
+    clinic = rooms.clinic(study.clinic)
+    for package in decision.packages:
+        if package in PLANS[clinic.tier].packages:
+            yield choose(
+                clinic.model(package),
+                clinic=clinic.name,
+                study_instance_uid=study.study_instance_uid,
+                default=rooms.registry.get(package).manifest.version,
+            )
 
 
 def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:
@@ -223,7 +261,7 @@ def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence
             node=rooms.node,
             analysis=analysis,
             displays=_displays(rooms, study, analysis),
-            decision=explain_to_reader(decision),
+            decision=(*explain_to_reader(decision), *explain_version(analysis.model)),
             previous_results=tuple(
                 PreviousResult(sop_class_uid=class_uid, sop_instance_uid=instance_uid, series_instance_uid=series_uid)
                 for class_uid, instance_uid, series_uid in studies.previous_results(rooms.database, study)

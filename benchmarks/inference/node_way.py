@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime
 
 from benchmarks.inference.side import Answer, Question, answer_by_line
-from domain.findings import DisplayImage, ImageAnalysis
+from domain.findings import DisplayImage, ImageAnalysis, ImageRun
 from inference import pixels
 from inference.analysis import image_analysis
 from inference.network import Network
@@ -44,7 +44,9 @@ class NodeWay:
             said = manifest.adapter.answer(
                 manifest.labels, manifest.measures, outputs, seen=seen, pixel_aspect=radiograph.pixel_aspect
             )
-            analysis = image_analysis(manifest, "2.25.1", said, device="cpu")
+            analysis = image_analysis(
+                manifest, "2.25.1", said, device="cpu", run=ImageRun(decode_s=0.0, infer_s=0.0, grey_mean=0.0)
+            )
         with answer.watched("overlay"):
             if question.overlay == "page":
                 self._page(pixels.display_image(radiograph, within=FILM_BOXES), analysis)

@@ -1,4 +1,4 @@
-"""POST /api/v1/studies/{study_instance_uid}/retry|cancel|reanalyse: the only routes that change anything.
+"""POST /api/v1/studies/{study_instance_uid}/retry|cancel|reanalyse: what a person asks for a study.
 
 They act on the study's newest generation. What is under way already is left alone, so that asking twice is asking once.
 """

@@ -16,6 +16,7 @@ from portal_api.parts import Parts, parts_of
 from portal_api.permissions import Permission
 from storage.api_keys import ApiKey
 from storage.counts import read_counts, workers_alive
+from storage.drift import read_drift
 from storage.receivers import receiver_signs
 
 router = APIRouter(tags=["node"])
@@ -43,6 +44,7 @@ METRICS = (
         "Analyses that the CPU made because no GPU of the settings could.",
     ),
 )
+DRIFT_LABELS = ("clinic", "caller", "package", "version", "feature")
 
 
 @router.get(
@@ -95,3 +97,23 @@ class DatabaseCollector(Collector):
             for count in getattr(counts, field):
                 family.add_metric(count.labels, count.value)
             yield family
+        yield from self._drift()
+
+    def _drift(self) -> Iterator[Metric]:
+        psi = GaugeMetricFamily(
+            "collimator_model_drift_psi",
+            "Population stability index of a week's scores or images against the first ones.",
+            labels=DRIFT_LABELS,
+        )
+        alarm = GaugeMetricFamily(
+            "collimator_model_drift_alarm",
+            "1: they have changed, by more than chance (docs/runbooks/model-drift.md).",
+            labels=DRIFT_LABELS,
+        )
+        for line in read_drift(self._parts.database, clinics=self._clinics):
+            if line.psi is not None:
+                labels = (line.clinic, line.calling_ae_title, line.package, line.version, line.feature)
+                psi.add_metric(labels, line.psi)
+                alarm.add_metric(labels, line.is_alarm)
+        yield psi
+        yield alarm

@@ -70,6 +70,26 @@ WRONG = [
         ["clinics.st-mary.destinations", "pacs appears more than once"],
     ),
     (
+        CLINIC + '[[clinics.models]]\npackage = "chest"\ncanary = "2"\ncanary_share = 1.1',
+        ["clinics.0.models.0.canary_share", "less than or equal to 1", "1.1"],
+    ),
+    (
+        CLINIC + '[[clinics.models]]\npackage = "chest"\ncanary = "2"',
+        ["clinics.0.models.0: canary is '2', so canary_share must say for which share of the studies"],
+    ),
+    (
+        CLINIC + '[[clinics.models]]\npackage = "chest"\ncanary_share = 0.1',
+        ["clinics.0.models.0: canary_share is 0.1, so canary must name a version"],
+    ),
+    (
+        CLINIC + '[[clinics.models]]\npackage = "chest"\nactive = "2"\ncanary = "2"\ncanary_share = 0.1',
+        ["clinics.0.models.0: active and canary are both '2'"],
+    ),
+    (
+        CLINIC + 2 * '[[clinics.models]]\npackage = "chest"\n',
+        ["clinics.st-mary.models: package chest appears more than once"],
+    ),
+    (
         '[[routing.rules]]\nname = "r"\npackage = "chest"\nage_min_years = "old"',
         ["routing.rules.0.age_min_years", "valid number", "'old'"],
     ),

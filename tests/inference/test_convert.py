@@ -101,7 +101,7 @@ def torchxrayvisions_scores(source: Path, image: Path) -> "np.typing.NDArray[np.
 def test_a_converted_network_scores_a_real_chest_as_torchxrayvision_does(source: Path, installed_dir: Path) -> None:
     path = get_testdata_file("RG1_UNCR.dcm")
     assert isinstance(path, str)
-    ours = Network(load(installed_dir / "chest")).answer(pixels.read(path)).scores
+    ours = Network(Registry(installed_dir).get("chest")).answer(pixels.read(path)).scores
     theirs = torchxrayvisions_scores(source, Path(path))
     assert np.ptp(theirs) > 0.05
     assert np.abs(np.array(ours) - theirs).max() <= 1e-4
@@ -162,7 +162,7 @@ def test_the_labels_of_the_shipped_manifest_are_torchxrayvisions_in_its_order() 
 
 
 def test_class_activation_is_the_linear_head_before_the_average(source: Path, installed_dir: Path) -> None:
-    session = onnxruntime.InferenceSession((installed_dir / "chest" / "model.onnx").read_bytes())
+    session = onnxruntime.InferenceSession(Registry(installed_dir).get("chest").weights_path.read_bytes())
     activation = session.run(["class_activation"], {"image": golden_input()})[0]
     network = torch.load(source, weights_only=False)
     with torch.inference_mode():
@@ -188,7 +188,7 @@ def test_a_converted_package_is_configured_and_passes_its_own_checks(source: Pat
 
 def test_parity_notices_a_network_that_answers_a_little_otherwise(source: Path, installed_dir: Path) -> None:
     network: Any = torch.load(source, weights_only=False)
-    content = (installed_dir / "chest" / "model.onnx").read_bytes()
+    content = Registry(installed_dir).get("chest").weights_path.read_bytes()
     assert parity(network, content) <= 1e-4
     with torch.no_grad():
         network.classifier.bias[3] += 0.01

@@ -111,17 +111,44 @@ def test_an_added_package_is_a_copy(tmp_path: Path) -> None:
     (source / "model_card.md").write_text("# Knee", encoding="utf-8")
     (source / "training notes.txt").write_text("private", encoding="utf-8")
     package = add(source, tmp_path / "models")
-    assert package.folder == tmp_path / "models" / "knee"
+    assert package.folder == tmp_path / "models" / "knee" / "1.0.0"
     assert sorted(os.listdir(package.folder)) == ["manifest.toml", "model.onnx", "model_card.md"]
     assert os.listdir(tmp_path / "models") == ["knee"]
     assert Registry(tmp_path / "models").get("knee").is_configured
 
 
-def test_adding_again_replaces_the_package(tmp_path: Path) -> None:
+def test_adding_another_version_leaves_the_first_where_it_is(tmp_path: Path) -> None:
     add(build_package(tmp_path / "first"), tmp_path / "models")
     add(build_package(tmp_path / "second", version="2.0.0"), tmp_path / "models")
-    assert Registry(tmp_path / "models").get("chest").manifest.version == "2.0.0"
+    registry = Registry(tmp_path / "models")
+    assert registry.get("chest").manifest.version == "2.0.0"
+    assert registry.get("chest", "1.0.0").folder == tmp_path / "models" / "chest" / "1.0.0"
+    assert sorted(os.listdir(tmp_path / "models" / "chest")) == ["1.0.0", "2.0.0"]
+
+
+def test_adding_the_same_bytes_again_mends_what_was_damaged(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    damaged = add(source, tmp_path / "models").weights_path
+    damaged.write_bytes(b"damaged")
+    add(source, tmp_path / "models")
+    assert damaged.read_bytes() == (source / "model.onnx").read_bytes()
     assert os.listdir(tmp_path / "models") == ["chest"]
+
+
+def test_other_bytes_under_a_version_that_is_there_are_refused(tmp_path: Path) -> None:
+    """What was said under a version, by it and about it, must stay true of it."""
+    add(build_package(tmp_path / "first"), tmp_path / "models")
+    with pytest.raises(Refuse, match=r"chest 1\.0\.0 is installed already, with other bytes") as caught:
+        add(build_package(tmp_path / "second", labels=["Pneumonia"]), tmp_path / "models")
+    assert caught.value.hint == "give the changed package a version of its own"
+    assert len(Registry(tmp_path / "models").get("chest").manifest.labels) == 2
+
+
+@pytest.mark.parametrize("version", ["../1.0.0", "1/0", ".1", "spring 2026", "1" * 33])
+def test_a_version_that_is_no_folders_name_cannot_be_added(tmp_path: Path, version: str) -> None:
+    with pytest.raises(Misconfigured, match="cannot be installed"):
+        add(build_package(tmp_path / "mine", name="knee", version=version), tmp_path / "models")
+    assert os.listdir(tmp_path / "models") == []
 
 
 def test_a_package_that_is_refused_leaves_the_installed_one(tmp_path: Path) -> None:

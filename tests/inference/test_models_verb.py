@@ -207,11 +207,26 @@ def test_a_package_is_added_listed_and_verified(collimator: Collimator, tmp_path
     folder = build_package(tmp_path / "mine", name="knee", version="3.1.0")
     assert collimator("add", folder) == (
         0,
-        f"knee 3.1.0: checked and installed in {tmp_path / 'var' / 'models' / 'knee'}\n",
+        f"knee 3.1.0: checked and installed in {tmp_path / 'var' / 'models' / 'knee' / '3.1.0'}\n",
         "",
     )
     assert "knee" in collimator("list")[1]
     assert collimator("verify", "knee") == (0, "knee 3.1.0: bytes, network and golden scores are right\n", "")
+
+
+def test_adding_another_version_says_which_one_answers(collimator: Collimator, tmp_path: Path) -> None:
+    collimator("add", build_package(tmp_path / "mine", name="knee", version="3.1.0"))
+    _, newer, _ = collimator("add", build_package(tmp_path / "newer", name="knee", version="3.2.0"))
+    _, older, _ = collimator("add", build_package(tmp_path / "older", name="knee", version="3.0.0"))
+    other = ", for every clinic whose [[clinics.models]] names no other"
+    assert newer.splitlines()[1] == f"knee 3.2.0 answers from now on{other}"
+    assert older.splitlines()[1] == f"knee 3.0.0 waits; 3.2.0 answers{other}"
+    knees = [line for line in json.loads(collimator("list", "--json")[1]) if line["name"] == "knee"]
+    assert [(line["version"], line["is_active"]) for line in knees] == [
+        ("3.2.0", True),
+        ("3.1.0", False),
+        ("3.0.0", False),
+    ]
 
 
 def test_verifying_everything_looks_past_a_damaged_package(collimator: Collimator, tmp_path: Path) -> None:

@@ -68,9 +68,7 @@ def test_hostile_text_from_a_peer_is_data_in_json_that_no_browser_runs(admin: Te
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("route", ["/api/v1/studies", f"/api/v1/studies/{ST_MARY_STUDY}", "/health", "/metrics"])
-def test_nothing_but_a_studys_care_can_be_changed_through_the_portal(
-    admin: TestClient, method: str, route: str
-) -> None:
+def test_what_is_only_to_be_read_cannot_be_changed(admin: TestClient, method: str, route: str) -> None:
     assert admin.request(method, route).status_code == 405
 
 

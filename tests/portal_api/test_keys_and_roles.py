@@ -11,16 +11,18 @@ from storage.tables import api_keys
 from tests.portal_api.rows import ST_MARY_STUDY
 
 STUDIES, STUDY = "/api/v1/studies", f"/api/v1/studies/{ST_MARY_STUDY}"
+FEEDBACK = f"{STUDY}/feedback"
 CLINICS, USAGE, QUARANTINE, METRICS = "/api/v1/clinics", "/api/v1/usage", "/api/v1/quarantine", "/metrics"
-GUARDED = (STUDIES, STUDY, CLINICS, USAGE, QUARANTINE, METRICS)
+COMPARISON = "/api/v1/models/chest/comparison"
+GUARDED = (STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON)
 OPEN = ("/health", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json")
 
 MAY_READ = {
-    "viewer": {STUDIES, STUDY, CLINICS},
-    "operator": {STUDIES, STUDY, CLINICS, QUARANTINE, METRICS},
-    "admin": {STUDIES, STUDY, CLINICS, USAGE, QUARANTINE, METRICS},
+    "viewer": {STUDIES, STUDY, FEEDBACK, CLINICS, COMPARISON},
+    "operator": {STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, METRICS, COMPARISON},
+    "admin": {STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON},
     "billing": {CLINICS, USAGE},
-    "auditor": {STUDIES, STUDY, CLINICS, USAGE, QUARANTINE},
+    "auditor": {STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, COMPARISON},
 }
 
 
@@ -30,7 +32,8 @@ def test_a_role_reads_what_the_table_allows_and_nothing_else(
     client: TestClient, keys: dict[str, str], role: str, route: str
 ) -> None:
     answer = client.get(route, headers={"Authorization": f"Bearer {keys[role]}"})
-    assert answer.status_code == (200 if route in MAY_READ[role] else 403)
+    # Only one version of chest has run here: there is nothing to compare.
+    assert answer.status_code == ((404 if route == COMPARISON else 200) if route in MAY_READ[role] else 403)
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel", "reanalyse"])
@@ -43,12 +46,24 @@ def test_only_operator_and_admin_may_do_something_for_a_study(
     assert client.post(f"{STUDY}/{verb}").status_code == 401
 
 
+@pytest.mark.parametrize("role", MAY_READ)
+def test_viewer_operator_and_admin_may_say_something_of_a_finding(
+    client: TestClient, keys: dict[str, str], role: str
+) -> None:
+    word = {"label": "Pneumonia", "verdict": "agree"}
+    answer = client.post(FEEDBACK, json=word, headers={"Authorization": f"Bearer {keys[role]}"})
+    assert answer.status_code == (201 if role in ("viewer", "operator", "admin") else 403)
+    assert client.post(FEEDBACK, json=word).status_code == 401
+
+
 def test_every_route_is_in_the_matrix_above(client: TestClient) -> None:
     described = client.get("/openapi.json").json()["paths"]
     one = "/api/v1/studies/{study_instance_uid}"
     asked = {f"{one}/retry", f"{one}/cancel", f"{one}/reanalyse"}
-    assert set(described) == {"/health", *GUARDED} - {STUDY} | {one} | asked
-    assert {route for route, methods in described.items() if set(methods) != {"get"}} == asked
+    templates = {one, f"{one}/feedback", "/api/v1/models/{package}/comparison"}
+    assert set(described) == {"/health", *GUARDED} - {STUDY, FEEDBACK, COMPARISON} | templates | asked
+    changing = {route for route, methods in described.items() if set(methods) != {"get"}}
+    assert changing == asked | {f"{one}/feedback"}
 
 
 @pytest.mark.parametrize("route", OPEN)

@@ -44,6 +44,9 @@ class Puts:
     def put_study(self, _connection: object, *, study_id: int, attempt: int, delay_s: float = 0) -> None:
         self.jobs.append(("study", study_id, attempt, delay_s))
 
+    def put_shadow(self, _connection: object, *, study_id: int, attempt: int, delay_s: float = 0) -> None:
+        self.jobs.append(("shadow", study_id, attempt, delay_s))
+
     def put_drain(self, _connection: object, *, clinic: str, destination: str, number: int, delay_s: float = 0) -> None:
         self.jobs.append((destination, clinic, number, delay_s))
 
@@ -79,6 +82,7 @@ def rooms_on(database: Database, puts: Puts, folder: Path) -> Rooms:
         jobs=cast(Any, puts),
         registry=nothing,
         analyst=nothing,
+        shadow_analyst=nothing,
         rulebook=Settings().rulebook,
         clinics=clinics,
         node=nothing,

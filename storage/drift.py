@@ -1,0 +1,159 @@
+"""How each version's scores and images are spread, week by week and caller by caller (domain/drift.py).
+
+    an image is analysed  ->  one more in its week's row, and in the reference's until that has enough
+    somebody asks         ->  the newest week that has enough, held against the reference, feature by feature
+
+The rows are counts, from which nobody can be told: they stay when a study is erased.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from domain.drift import LEAST_IMAGES, REFERENCE_IMAGES, bins_of, change, counted, week_of
+from domain.findings import Analysis
+from domain.study import InstanceFacts
+from storage.database import Database, utc_now
+from storage.plain import from_plain
+from storage.tables import drift_counts, instances, studies
+
+REFERENCE = "reference"
+# Of a manifest's version, as it stands in the key.
+LONGEST_VERSION = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftLine:
+    """How one feature was spread in a week. `psi` and `chance` None: there are too few images to say.
+
+    feature: "score LABEL", "value LABEL", "grey" (mean of the image), "age", "view" or "device".
+    chance: the PSI that is reached by chance once in a thousand weeks.
+    """
+
+    clinic: str
+    calling_ae_title: str
+    package: str
+    version: str
+    week: str
+    feature: str
+    images: int
+    reference_images: int
+    psi: float | None
+    chance: float | None
+    is_alarm: bool
+    counts: dict[str, int]
+    reference: dict[str, int]
+
+
+def count_images(connection: sa.Connection, study_id: int, analysis: Analysis) -> None:
+    """Add the images of one analysis to their week, and to the reference while that is being made."""
+    study = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    facts = _facts(connection, study.clinic, [image.sop_instance_uid for image in analysis.images])
+    key = {
+        "clinic": study.clinic,
+        "calling_ae_title": study.calling_ae_title,
+        "package": analysis.model.package,
+        "version": analysis.model.version[:LONGEST_VERSION],
+    }
+    all_bins = [bins_of(image, facts.get(image.sop_instance_uid, InstanceFacts())) for image in analysis.images]
+    _add(connection, {**key, "period": week_of(utc_now().date()).isoformat()}, all_bins)
+    _add(connection, {**key, "period": REFERENCE}, all_bins, most=REFERENCE_IMAGES)
+
+
+def read_drift(
+    database: Database, *, clinics: Collection[str] | None, package: str | None = None, today: date | None = None
+) -> list[DriftLine]:
+    """Every feature of the newer of this week and the last that has enough images, or of the newer of both.
+
+    clinics: that the reader may see; None: all.
+    """
+    this_week = week_of(today or utc_now().date())
+    weeks = [this_week.isoformat(), (this_week - timedelta(days=7)).isoformat()]
+    conditions: list[sa.ColumnElement[bool]] = [drift_counts.c.period.in_([*weeks, REFERENCE])]
+    if clinics is not None:
+        conditions.append(drift_counts.c.clinic.in_(clinics))
+    if package is not None:
+        conditions.append(drift_counts.c.package == package)
+    with database.read() as connection:
+        rows = connection.execute(sa.select(drift_counts).where(*conditions).order_by(*_KEY)).all()
+    groups: dict[tuple[str, ...], dict[str, sa.Row[Any]]] = {}
+    for row in rows:
+        groups.setdefault((row.clinic, row.calling_ae_title, row.package, row.version), {})[row.period] = row
+    return [line for periods in groups.values() for line in _lines(periods, weeks)]
+
+
+def begin_new_reference(database: Database, *, package: str, calling_ae_title: str | None = None) -> int:
+    """Let the next images be what later ones are held against; of how many callers and versions."""
+    conditions = [drift_counts.c.package == package, drift_counts.c.period == REFERENCE]
+    if calling_ae_title is not None:
+        conditions.append(drift_counts.c.calling_ae_title == calling_ae_title)
+    with database.write() as connection:
+        return connection.execute(sa.delete(drift_counts).where(*conditions)).rowcount
+
+
+def forget_weeks(connection: sa.Connection, *, before: datetime) -> None:
+    """The reference stays."""
+    is_old = sa.and_(drift_counts.c.period != REFERENCE, drift_counts.c.period < before.date().isoformat())
+    connection.execute(sa.delete(drift_counts).where(is_old))
+
+
+_KEY = (
+    drift_counts.c.clinic,
+    drift_counts.c.calling_ae_title,
+    drift_counts.c.package,
+    drift_counts.c.version,
+    drift_counts.c.period,
+)
+
+
+def _add(
+    connection: sa.Connection, key: dict[str, str], all_bins: list[dict[str, str]], most: int | None = None
+) -> None:
+    """Whoever else counts into the row waits. A row that has `most` images is left alone."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(drift_counts).values(key).on_conflict_do_nothing())
+    this = [column == key[column.name] for column in _KEY]
+    row = connection.execute(sa.select(drift_counts).where(*this).with_for_update()).one()
+    images, counts = row.images, row.counts
+    for bins in all_bins[: None if most is None else max(most - images, 0)]:
+        images, counts = images + 1, counted(counts, bins)
+    if images > row.images:
+        connection.execute(sa.update(drift_counts).where(*this).values(images=images, counts=counts))
+
+
+def _facts(connection: sa.Connection, clinic: str, sop_instance_uids: list[str]) -> dict[str, InstanceFacts]:
+    query = sa.select(instances.c.sop_instance_uid, instances.c.facts).where(
+        instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(sop_instance_uids)
+    )
+    return {row.sop_instance_uid: from_plain(InstanceFacts, row.facts) for row in connection.execute(query)}
+
+
+def _lines(periods: dict[str, sa.Row[Any]], weeks: list[str]) -> Iterator[DriftLine]:
+    newest_first = [periods[week] for week in weeks if week in periods]
+    if not newest_first or REFERENCE not in periods:
+        return
+    now = next((row for row in newest_first if row.images >= LEAST_IMAGES), newest_first[0])
+    reference = periods[REFERENCE]
+    for feature in sorted(now.counts):
+        before, after = reference.counts.get(feature, {}), now.counts[feature]
+        # The images of which the reference is still being made cannot have changed from it.
+        moved = change(before, after) if reference.images >= REFERENCE_IMAGES else None
+        yield DriftLine(
+            clinic=now.clinic,
+            calling_ae_title=now.calling_ae_title,
+            package=now.package,
+            version=now.version,
+            week=now.period,
+            feature=feature,
+            images=now.images,
+            reference_images=reference.images,
+            psi=None if moved is None else moved.psi,
+            chance=None if moved is None else moved.chance,
+            is_alarm=moved is not None and moved.is_alarm,
+            counts=after,
+            reference=before,
+        )

@@ -1,0 +1,130 @@
+"""Weekly counts on both databases: what is counted where, and what it is held against."""
+
+from datetime import date, timedelta
+
+import sqlalchemy as sa
+
+from domain.drift import week_of
+from domain.versions import Role
+from storage.database import Database, utc_now
+from storage.drift import DriftLine, begin_new_reference, read_drift
+from storage.erasure import mark_erased
+from storage.model_runs import forget_runs, save_answers
+from storage.tables import drift_counts, studies
+from tests.factories.runs import age_weeks, analysis, count, study
+
+
+def of(lines: list[DriftLine], feature: str) -> DriftLine:
+    (line,) = [line for line in lines if line.feature == feature]
+    return line
+
+
+def periods(database: Database) -> dict[tuple[str, str], int]:
+    """Images by (version, period)."""
+    with database.read() as connection:
+        return {(row.version, row.period): row.images for row in connection.execute(sa.select(drift_counts))}
+
+
+THIS_WEEK = week_of(utc_now().date()).isoformat()
+
+
+def test_the_first_two_hundred_images_are_the_reference_of_each_version(database: Database) -> None:
+    study_id = study(database, 1)
+    count(database, study_id, 230, mean=0.3)
+    count(database, study_id, 10, mean=0.3, version="1.1.0", role=Role.SHADOW)
+    assert periods(database) == {
+        ("1.0.0", THIS_WEEK): 230,
+        ("1.0.0", "reference"): 200,
+        ("1.1.0", THIS_WEEK): 10,
+        ("1.1.0", "reference"): 10,
+    }
+
+
+def test_scores_that_moved_raise_the_alarm_and_images_that_did_not_raise_none(database: Database) -> None:
+    study_id = study(database, 1)
+    count(database, study_id, 200, mean=0.3)
+    age_weeks(database, 3)
+    count(database, study_id, 40, mean=0.8)
+    lines = read_drift(database, clinics=None)
+    score = of(lines, "score Pneumonia")
+    assert (score.clinic, score.calling_ae_title, score.package, score.version) == (
+        "st-mary", "MODALITY1", "chest", "1.0.0",
+    )  # fmt: skip
+    assert (score.week, score.images, score.reference_images, score.is_alarm) == (THIS_WEEK, 40, 200, True)
+    assert sum(score.counts.values()) == 40
+    assert {line.feature for line in lines} == {"score Pneumonia", "grey", "age", "view", "device"}
+    assert [line.feature for line in lines if line.is_alarm] == ["score Pneumonia"]
+
+
+def test_while_the_reference_is_made_nothing_is_said(database: Database) -> None:
+    count(database, study(database, 1), 150, mean=0.3)
+    assert {line.psi for line in read_drift(database, clinics=None)} == {None}
+
+
+def test_a_week_that_has_hardly_begun_leaves_the_word_to_the_last_one(database: Database) -> None:
+    study_id = study(database, 1)
+    count(database, study_id, 200, mean=0.3)
+    age_weeks(database, 3)
+    count(database, study_id, 40, mean=0.8)
+    age_weeks(database, 1)
+    count(database, study_id, 5, mean=0.3)
+    last_week = (date.fromisoformat(THIS_WEEK) - timedelta(weeks=1)).isoformat()
+    score = of(read_drift(database, clinics=None), "score Pneumonia")
+    assert (score.week, score.images, score.is_alarm) == (last_week, 40, True)
+
+
+def test_an_alarm_ends_with_the_weeks_that_raised_it(database: Database) -> None:
+    count(database, study(database, 1), 240, mean=0.3)
+    age_weeks(database, 2)
+    assert read_drift(database, clinics=None) == []
+
+
+def test_a_change_that_is_right_begins_a_new_reference(database: Database) -> None:
+    study_id = study(database, 1)
+    count(database, study_id, 200, mean=0.3)
+    assert begin_new_reference(database, package="chest", calling_ae_title="ELSEWHERE") == 0
+    assert begin_new_reference(database, package="chest", calling_ae_title="MODALITY1") == 1
+    count(database, study_id, 10, mean=0.8)
+    assert periods(database)["1.0.0", "reference"] == 10
+
+
+def test_only_what_a_reader_may_see_is_told(database: Database) -> None:
+    count(database, study(database, 1), 5, mean=0.3)
+    assert read_drift(database, clinics={"mercy"}) == []
+    assert read_drift(database, clinics=None, package="spine") == []
+    assert read_drift(database, clinics={"st-mary"}, package="chest")
+
+
+def test_a_study_is_counted_once_however_often_it_is_tried(database: Database) -> None:
+    study_id = study(database, 1)
+    for _ in range(3):
+        with database.write() as connection:
+            save_answers(connection, study_id, [analysis(1, 0.5, version="1.0.0")])
+    assert periods(database) == {("1.0.0", THIS_WEEK): 1, ("1.0.0", "reference"): 1}
+
+
+def test_counts_outlive_an_erased_study_and_hold_nothing_of_it(database: Database) -> None:
+    count(database, study(database, 1), 3, mean=0.3)
+    with database.write() as connection:
+        connection.execute(sa.update(studies).values(state="done"))
+        mark_erased(connection, clinic="st-mary", study_instance_uid="1.2.3.1")
+    with database.read() as connection:
+        rows = connection.execute(sa.select(drift_counts)).all()
+    assert [row.images for row in rows] == [3, 3]
+    assert "1.2.3.1" not in str(rows)
+
+
+def test_old_weeks_are_forgotten_and_the_reference_stays(database: Database) -> None:
+    count(database, study(database, 1), 3, mean=0.3)
+    age_weeks(database, 9)
+    forget_runs(database, after=timedelta(weeks=8))
+    assert list(periods(database)) == [("1.0.0", "reference")]
+
+
+def test_each_caller_is_counted_by_itself(database: Database) -> None:
+    for number, caller in enumerate(("MODALITY1", "MODALITY2"), start=1):
+        study_id = study(database, number, calling_ae_title=caller)
+        with database.write() as connection:
+            save_answers(connection, study_id, [analysis(number, 0.5, version="1.0.0")])
+    callers = {line.calling_ae_title for line in read_drift(database, clinics=None)}
+    assert callers == {"MODALITY1", "MODALITY2"}

@@ -1,0 +1,66 @@
+"""The version that was chosen is the one that answers, and everybody who reads the results can tell why."""
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from domain.versions import Role
+from storage.database import Database
+from storage.overview import StudyFilter, StudyHistory, read_history
+from tests.factories.packages import build_package
+from tests.workflow.conftest import Direct
+from tests.workflow.models import closed_chest, with_models
+from workflow.process_study import process_study
+from workflow.rooms import Rooms
+
+
+def analysed(database: Database, rooms: Rooms, study_id: int) -> StudyHistory:
+    process_study(study_id, 1, rooms=rooms, durable=Direct(database))
+    return read_history(database, StudyFilter())[-1]
+
+
+def texts(rooms: Rooms, history: StudyHistory) -> str:
+    """What the readable report says."""
+    (uid,) = [result.sop_instance_uid for result in history.results if result.kind == "text_sr"]
+    with rooms.results.open(uid) as file:
+        return " ".join(str(element.value) for element in pydicom.dcmread(file).iterall() if element.VR == "UT")
+
+
+@pytest.mark.parametrize(
+    ("share", "version", "role", "why"),
+    [
+        (0.0, "1.0.0", Role.ACTIVE, "chest: version 1.0.0, the active one of this clinic: drawn 0."),
+        (1.0, "1.1.0", Role.CANARY, "chest: version 1.1.0 as canary: drawn 0."),
+    ],
+)
+def test_the_chosen_version_answers_and_history_and_report_say_why(
+    database: Database, rooms: Rooms, tmp_path: Path, share: float, version: str, role: Role, why: str
+) -> None:
+    with with_models(rooms, tmp_path, active="1.0.0", canary="1.1.0", canary_share=share) as rooms:
+        history = analysed(database, rooms, closed_chest(database, rooms.spool))
+        assert history.state == "delivering"
+        assert {(finding.model_version, finding.role) for finding in history.findings} == {(version, role)}
+        assert history.explanation[-1].startswith(why)
+        is_told = "Version 1.1.0 is tried on a share of this clinic's studies" in texts(rooms, history)
+        assert is_told == (role is Role.CANARY)
+
+
+def test_a_version_that_is_installed_meanwhile_leaves_the_decision_as_it_was(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    """Between the routing of a study and its analysis; of the next study it is the one that answers."""
+
+    class Installing(Direct):
+        def step(self, name, returns, work, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if name == "admit":
+                build_package(tmp_path / "models" / "chest" / "1.2.0", version="1.2.0")
+            return super().step(name, returns, work, *args, **kwargs)
+
+    with with_models(rooms, tmp_path) as rooms:
+        process_study(closed_chest(database, rooms.spool, 1), 1, rooms=rooms, durable=Installing(database))
+        process_study(closed_chest(database, rooms.spool, 2), 1, rooms=rooms, durable=Direct(database))
+    versions = [
+        {finding.model_version for finding in history.findings} for history in read_history(database, StudyFilter())
+    ]
+    assert versions == [{"1.1.0"}, {"1.2.0"}]
