@@ -105,6 +105,7 @@ class Engine:
                 executor_id=executor_id,
                 serializer=serializer(),
                 log_level="WARNING",
+                use_listen_notify=False,  # jobs tell each other nothing; its thread would wake a hundred times a second
             )
         )
         self._dbos._active_workflows_set = self._running
