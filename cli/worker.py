@@ -1,7 +1,6 @@
 """`collimator worker`: closes complete studies, analyses them, writes and delivers results."""
 
 import argparse
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -48,7 +47,6 @@ from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
 from workflow.sending import Sent
 from workflow.steps import try_again
-from workflow.warm_up import warm_up
 
 log = structlog.get_logger()
 
@@ -90,7 +88,6 @@ def work(
     commitments.start()
     confirmations.start()
     log.info("worker_ready", executor=executor_id)
-    threading.Thread(target=warm_up, args=(rooms,), name="warm_up", daemon=True).start()
     stop.wait()
     confirmations.stop()
     commitments.stop()

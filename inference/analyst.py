@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -87,7 +87,9 @@ class Analyst:
             Misconfigured: the package is unknown, not configured, or not what its manifest says.
             Retry: the child died or took too long; whether the image is to blame shows when it does so again.
         """
-        package = self._configured(package_name)
+        package = self._registry.get(package_name)
+        if not package.is_configured:
+            raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
         accepted = _accepted(package, instances, is_demonstration=is_demonstration)
         images: list[ImageAnalysis] = []
         refusals: list[Refuse] = []
@@ -103,18 +105,6 @@ class Analyst:
         unread = tuple(f"An image was not analysed: {refusal.message}." for refusal in refusals)
         return Analysis(model=replace(model, limits=(*model.limits, *unread)), images=tuple(images))
 
-    def load(self, package_name: str) -> None:
-        """Have everything ready for this package, so that its first image does not wait for it.
-
-        Raises:
-            Misconfigured: the package is unknown, not configured, or not what its manifest says.
-            Retry: the child died or took too long.
-        """
-        package = self._configured(package_name)
-        with open(os.devnull, "rb") as no_image:
-            request = {"task": "load", "folder": str(package.folder), "device_uid": package.device_uid}
-            self._ask(request, nullcontext((no_image.fileno(), "")))
-
     def display(self, path: str, *, longest_side_px: int = 1536) -> DisplayImage:
         """The image as a viewer would show it, at most `longest_side_px` rows and columns.
 
@@ -123,7 +113,7 @@ class Analyst:
             Retry: the child died or took too long.
         """
         request = {"task": "display", "longest_side_px": longest_side_px}
-        reply, pixels = self._ask(request, self._image(path), has_attachment=True)
+        reply, pixels = self._ask(request, path, has_attachment=True)
         return DisplayImage(pixels=pixels, **{key: int(value) for key, value in reply.items()})
 
     def close(self) -> None:
@@ -131,28 +121,16 @@ class Analyst:
         with self._turn:
             self._end_child()
 
-    def _configured(self, package_name: str) -> Package:
-        package = self._registry.get(package_name)
-        if not package.is_configured:
-            raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
-        return package
-
     def _answer(self, package: Package, path: str) -> Answer:
         request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
-        reply = self._ask(request, self._image(path))[0]
+        reply = self._ask(request, path)[0]
         took_s = {name: round(float(reply[name]), 4) for name in ("decode_s", "infer_s")}
         log.info("image_analysed", package=package.name, **took_s)
         return Answer.from_json(reply)
 
-    def _ask(
-        self,
-        request: dict[str, Any],
-        image: AbstractContextManager[tuple[int, str]],
-        *,
-        has_attachment: bool = False,
-    ) -> tuple[dict[str, Any], bytes]:
+    def _ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
         """One request about one image, and its reply; whatever goes wrong with the child ends it."""
-        with image as (descriptor, version), self._turn:
+        with self._image(path) as (descriptor, version), self._turn:
             request["image"] = version
             if self._child is None or not self._child.is_alive:
                 self._end_child()

@@ -77,7 +77,6 @@ class Worker:
         self._networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
         self._radiographs: OrderedDict[str, pixels.Radiograph] = OrderedDict()
         self._tasks: dict[str, Callable[[dict[str, Any], int], tuple[dict[str, Any], bytes]]] = {
-            "load": self._load,
             "analyse": self._analyse,
             "display": self._display,
         }
@@ -96,10 +95,6 @@ class Worker:
             raise
         except Exception:  # the edge of the process: the parent raises it as the bug that it is
             return {"bug": traceback.format_exc()}, b""
-
-    def _load(self, request: dict[str, Any], _no_image: int) -> tuple[dict[str, Any], bytes]:
-        self._network(request["folder"], request["device_uid"])
-        return {}, b""
 
     def _analyse(self, request: dict[str, Any], descriptor: int) -> tuple[dict[str, Any], bytes]:
         network = self._network(request["folder"], request["device_uid"])

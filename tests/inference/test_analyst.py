@@ -222,21 +222,6 @@ def test_a_package_that_is_installed_anew_amid_a_request_does_not_answer_it(inst
     assert Worker().answer(request, -1) == ({"changed": "the package chest was installed anew a moment ago"}, b"")
 
 
-def test_a_package_that_was_loaded_analyses_in_the_process_that_is_ready_for_it(analyst: Analyst, image: Path) -> None:
-    analyst.load("chest")
-    ready = analysis_process()
-    assert analyst.analyse("chest", [instance(image)]).model.package == "chest"
-    assert analysis_process() == ready
-
-
-def test_a_package_that_cannot_be_used_cannot_be_loaded(analyst: Analyst, installed_dir: Path) -> None:
-    with pytest.raises(Misconfigured):
-        analyst.load("spine")
-    (installed_dir / "chest" / "model.onnx").write_bytes(b"something else")
-    with pytest.raises(Misconfigured):
-        analyst.load("chest")
-
-
 def test_a_child_that_dies_is_replaced(analyst: Analyst, image: Path) -> None:
     expected = analyst.analyse("chest", [instance(image)])
     process_id = analysis_process()
