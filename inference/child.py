@@ -37,7 +37,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
     worker = Worker()
-    connection.send_bytes(b"{}")  # ready
+    try:
+        connection.send_bytes(b"{}")  # ready
+    except BrokenPipeError:  # nobody waits for it any more
+        return
     while True:
         try:
             request = json.loads(connection.recv_bytes(MAX_REQUEST_BYTES))

@@ -131,11 +131,15 @@ class Database:
                 f"the database {where} cannot be used: {error.orig}", hint="check node.database_url and the server"
             ) from error
 
-    def server_engine(self, *, connections: int) -> sa.Engine | None:
-        """One more for a library's own statements, with the same care; None on SQLite, where a library brings its own.
-        Whoever asks for it disposes of it.
+    def library_engine(self, *, connections: int) -> sa.Engine:
+        """One more for a library's own statements. Whoever asks for it disposes of it.
+
+        On SQLite what it commits stays when a process dies, but is durable only with the next `write()`: a power
+        failure takes some of the last commits with it, the later ones first, as if it had come a moment earlier.
         """
-        return None if self.is_sqlite else _postgresql_engine(self.url, pool_size=connections)
+        if self.is_sqlite:
+            return _sqlite_library_engine(self.url, pool_size=connections)
+        return _postgresql_engine(self.url, pool_size=connections)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -192,6 +196,21 @@ def _sqlite_engine(url: str) -> sa.Engine:
     def begin(connection: sa.Connection) -> None:
         reads_only = connection.get_execution_options().get("reads_only", False)
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _sqlite_library_engine(url: str, *, pool_size: int) -> sa.Engine:
+    engine = sa.create_engine(url, pool_size=pool_size, hide_parameters=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # A library looks more often than it writes: the driver begins a transaction with its first change.
+        connection.isolation_level = "IMMEDIATE"
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
 
     return engine
 

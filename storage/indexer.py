@@ -11,12 +11,14 @@ No listener waits for it. While the database or the shared store is away it goes
 will be found by the sweep, and what a sweep cannot find, that an association was released, is kept until after it.
 """
 
+import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 
 import structlog
@@ -24,7 +26,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from domain.errors import Away
 from storage.associations import Associations
-from storage.database import Database
+from storage.database import Database, utc_now
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics
@@ -38,7 +40,11 @@ log = structlog.get_logger()
 BACKLOG_LIMIT = 100_000  # news; what comes then stays in the pipe, and is lost when that is full, too
 BATCH_LIMIT = 100  # for so long it keeps all others from writing, on SQLite
 POLL_S = 0.5
-GATHER_S = 0.05  # one transaction for what comes shortly after each other, rather than one each
+# Between two batches, unless there is a backlog: one transaction for what comes shortly after each other, not one each.
+# What comes after some silence is written at once.
+GATHER_S = 0.05
+# A release that is older when it is recorded counts from then: what came after it may not be known yet.
+RELEASE_KNOWN_WITHIN_S = 1.0
 RETRY_S = 2.0
 LONGEST_RETRY_S = 10.0  # of a shared store that is away; before each try the spool is swept
 ASKED_WAITS_S = 0.5
@@ -81,6 +87,7 @@ class Indexer:
         self._is_away = False
         self._failures = 0  # of the shared store, one after the other
         self._retry_at = 0.0
+        self._written_at = -math.inf
         # While it cannot tell soon, a listener that asks for a verdict is not kept waiting.
         self._answers_at_once = False
         self._stopping = threading.Event()
@@ -126,8 +133,10 @@ class Indexer:
             time.sleep(idle_s)
             return False
         news = self._reader.read(timeout_s=idle_s)
-        if news and idle_s and not any(one.what is What.ASKED for one in news):
-            time.sleep(GATHER_S)
+        gathers_s = self._written_at + GATHER_S - time.monotonic()
+        if news and idle_s and gathers_s > 0 and not any(one.what is What.ASKED for one in news):
+            time.sleep(gathers_s)
+            news += self._reader.read(timeout_s=0.0)
         for one in news:
             self._take(one)
         return bool(news)
@@ -163,6 +172,8 @@ class Indexer:
             self._failures = 0
             batch = list(islice(self._backlog, BATCH_LIMIT))
             self._index(batch)
+            if batch:
+                self._written_at = time.monotonic()
             for _ in batch:
                 self._backlog.popleft()
             self._beat_if_due()
@@ -199,12 +210,22 @@ class Indexer:
                 case What.ASKED:
                     self._reader.answer(news, verdicts.get(news.about))
                 case What.RELEASED:
-                    record_release(self._database, self._associations.completed_by(news.about))
+                    completed = self._associations.completed_by(news.about)
+                    record_release(self._database, completed, at=self._counts_from(news, batch))
                     self._associations.closed(news.about)
                 case What.CLOSED:
                     self._associations.closed(news.about)
                 case What.STARTED:
                     self._associations.listener_began(news.listener)
+
+    def _counts_from(self, release: News, batch: Collection[News]) -> datetime | None:
+        """The release's own time, so that whoever waits after it waits no longer for this; None where more of its study
+        may have come since, which is yet to be recorded.
+        """
+        is_behind = len(self._backlog) > len(batch)
+        if is_behind or release.at is None or (utc_now() - release.at).total_seconds() > RELEASE_KNOWN_WITHIN_S:
+            return None
+        return release.at
 
     def _sweep(self) -> None:
         begun = time.monotonic()

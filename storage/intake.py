@@ -11,6 +11,7 @@ anything else                            kept, in the study's open generation, o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -64,14 +65,14 @@ def record_instances(database: Database, spool: Spool, stored: Sequence[StoredIn
     return [recorded[instance.spool_key] for instance in stored]
 
 
-def record_release(database: Database, study_ids: Sequence[int]) -> None:
-    """The associations that brought these studies were released: nothing more is on its way."""
+def record_release(database: Database, study_ids: Sequence[int], *, at: datetime | None = None) -> None:
+    """The associations that brought these studies were released: nothing more is on its way. `at`: when; now."""
     if study_ids:
         with database.write() as connection:
             connection.execute(
                 sa.update(studies)
                 .where(studies.c.id.in_(study_ids), studies.c.state == StudyState.RECEIVING)
-                .values(released_at=utc_now())
+                .values(released_at=at or utc_now())
             )
 
 

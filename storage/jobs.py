@@ -3,7 +3,8 @@
 A job is put in the same transaction as the rows it is about: either both are there or neither is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,6 +41,26 @@ def migrate_jobs(database: Database) -> None:
     """Bring the engine's own tables to its version. A worker on the embedded database does it by itself."""
     DBOS.migrate(database.url, schema=SCHEMA)
     SQLAlchemyDatasource.migrate(database.url, schema=None if database.is_sqlite else SCHEMA)
+
+
+def queues_with_jobs(database: Database, names: Sequence[str]) -> list[str]:
+    """Those of these queues in which a job waits that is to run now: one statement, where the engine's look takes three
+    in two transactions.
+    """
+    question = _has_jobs(None if database.is_sqlite else SCHEMA, tuple(names))
+    with database.read() as connection:
+        answers = connection.execute(question).one()
+    return [name for name, has_jobs in zip(names, answers, strict=True) if has_jobs]
+
+
+@cache  # to build it costs more than to ask it
+def _has_jobs(schema: str | None, queues: tuple[str, ...]) -> sa.Select[*tuple[Any, ...]]:
+    jobs = sa.table("workflow_status", sa.column("queue_name"), sa.column("status"), schema=schema)
+    # Written out, so that SQLite sees that its index is about these.
+    is_in_flight = jobs.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")])
+    return sa.select(
+        *(sa.exists().where(jobs.c.queue_name == queue, jobs.c.status == "ENQUEUED", is_in_flight) for queue in queues)
+    )
 
 
 def study_job_id(study_id: int, number: int) -> str:

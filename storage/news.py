@@ -17,8 +17,10 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
+from storage.database import utc_now
 from storage.intake import Verdict
 
 NEWS_BYTES = 1 << 20  # some 25,000 lines; the most that a process without privileges gets (pipe-max-size)
@@ -40,11 +42,15 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing that happened at a listener, which are numbered from 0."""
+    """One thing that happened at a listener, which are numbered from 0.
+
+    at: when, of a release; a study's time runs from then, not from when somebody reads of it.
+    """
 
     what: What
     listener: int = 0
     about: str = ""
+    at: datetime | None = None
 
 
 class NewsPipe:
@@ -120,7 +126,7 @@ class NewsWriter:
             self._pipe.mark_lost()
 
     def on_released(self, association: str) -> None:
-        self._tell_sometime(What.RELEASED, association)
+        self._tell_sometime(What.RELEASED, association, at=utc_now())
 
     def on_closed(self, association: str) -> None:
         """The connection is gone, released or not; what an abort left open is closed by its quiet time."""
@@ -146,9 +152,9 @@ class NewsWriter:
         finally:
             self._asked.pop(spool_key, None)
 
-    def _tell_sometime(self, what: What, about: str = "") -> None:
+    def _tell_sometime(self, what: What, about: str = "", at: datetime | None = None) -> None:
         """No sweep finds out what these say, so they are tried again, in their order."""
-        self._unsent.append(self._line(what, about))
+        self._unsent.append(self._line(what, about, at))
         self._send_unsent()
 
     def _send_unsent(self) -> None:
@@ -159,8 +165,9 @@ class NewsWriter:
                     self._unsent.appendleft(line)
                     return
 
-    def _line(self, what: What, about: str = "") -> bytes:
-        return f"{what} {self._listener} {about}\n".encode("ascii")
+    def _line(self, what: What, about: str = "", at: datetime | None = None) -> bytes:
+        when = f" {at.timestamp():.6f}" if at else ""
+        return f"{what} {self._listener} {about}{when}\n".encode("ascii")
 
     def _follow_answers(self) -> None:
         """Hand each answer to the thread that waits for it; nobody waits for those to an earlier process."""
@@ -197,8 +204,8 @@ class NewsReader:
 def _parsed(line: bytes) -> News | None:
     """None for the second half of a line whose first half an earlier reader took with it."""
     try:
-        what, listener, about = line.decode("ascii").split(" ")
-        return News(What(what), int(listener), about)
+        what, listener, about, *when = line.decode("ascii").split(" ")
+        return News(What(what), int(listener), about, *(datetime.fromtimestamp(float(at), UTC) for at in when))
     except ValueError:
         return None
 

@@ -37,8 +37,8 @@ from workflow.rooms import Rooms
 
 log = structlog.get_logger()
 
-POLL_S = 1.0
-CARE_EVERY = 3600  # polls: an hour
+POLL_S = 2.0
+CARE_EVERY = 1800  # polls: an hour
 # Destinations that are away keep their thread until they time out; the others are asked meanwhile.
 DESTINATIONS_AT_ONCE = 8
 # Longer than one N-ACTION can take: connection, association, answer, release, each with its timeout.

@@ -3,13 +3,18 @@
 DBOS keeps each job's steps in the node's own database. What is ours: results and expected errors are kept as plain
 JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the worker.
 
-    every POLL_S, a job was put by this process, or one of its jobs ended  ->  look into that queue  ->  start what fits
+    every POLL_S: is there a job?  ──yes──┐
+    this process has put a job            ├─>  look into that queue  ->  start what fits
+    one of its jobs has ended             ┘
 
-DBOS only looks every so often. To look at once we run its queue's thread ourselves, with an event that can be woken.
+DBOS only looks every so often, and each look costs as much as ten statements of ours. So we run its queues' threads
+ourselves, each with an event on which it waits to be woken.
+
+What DBOS remembers of steps is durable a moment later than it says, on SQLite: after a power failure a job may go on a
+few steps earlier than it was. Steps may be repeated at any time, and whatever must not is in a `transaction`.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -30,8 +35,10 @@ from storage.jobs import (
     SCHEMA,
     SHADOW_QUEUE,
     STUDY_QUEUE,
+    queues_with_jobs,
     serializer,
 )
+from storage.periodic import Periodic
 from storage.plain import from_plain, to_plain
 from workflow.alarm import Alarm
 
@@ -40,13 +47,13 @@ log = structlog.get_logger()
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# The studies' queue is looked at this often for what other processes put there; that of the destinations, where little
-# comes from elsewhere, half as often. Looking is most of what an idle worker costs.
+# Between two questions whether there is a job that another process has put.
 POLL_S = 0.25
+# Between two looks of DBOS's own, which find nothing new. It keeps this number in the database, and a worker of an
+# earlier version, which has no other looks, goes by it.
+UNASKED_S = 10.0
 # Between two looks in any case: what the first one has started must be counted when the second one asks for room.
 REST_S = 0.01
-# Nobody puts anything into the queue of the earlier kind.
-EARLIER_POLL_S = 2.0
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
 MAXIMUM_RUNS = 3
 # Jobs that are deleted at once: some milliseconds.
@@ -58,20 +65,11 @@ DESTINATIONS_AT_ONCE = 64
 DELIVERIES_AT_ONCE = 2
 # What only watches takes turns, and nobody waits for it.
 SHADOWS_AT_ONCE = 1
-SHADOW_POLL_S = 2.0
 # For the queues, checkpoints and notifications of one worker, on a server.
 CONNECTIONS = 20
 GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QueueRules:
-    """at_once: jobs that one process runs. poll_s: between two looks into the queue, when nothing happens here."""
-
-    at_once: int
-    poll_s: float
 
 
 class Engine:
@@ -89,26 +87,29 @@ class Engine:
         self._database = database
         self._executor_id = executor_id
         self._at_work: set[str | None] = set()
-        self._server_engine = database.server_engine(connections=CONNECTIONS)
+        self._library_engine = database.library_engine(connections=CONNECTIONS)
         self._on_step = on_step
-        self._queues = {
-            STUDY_QUEUE: QueueRules(at_once=studies_at_once, poll_s=poll_s),
-            DESTINATION_QUEUE: QueueRules(at_once=DESTINATIONS_AT_ONCE, poll_s=2 * poll_s),
-            DELIVERY_QUEUE: QueueRules(at_once=DELIVERIES_AT_ONCE, poll_s=EARLIER_POLL_S),
-            SHADOW_QUEUE: QueueRules(at_once=SHADOWS_AT_ONCE, poll_s=SHADOW_POLL_S),
+        self._watch = Periodic("watch", self._look_where_jobs_are, period_s=poll_s)
+        self._unasked_s = max(poll_s, UNASKED_S)
+        self._jobs_at_once = {
+            STUDY_QUEUE: studies_at_once,
+            DESTINATION_QUEUE: DESTINATIONS_AT_ONCE,
+            DELIVERY_QUEUE: DELIVERIES_AT_ONCE,
+            SHADOW_QUEUE: SHADOWS_AT_ONCE,
         }
-        self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._queues}
+        self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._jobs_at_once}
         self._running = _Running(self.look)
         self._dbos = DBOS(
             config=DBOSConfig(
                 name=APPLICATION_NAME,
                 system_database_url=database.url,
-                system_database_engine=self._server_engine,
+                system_database_engine=self._library_engine,
                 dbos_system_schema=SCHEMA,
                 application_version=APPLICATION_VERSION,
                 executor_id=executor_id,
                 serializer=serializer(),
                 log_level="WARNING",
+                use_listen_notify=False,  # jobs tell each other nothing; its thread would wake a hundred times a second
             )
         )
         self._dbos._active_workflows_set = self._running
@@ -139,27 +140,25 @@ class Engine:
     def start(self) -> None:
         DBOS.listen_queues([])  # DBOS's own threads would look into them as well, each as if it were the only one
         DBOS.launch()
-        for name, rules in self._queues.items():
+        for name, at_once in self._jobs_at_once.items():
             queue = DBOS.register_queue(
-                name,
-                worker_concurrency=rules.at_once,
-                polling_interval_sec=rules.poll_s,
-                on_conflict="always_update",
+                name, worker_concurrency=at_once, polling_interval_sec=self._unasked_s, on_conflict="always_update"
             )
             alarm = self._alarms[name]
             # What is registered so is stopped and waited for with DBOS's own threads.
             self._dbos._registry.register_poller(alarm, _follow, alarm, self._dbos, queue)
+        self._watch.start()
 
     def look(self, queue: str) -> None:
         """There is something new in the queue, or room for it: look there now, rather than when it is time to."""
-        if self._running.count_for_queue(queue) < self._queues[queue].at_once:
+        if self._running.count_for_queue(queue) < self._jobs_at_once[queue]:
             self._alarms[queue].wake()
 
     def stop(self, *, grace_s: int) -> None:
         """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
+        self._watch.stop()
         DBOS.destroy(workflow_completion_timeout_sec=grace_s)
-        if self._server_engine is not None:
-            self._server_engine.dispose()
+        self._library_engine.dispose()
 
     def recover(self, executor_id: str) -> int:
         """Put the unfinished jobs of a dead worker back in the queue; return how many there were.
@@ -234,6 +233,11 @@ class Engine:
         outcome = self._transactions.run_tx_step({"name": name}, in_savepoint)
         self._on_step(name)
         _value(outcome)
+
+    def _look_where_jobs_are(self) -> None:
+        """Those that other processes have put, that were to run later, or that an earlier worker left."""
+        for queue in queues_with_jobs(self._database, list(self._jobs_at_once)):
+            self.look(queue)
 
     def _after_bug(self, on_bug: OnBug, arguments: tuple[Any, ...]) -> None:
         """What is done is remembered by the job, unless that began under other steps: it cannot remember any more."""

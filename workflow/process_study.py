@@ -1,17 +1,16 @@
 """The way of one study through the house. Read this first.
 
-    read -> route -> may it be analysed? -> reserve quota -> analyse -> write results -> hand over to deliver.py
-                          │                                                                      └── and to shadow.py
+    read -> admit: route, may it be analysed?, reserve quota -> analyse -> write results -> hand over to deliver.py
+                           │                                                                   └── and to shadow.py
                           └── no: put aside, with a note for the PACS that says why; nothing is charged
 
 This function alone holds every room; rooms never call each other. Each durable step is done once: after a crash the
-study goes on behind the last finished step, and a step that was cut short is repeated with the same result.
+study goes on behind the last finished step, and a step that was cut short is repeated with the same result. Each costs
+up to three commits, so that what may well be repeated together is one.
 
 A study that a person cancels is not queued any more: the next step that writes rows finds that out, and the job ends
 without a trace. The names and the order of the steps are part of what is in flight (docs/adr/0002).
 """
-
-from types import NoneType
 
 from domain.errors import Refuse, Retry
 from domain.findings import Analysis
@@ -24,9 +23,6 @@ from workflow.steps import (
     analyse,
     hand_over_analysis,
     put_aside,
-    reserve_quota,
-    route,
-    save_analyses,
     try_again,
     write_note,
     write_results,
@@ -39,16 +35,13 @@ def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable
     study = rooms.database.patiently(lambda: read_study(rooms.database, rooms.spool, study_id))
     try:
         try:
-            decision = durable.step("route", Decision, route, rooms, study_id, study)
-            durable.step("admit", NoneType, admit, rooms, study, decision)
-            durable.transaction("reserve", reserve_quota, rooms, study_id, study)
+            decision = durable.step("admit", Decision, admit, rooms, study_id, study)
             analyses = tuple(
                 durable.step(f"analyse {package}", Analysis, analyse, rooms, study, decision, package)
                 for package in decision.packages
             )
-            durable.transaction("save analyses", save_analyses, study_id, analyses)
             written = durable.step("write", Written, write_results, rooms, study, decision, analyses)
-            durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, decision, written)
+            durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, decision, analyses, written)
         except Refuse as refusal:
             note = durable.step("write note", Written, write_note, rooms, study, refusal)
             durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, note)

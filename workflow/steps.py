@@ -22,6 +22,7 @@ from reports.write import write_results as write_objects
 from storage import studies
 from storage.database import utc_now
 from storage.events import add_event
+from storage.intake import lock_clinic
 from storage.outboxes import wake
 from storage.queue_order import note_start
 from storage.studies import ResultRow
@@ -46,50 +47,58 @@ NOTE_TITLES = {
 }
 
 
-def route(rooms: Rooms, study_id: int, study: Study) -> Decision:
-    """Decide which version of which package sees which image, and keep the decision with its reasons."""
+def admit(rooms: Rooms, study_id: int, study: Study) -> Decision:
+    """Decide which version of which package sees which image, and keep that; take one study from the clinic's month.
+
+    It is one commit. Doing it again changes nothing: a study that has its quota keeps it. A refusal comes after the
+    decision was kept.
+    """
     decision = decide(study, rooms.rulebook)
     decision = replace(decision, choices=tuple(_choices(rooms, study, decision)))
     with rooms.database.write() as connection:
+        lock_clinic(connection, study.clinic)  # as in intake, before the study's row
         studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
+        refusal = why_not(rooms, study, decision) or reserve_quota(connection, rooms, study)
+    if refusal is not None:
+        raise refusal
     return decision
 
 
-def admit(rooms: Rooms, study: Study, decision: Decision) -> None:
-    """Refuse a study that nothing may or can look at."""
+def why_not(rooms: Rooms, study: Study, decision: Decision) -> Refuse | None:
+    """Why nothing may or can look at a study; None: something may."""
     if not any(instance.facts.has_pixels for instance in study.instances):
-        raise Refuse("the study holds no image", reason=Reason.NO_IMAGE)
+        return Refuse("the study holds no image", reason=Reason.NO_IMAGE)
     if not decision.packages:
-        raise Refuse(decision.reason, reason=Reason.UNROUTABLE)
+        return Refuse(decision.reason, reason=Reason.UNROUTABLE)
     plan = PLANS[rooms.clinic(study.clinic).tier]
     for package in decision.packages:
         if package not in plan.packages:
-            raise Refuse(
+            return Refuse(
                 f"the {plan.tier} plan does not include the {_spoken(package)} model",
                 reason=Reason.NOT_IN_PLAN,
                 hint="a larger plan includes it",
             )
         if serving_package(rooms, decision.choice(package)) is None:
-            raise Refuse(
+            return Refuse(
                 f"the {_spoken(package)} model is not configured on this node",
                 reason=Reason.NOT_CONFIGURED,
                 hint=rooms.registry.get(package).why_not,
             )
+    return None
 
 
-def reserve_quota(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study) -> None:
-    """Take one study from the clinic's month, or refuse."""
-    if not reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now()):
-        plan = PLANS[rooms.clinic(study.clinic).tier]
-        raise Refuse(
-            f"the {plan.tier} plan's {plan.studies_per_month} studies of this month are used up",
-            reason=Reason.OVER_QUOTA,
-            hint="it is analysed by itself when the month turns or the plan grows",
-        )
-    # As in intake, the clinic's row is locked before the study's.
-    studies.require_queued(connection, study_id)
+def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> Refuse | None:
+    """Take one study from the clinic's month; why not, where none is left."""
+    if reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now()):
+        return None
+    plan = PLANS[rooms.clinic(study.clinic).tier]
+    return Refuse(
+        f"the {plan.tier} plan's {plan.studies_per_month} studies of this month are used up",
+        reason=Reason.OVER_QUOTA,
+        hint="it is analysed by itself when the month turns or the plan grows",
+    )
 
 
 def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
@@ -114,11 +123,6 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
         is_urgent=bool(why_urgent),
     )
     return replace(analysis, model=replace(analysis.model, role=choice.role))
-
-
-def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
-    studies.require_queued(connection, study_id)
-    studies.save_analyses(connection, study_id, analyses)
 
 
 def write_results(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> Written:
@@ -146,10 +150,17 @@ def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
 
 
 def hand_over_analysis(
-    connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, decision: Decision, written: Written
+    connection: sa.Connection,
+    rooms: Rooms,
+    study_id: int,
+    study: Study,
+    decision: Decision,
+    analyses: Sequence[Analysis],
+    written: Written,
 ) -> None:
-    """Hand the results over, unless nobody waits for them any more; then the versions that only watch may look."""
+    """Keep what was found and hand the results over, unless nobody waits for them any more; then shadows may look."""
     studies.require_queued(connection, study_id)
+    studies.save_analyses(connection, study_id, analyses)
     hand_over(connection, rooms, study_id, study, written)
     if any(rooms.clinic(study.clinic).model(package).shadow for package in decision.packages):
         rooms.jobs.put_shadow(connection, study_id=study_id, attempt=1)

@@ -1,6 +1,6 @@
 """Where the time of one study went, from what the node keeps: its rows, its jobs' steps, its log, the stored files.
 
-released ─wait─> complete ─queue─> job ─read─> route ─> analyse (decode, infer) ─> write ─> hand over
+released ─wait─> complete ─queue─> job ─read─> admit ─> analyse (decode, infer) ─> write ─> hand over
                                                           ─queue─> drain ─> associate, send ─> last file is there
 """
 
@@ -67,7 +67,7 @@ def trace(node: Node, study_instance_uid: str, *, released_at: float, stored_at:
         ).one()
         steps = _steps(connection, node, study_job_id(study.id, study.jobs))
     complete, written = study.completed_at.timestamp(), written_at.timestamp()
-    route, analyse, write = (_step(steps, name) for name in ("route", "analyse", "write"))
+    admit, analyse, write = (_step(steps, name) for name in ("admit", "analyse", "write"))
     lines = _lines(node.log)
     began = {line["job"]: _seconds(line) for line in lines if line.get("event") == "job_begins"}
     if not {"process_study", "drain"} <= began.keys():
@@ -75,10 +75,10 @@ def trace(node: Node, study_instance_uid: str, *, released_at: float, stored_at:
     parts = {
         "late": complete - released_at - AFTER_RELEASE_S,
         "queue": began["process_study"] - complete,
-        "read": route[0] - began["process_study"],
+        "read": admit[0] - began["process_study"],
         "analyse": analyse[1] - analyse[0],
         "write": write[1] - write[0],
-        "bookkeeping": (analyse[0] - route[0]) + (write[0] - analyse[1]) + (written - write[1]),
+        "bookkeeping": (analyse[0] - admit[0]) + (write[0] - analyse[1]) + (written - write[1]),
         "queue_to_send": began["drain"] - written,
         "deliver": stored_at - began["drain"],
         "total": stored_at - released_at - AFTER_RELEASE_S,

@@ -155,7 +155,7 @@ def test_a_cancelled_study_is_not_analysed_until_somebody_says_so(
     assert [one["state"] for one in shown] == ["done"]
 
 
-@pytest.mark.parametrize("step", ["route", "write", "hand over", "send"])
+@pytest.mark.parametrize("step", ["admit", "write", "hand over", "send"])
 def test_what_an_older_version_has_begun_the_next_one_finishes(
     sqlite_node: Node, orthanc: Orthanc, chest: Path, step: str
 ) -> None:

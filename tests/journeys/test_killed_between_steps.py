@@ -20,7 +20,7 @@ OF_NOBODY = sa.text(f"UPDATE workflow_status SET executor_id = 'elsewhere/pid:[1
 
 # The steps of process_study and of drain in their order; the worker is killed after each of them.
 STEPS = (
-    *("route", "admit", "reserve", "analyse chest", "save analyses", "write", "hand over"),
+    *("admit", "analyse chest", "write", "hand over"),
     *("look", "send", "record", "go on"),
 )
 
@@ -54,7 +54,7 @@ def test_a_worker_whose_process_is_gone_is_replaced_at_once_without_waiting_for_
     orthanc.start(node_port=sqlite_node.receiver_port)
     sqlite_node.start("receiver")
     killed = sqlite_node.start_command(
-        [sys.executable, str(KILLED_WORKER), str(sqlite_node.config)], "killed_worker", KILLED_AFTER="route"
+        [sys.executable, str(KILLED_WORKER), str(sqlite_node.config)], "killed_worker", KILLED_AFTER="admit"
     )
     sqlite_node.send(chest)
     assert killed.process.wait(60) == -signal.SIGKILL

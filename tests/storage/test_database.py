@@ -73,3 +73,24 @@ def test_a_server_that_is_not_there_is_an_outage_however_the_driver_says_so(tmp_
         with pytest.raises(sa.exc.DBAPIError) as error, database.read():
             pass
         assert error.value.connection_invalidated
+
+
+def test_on_sqlite_each_own_commit_is_durable_and_those_of_a_library_with_the_next_own_one(tmp_path: Path) -> None:
+    """WAL's own words (sqlite.org/pragma.html#pragma_synchronous): 2 syncs its log at each commit, 1 does not."""
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    library = database.library_engine(connections=1)
+    with database.write() as own, library.begin() as lent:
+        assert own.scalar(sa.text("PRAGMA synchronous")) == 2
+        assert lent.scalar(sa.text("PRAGMA synchronous")) == 1
+        assert lent.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+    library.dispose()
+
+
+def test_a_library_that_only_looks_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    library = database.library_engine(connections=1)
+    with library.begin() as lent:
+        assert lent.scalar(sa.text("SELECT count(*) FROM sqlite_master")) == 0
+        with database.write() as own:
+            own.execute(sa.text("CREATE TABLE a (b INTEGER)"))
+    library.dispose()

@@ -15,11 +15,11 @@ from pydicom.dataset import Dataset
 from sqlalchemy.exc import OperationalError
 
 import storage.indexer
-from storage.database import Database
+from storage.database import Database, utc_now
 from storage.headers import StoredInstance
 from storage.indexer import Indexer
 from storage.instances import Spool
-from storage.intake import Recorded, Verdict, record_release
+from storage.intake import Recorded, Verdict, record_instances, record_release
 from storage.news import NewsPipe
 from storage.study_keys import MasterKey, StudyKeys
 from storage.sweep import Sweep
@@ -111,6 +111,13 @@ def test_an_own_result_loses_its_file_and_what_is_quarantined_keeps_it(sqlite: D
 def is_released(database: Database) -> bool:
     with database.read() as connection:
         return connection.scalar(sa.select(studies.c.released_at)) is not None
+
+
+def released_at(database: Database) -> datetime:
+    until(lambda: is_released(database))
+    with database.read() as connection:
+        at: datetime = connection.scalars(sa.select(studies.c.released_at)).one()
+    return at
 
 
 def received(spool: Spool, dataset: Dataset, *, second: int) -> str:
@@ -229,6 +236,84 @@ def test_a_release_during_an_outage_is_made_up_for_after_it(sqlite: Database, sp
         until(lambda: away.failures > 2)
         away.is_back = True
         until(lambda: is_released(sqlite))
+
+
+def test_a_release_counts_from_when_it_was_told_however_long_it_took_to_record_it(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.indexer, "RELEASE_KNOWN_WITHIN_S", 3600.0)
+    pipe = NewsPipe()
+    pipe.writer().on_released("a1")
+    told_by = utc_now()
+    spooled(spool, radiograph(1), how=provenance(association="a1"))
+    with following(sqlite, spool, pipe=pipe):
+        assert released_at(sqlite) <= told_by
+
+
+def test_a_release_behind_which_there_is_more_news_counts_from_when_it_is_recorded(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may tell of more images of the same study, which came right after it."""
+    monkeypatch.setattr(storage.indexer, "RELEASE_KNOWN_WITHIN_S", 3600.0)
+    monkeypatch.setattr(storage.indexer, "BATCH_LIMIT", 1)
+    pipe = NewsPipe()
+    pipe.writer().on_released("a1")
+    pipe.writer().on_closed("a1")
+    told_by = utc_now()
+    spooled(spool, radiograph(1), how=provenance(association="a1"))
+    with following(sqlite, spool, pipe=pipe):
+        assert released_at(sqlite) > told_by
+
+
+def test_a_release_during_a_long_outage_counts_from_when_it_is_recorded(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.indexer, "RELEASE_KNOWN_WITHIN_S", 0.2)
+    away = Away(sqlite)
+    with following(sqlite, spool) as follower:
+        follower.indexer.on_stored(spooled(spool, radiograph(1), how=provenance(association="a1")))
+        follower.indexer.on_released("a1")
+        time.sleep(0.3)
+        is_back_at, away.is_back = utc_now(), True
+        assert released_at(sqlite) >= is_back_at
+
+
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many instances were recorded in each transaction, from now on."""
+    sizes: list[int] = []
+
+    def record(database: Database, spool: Spool, stored: list[StoredInstance]) -> list[Recorded]:
+        sizes.append(len(stored))
+        return record_instances(database, spool, stored)
+
+    monkeypatch.setattr(storage.indexer, "record_instances", record)
+    return sizes
+
+
+def test_what_comes_after_some_silence_is_recorded_at_once(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.indexer, "GATHER_S", 600.0)
+    swept = spooled(spool, radiograph(1))
+    with following(sqlite, spool) as follower:
+        until(lambda: keys_in(sqlite, instances) == {swept})
+        follower.indexer.on_stored(told := spooled(spool, radiograph(2)))
+        until(lambda: keys_in(sqlite, instances) == {swept, told})
+
+
+def test_what_comes_shortly_after_each_other_is_recorded_together(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.indexer, "GATHER_S", 4.0)
+    sizes = batches(monkeypatch)
+    spooled(spool, radiograph(1))
+    with following(sqlite, spool) as follower:
+        until(lambda: sizes == [1])
+        for number in range(2, 8):
+            follower.indexer.on_stored(spooled(spool, radiograph(number)))
+            until(lambda: len(sizes) > 1)  # the first of them begins a batch, and the others come after it
+        until(lambda: len(follower.verdicts()) == 7)
+    assert sizes == [1, 1, 5]
 
 
 def test_a_listener_that_died_holds_up_no_release_of_its_studies(sqlite: Database, spool: Spool) -> None:

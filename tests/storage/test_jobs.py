@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from storage.database import Database
 from storage.intake import record_instances
-from storage.jobs import JobQueue, migrate_jobs
+from storage.jobs import DESTINATION_QUEUE, STUDY_QUEUE, JobQueue, migrate_jobs, queues_with_jobs
 from tests.factories.arrivals import NO_SPOOL, arrival
 
 
@@ -45,3 +45,16 @@ def test_a_job_is_not_there_when_its_rows_are_not(database: Database, queue: Job
     with pytest.raises(InterruptedError):
         cut_short()
     assert queued(database) == []
+
+
+def test_a_queue_has_jobs_when_one_of_them_may_run_now(database: Database, queue: JobQueue) -> None:
+    def asked() -> list[str]:
+        return queues_with_jobs(database, [STUDY_QUEUE, DESTINATION_QUEUE])
+
+    assert asked() == []
+    with database.write() as connection:
+        queue.put_drain(connection, clinic="st-mary", destination="pacs", number=1, delay_s=600.0)
+    assert asked() == []
+    with database.write() as connection:
+        queue.put_drain(connection, clinic="st-mary", destination="pacs", number=2)
+    assert asked() == [DESTINATION_QUEUE]

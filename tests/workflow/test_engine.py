@@ -1,6 +1,6 @@
 """The engine looks when there is something to see. What of DBOS is private would fail here if it changed.
 
-Its queues are looked at every ten minutes, so whatever is started was not found by such a look.
+It asks every ten minutes what others have put, so whatever is started was not found that way, unless a test says so.
 """
 
 import threading
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import workflow.engine
 from domain.plans import Tier
 from domain.queueing import StatRules
 from storage.database import Database
@@ -52,9 +53,15 @@ def work() -> Work:
 
 
 @pytest.fixture
-def jobs(database: Database, work: Work) -> Iterator[JobQueue]:
+def poll_s() -> float:
+    return SELDOM_S
+
+
+@pytest.fixture
+def jobs(database: Database, work: Work, poll_s: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobQueue]:
     """The queue of an engine that runs."""
-    engine = Engine(database, executor_id="test/1/a", studies_at_once=AT_ONCE, poll_s=SELDOM_S)
+    monkeypatch.setattr(workflow.engine, "UNASKED_S", SELDOM_S)
+    engine = Engine(database, executor_id="test/1/a", studies_at_once=AT_ONCE, poll_s=poll_s)
     for name in (PROCESS_STUDY, DRAIN):
         engine.register(name, work, on_bug=lambda connection, arguments: None)
     jobs = JobQueue(database)
@@ -112,6 +119,24 @@ def test_a_job_for_later_is_not_begun_now(database: Database, jobs: JobQueue, wo
     put_drain(database, jobs, 2)
     wait_until(begun(work, 1), "the job for now begins")
     assert work.begun == [("st-mary", "pacs", 2)]
+
+
+@pytest.mark.parametrize("poll_s", [0.1])
+def test_a_job_that_another_process_has_put_begins_at_the_next_question(
+    database: Database, jobs: JobQueue, work: Work
+) -> None:
+    others = Database(database.url)  # its connections are not those that tell this engine of a job
+    put_drain(others, JobQueue(others), 1)
+    wait_until(begun(work, 1), "the job begins")
+    put_studies(others, JobQueue(others), 2)
+    wait_until(begun(work, 3), "the jobs of another queue begin")
+    others.close()
+
+
+@pytest.mark.parametrize("poll_s", [0.1])
+def test_a_job_for_later_begins_when_its_time_has_come(database: Database, jobs: JobQueue, work: Work) -> None:
+    put_drain(database, jobs, 1, delay_s=0.5)
+    wait_until(begun(work, 1), "the job begins")
 
 
 def test_the_next_one_begins_when_one_has_ended_and_never_more_than_may_run_at_once(

@@ -1,13 +1,18 @@
 """What a study is put aside for before any model has looked at it, and what a job does that nobody waits for."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
 from domain.completion import CompletionRules
 from domain.errors import Away, Refuse, Retry
 from domain.plans import billing_period
+from domain.routing import Decision, decide
 from domain.states import Reason, StudyState
 from domain.study import InstanceFacts
+from inference.registry import Registry
 from metering.quota import reserve, used
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
@@ -20,7 +25,7 @@ from workflow.engine import _outcome, _value
 from workflow.process_study import process_study
 from workflow.recovery import park_abandoned
 from workflow.rooms import Rooms
-from workflow.steps import put_aside, reserve_quota, save_analyses, try_again
+from workflow.steps import admit, hand_over_analysis, put_aside, try_again
 from workflow.written import Written
 
 
@@ -63,6 +68,35 @@ def test_a_study_that_is_put_aside_gives_its_quota_back(database: Database, room
         assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
 
 
+def test_the_decision_about_a_study_that_is_refused_is_kept_with_its_reasons(database: Database, rooms: Rooms) -> None:
+    study_id = closed(database, CHEST)
+    process_study(study_id, 1, rooms=rooms, durable=Direct(database))
+    assert seen(database)[2] == ["received", "complete", "routed", "held"]
+    with database.read() as connection:
+        assert connection.scalars(sa.select(studies.c.explanation)).one() != []
+
+
+def test_a_study_that_is_admitted_again_after_a_crash_takes_its_quota_once(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    rooms = replace(rooms, registry=Registry(tmp_path))
+    study_id = closed(database, replace(CHEST, patient_age_years=3.0), clinic="st-mary")
+    study = read_study(database, rooms.spool, study_id)
+    for _ in range(2):
+        assert admit(rooms, study_id, study).packages == ("pediatric_chest",)
+    with database.read() as connection:
+        assert used(connection, clinic="st-mary", period=billing_period(utc_now())) == 1
+
+
+def test_a_study_beyond_the_plan_is_held_until_there_is_quota(
+    database: Database, rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metering.quota.has_room", lambda plan, used: False)
+    study_id = closed(database, replace(CHEST, patient_age_years=3.0), clinic="st-mary")
+    process_study(study_id, 1, rooms=replace(rooms, registry=Registry(tmp_path)), durable=Direct(database))
+    assert seen(database)[:2] == ("held", "over_quota")
+
+
 def cancelled(database: Database) -> int:
     study_id = closed(database, CHEST)
     with database.write() as connection:
@@ -91,11 +125,11 @@ def test_a_study_that_is_cancelled_while_its_job_runs_gets_no_further_row(
     """Whichever of the steps that write rows comes next."""
     study_id = cancelled(database)
     study = read_study(database, rooms.spool, study_id)
-    durable = Direct(database)
+    durable, decision = Direct(database), decide(study, rooms.rulebook)
     with pytest.raises(Refuse, match="does not wait for its analysis any more"):
-        durable.transaction("reserve", reserve_quota, rooms, study_id, study)
+        durable.step("admit", Decision, admit, rooms, study_id, study)
     with pytest.raises(Refuse, match="does not wait for its analysis any more"):
-        durable.transaction("save analyses", save_analyses, study_id, [])
+        durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, decision, [], Written(rows=()))
     refusal = Refuse("cannot be read", reason=Reason.UNREADABLE_PIXELS)
     durable.transaction("put aside", put_aside, rooms, study_id, study, refusal, Written(rows=()))
     durable.transaction("try again", try_again, rooms, study_id, study, 1, Retry("away"))
