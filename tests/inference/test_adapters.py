@@ -157,7 +157,7 @@ def test_without_enough_vertebrae_the_image_is_refused(tmp_path: Path) -> None:
 
 
 PACKAGES: dict[str, Callable[[Path], Path]] = {
-    "classifier": lambda folder: build_package(folder / "chest"),
+    "classifier": lambda folder: build_package(folder / "chest", version="2.0.0"),
     "detector": lambda folder: detector(folder / "bone_fracture"),
     "landmarks": lambda folder: measuring(folder / "spine", spine(0, 15, 0, -10, 0)),
 }
