@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from domain.errors import Refuse
 from domain.states import DeliveryState, Reason, StudyState
+from storage.clinic_lock import lock_clinic
 from storage.database import utc_now
 from storage.events import add_event
-from storage.intake import lock_clinic
 from storage.tables import deliveries, instances, results, studies
 
 # Instead of the reason for which a study counts as complete (domain/completion.py).

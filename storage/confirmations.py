@@ -22,10 +22,10 @@ import structlog
 from domain.commitment import Reference
 from domain.confirmation import ConfirmationState, Report
 from domain.states import DeliveryState
+from storage.clinic_lock import lock_clinic
 from storage.confirmation_folder import ConfirmationFolder
 from storage.database import Database, utc_now
 from storage.events import add_event
-from storage.intake import lock_clinic
 from storage.plain import from_plain, to_plain
 from storage.tables import confirmations, deliveries, results, studies
 

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 
 from domain.errors import Refuse
 from domain.states import DeliveryState, Reason, StudyState
+from storage.clinic_lock import lock_clinic
 from storage.database import utc_now
 from storage.events import add_event
 from storage.instances import ResultFolder, Spool
-from storage.intake import lock_clinic
 from storage.step_folder import StepFolder
 from storage.study_keys import study_name
 from storage.tables import (

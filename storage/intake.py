@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from domain.states import StudyState
+from storage.clinic_lock import lock_clinic
 from storage.content import content_sha256, is_same_content
 from storage.database import Database, utc_now
 from storage.events import add_event
@@ -101,11 +102,6 @@ def sync_clinics(database: Database, tiers: Mapping[str, str]) -> None:
                 connection.execute(sa.update(clinics).where(clinics.c.name == name).values(tier=tier))
             else:
                 connection.execute(sa.insert(clinics).values(name=name, tier=tier))
-
-
-def lock_clinic(connection: sa.Connection, clinic: str) -> None:
-    """Hold up whoever else wants to add to this clinic's studies, or remove from them, until this transaction ends."""
-    connection.execute(sa.select(clinics.c.name).where(clinics.c.name == clinic).with_for_update())
 
 
 def _record(connection: sa.Connection, spool: Spool, stored: StoredInstance) -> Recorded:

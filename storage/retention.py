@@ -19,11 +19,11 @@ import structlog
 
 from domain.commitment import REMEMBERED_FOR_DAYS
 from domain.states import StudyState
+from storage.clinic_lock import lock_clinic
 from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
-from storage.intake import lock_clinic
 from storage.step_folder import FORGOTTEN_AFTER_S
 from storage.tables import commitments, confirmations, instances, procedure_steps, studies
 

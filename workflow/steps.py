@@ -20,9 +20,9 @@ from reports.picture import FILM_BOXES
 from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
 from reports.write import write_results as write_objects
 from storage import studies
+from storage.clinic_lock import lock_clinic
 from storage.database import utc_now
 from storage.events import add_event
-from storage.intake import lock_clinic
 from storage.outboxes import wake
 from storage.queue_order import note_start
 from storage.studies import ResultRow
