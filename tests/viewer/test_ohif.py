@@ -1,4 +1,4 @@
-"""What a radiologist sees in OHIF of the profile `ohif`: the overlay, the text, each place drawn on the source image."""
+"""What a radiologist sees in OHIF of the profile `ohif`: the overlay, the text, the place on the source image."""
 
 import re
 from collections.abc import Iterator
