@@ -13,15 +13,15 @@ from domain.findings import DisplayImage, ImageAnalysis, ImageRun
 from inference import pixels
 from inference.analysis import image_analysis
 from inference.network import Network
-from inference.package import load
 from inference.preprocess import seen_box
+from inference.registry import Registry
 from reports.heatmap import film_with_activation
 from reports.picture import FILM_BOXES, draw_page
 
 
 class NodeWay:
     def __init__(self, folder: Path) -> None:
-        self._package = load(folder / "models" / "chest")
+        self._package = Registry(folder / "models").get("chest")
         Network(self._package)  # which is verified, as it is in the node
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
