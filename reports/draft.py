@@ -13,14 +13,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from domain.findings import Analysis, ImageAnalysis, ModelIdentity
 from domain.study import Instance, InstanceFacts, Study
 from reports import mould
-from reports.encoding import Elements, encode_elements, encode_file
+from reports.encoding import Elements, encode_elements, encode_file, encode_file_meta
 from reports.material import Material
 from reports.mould import Mould
 from reports.provenance import Form, content_moment, copy_identity, encodings_of, series_instance_uid, sop_instance_uid
@@ -81,9 +81,7 @@ class Draft:
         elements = {tag: piece.fill(values, (), encodings) for tag, piece in head.elements.items()}
         elements.update(encode_elements(self.written, encodings))
         elements.update(self.body(encodings))
-        head_meta = FileMetaDataset(head.file_meta)
-        head_meta.MediaStorageSOPInstanceUID = UID(self.sop_instance_uid)
-        return encode_file(head_meta, elements)
+        return encode_file(head.file_meta.fill(values, (), encodings), elements)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +99,7 @@ class Kind:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Head:
     elements: dict[int, Mould]
-    file_meta: FileMetaDataset
+    file_meta: Mould
 
 
 def _kind_of(material: Material, about: SourceInstance) -> Kind:
@@ -140,7 +138,7 @@ def _head(
     elements = encode_elements(dataset, encodings_of(blank.source))
     return Head(
         elements={tag: mould.cast(content, marks) for tag, content in elements.items() if tag not in left_out},
-        file_meta=dataset.file_meta,
+        file_meta=mould.cast(encode_file_meta(dataset.file_meta), marks),
     )
 
 

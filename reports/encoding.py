@@ -17,6 +17,7 @@ END_OF_ITEM = bytes.fromhex("feff0de0 00000000")
 # Those whose length takes four bytes behind two that are reserved (PS3.5 table 7.1-1).
 LONG_VRS = frozenset({b"OB", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"})
 
+FILE_META_GROUP_LENGTH = 0x00020000
 Elements = Mapping[int, bytes]  # each element of a data set, whole, by its tag
 
 
@@ -58,11 +59,21 @@ def encode_opening(tag: int) -> bytes:
     return tag_bytes(tag) + b"SQ\0\0\xff\xff\xff\xff"
 
 
-def encode_file(file_meta: FileMetaDataset, elements: Elements) -> bytes:
-    """A complete file, PS3.10 7."""
+def encode_file_meta(file_meta: FileMetaDataset) -> bytes:
+    """The File Meta Information without its group length, which comes first."""
     stream = _stream()
     write_file_meta_info(stream, file_meta)
-    return b"".join([b"\0" * 128, b"DICM", stream.getvalue(), *(elements[tag] for tag in sorted(elements))])
+    return stream.getvalue()[len(_group_length(0)) :]
+
+
+def encode_file(file_meta: bytes, elements: Elements) -> bytes:
+    """A complete file, PS3.10 7."""
+    data_set = (elements[tag] for tag in sorted(elements))
+    return b"".join([b"\0" * 128, b"DICM", _group_length(len(file_meta)), file_meta, *data_set])
+
+
+def _group_length(length: int) -> bytes:
+    return encode_element(FILE_META_GROUP_LENGTH, b"UL", length.to_bytes(4, "little"))
 
 
 def tag_bytes(tag: int) -> bytes:

@@ -60,7 +60,7 @@ def installed_dir(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def converted(installed_dir: Path) -> Network:
-    return Network(load(installed_dir / "chest"))
+    return Network(Registry(installed_dir).get("chest"))
 
 
 @pytest.fixture(scope="module")

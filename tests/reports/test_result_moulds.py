@@ -1,5 +1,6 @@
 """A result that is filled into moulds is byte for byte what highdicom builds, whatever is filled in."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 
@@ -22,7 +23,7 @@ from reports.request import Note, PreviousResult, ReportRequest
 from reports.source import read_source
 from reports.uids import fingerprint_of
 from reports.write import all_writers
-from tests.factories.analyses import COBB_ANGLE, DECISION, LUNG, MODEL, NODE, PLACES, display
+from tests.factories.analyses import COBB_ANGLE, DECISION, LUNG, MODEL, NODE, PLACES, display, report_request
 from tests.factories.direct import written_directly
 from tests.factories.sources import case, stored_study
 
@@ -109,6 +110,18 @@ def test_a_note(study: Study, title: str, lines: list[str]) -> None:
     asked = ReportRequest(study=study, node=NODE, note=Note(title=title, lines=tuple(lines)), decision=DECISION)
     (draft,) = drafts(asked)
     assert draft.encode() == written_directly(draft)
+
+
+def test_several_threads_may_fill_the_same_moulds(study: Study) -> None:
+    """A worker writes the results of two studies at a time."""
+    of_studies = [
+        draft
+        for minute in range(20)
+        for draft in drafts(report_request(replace(study, completed_at=study.completed_at.replace(minute=minute))))
+    ]
+    alone = [draft.encode() for draft in of_studies]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(Draft.encode, of_studies * 3)) == alone * 3
 
 
 @given(values=st.lists(SENTENCES, min_size=1, max_size=4))
