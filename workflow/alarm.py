@@ -18,7 +18,8 @@ class Alarm(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether it is over, after `timeout` seconds at most."""
-        self._rings.wait(timeout)
+        if not self.is_set():
+            self._rings.wait(timeout)
         if not self.is_set():
             time.sleep(max(0.0, self._rested_at - time.monotonic()))
         self._rings.clear()
