@@ -6,5 +6,9 @@ from storage.tables import clinics
 
 
 def lock_clinic(connection: sa.Connection, clinic: str) -> None:
-    """Hold up whoever else wants to add to this clinic's studies, or remove from them, until this transaction ends."""
-    connection.execute(sa.select(clinics.c.name).where(clinics.c.name == clinic).with_for_update())
+    """Hold up whoever else wants to add to this clinic's studies, or remove from them, until this transaction ends.
+
+    Not those who only write a row that names the clinic: PostgreSQL looks for the clinic then, and would wait for a
+    stronger lock (FOR UPDATE) with whatever they hold.
+    """
+    connection.execute(sa.select(clinics.c.name).where(clinics.c.name == clinic).with_for_update(key_share=True))
