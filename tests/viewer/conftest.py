@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, skip_or_fail
 from tests.journeys.house import Orthanc
 from tests.viewer.ohif import Ohif
 
@@ -32,13 +32,10 @@ def pacs(require_program: Callable[[str], str], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def ohif(pacs: Orthanc) -> Iterator[Ohif]:
-    """The built viewer of the npm package @ohif/app, whose folder `dist` COLLIMATOR_OHIF names.
-
-    It is the one peer that comes from npm: where that cannot be reached, even CI goes on without it.
-    """
+    """The built viewer of the npm package @ohif/app, whose folder `dist` COLLIMATOR_OHIF names."""
     dist = Path(os.environ.get("COLLIMATOR_OHIF", ""))
     if not (dist / "index.html").is_file():
-        pytest.skip("COLLIMATOR_OHIF does not name OHIF's folder `dist` (.ci/run shows where it comes from)")
+        skip_or_fail("COLLIMATOR_OHIF does not name OHIF's folder `dist` (.ci/run shows where it comes from)")
     viewer = Ohif(dist, pacs_url=f"http://127.0.0.1:{pacs.http_port}")
     yield viewer
     viewer.stop()
