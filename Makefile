@@ -14,8 +14,11 @@ help:
 demo: .venv/serving
 	.venv/bin/collimator demo $(DEMO)
 
+# A file's tests stay together: they share a node, a database, a PACS.
+PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: .venv/testing
-	.venv/bin/python -m pytest $(PYTEST)
+	.venv/bin/python -m pytest $(PARALLEL) $(PYTEST)
 
 check: .venv/testing
 	.venv/bin/ruff check .

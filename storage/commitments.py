@@ -19,13 +19,14 @@ import sqlalchemy as sa
 
 from domain.commitment import CommitmentRequest, CommitmentRules, CommitmentState, Holding, Reference
 from domain.states import StudyState
+from storage.clinic_lock import lock_clinic
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
 from storage.intake import Verdict
 from storage.plain import from_plain
 from storage.requests import RequestBox
-from storage.tables import clinics, commitments, instances, quarantine, studies
+from storage.tables import commitments, instances, quarantine, studies
 
 # An instance may be asked for while the indexer has yet to write its row.
 INDEXER_BEHIND_S = 30.0
@@ -82,7 +83,7 @@ def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> 
     False when its clinic has no row yet: the receiver knew it before this worker did.
     """
     # Two workers may bring in the same request at the same moment; the clinic's row is the lock.
-    if connection.scalar(sa.select(clinics.c.name).where(clinics.c.name == request.clinic).with_for_update()) is None:
+    if not lock_clinic(connection, request.clinic):
         return False
     transaction = {
         "clinic": request.clinic,

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from domain.procedure_step import NO_STEPS, ProcedureStep, StepStatus, StudySteps, summarize
 from domain.states import StudyState
+from storage.clinic_lock import lock_clinic
 from storage.database import Database
 from storage.plain import from_plain
 from storage.requests import RequestBox
-from storage.tables import clinics, instances, procedure_steps, studies
+from storage.tables import instances, procedure_steps, studies
 
 
 def record_steps(database: Database, changes: RequestBox) -> int:
@@ -36,7 +37,7 @@ def record_step(connection: sa.Connection, step: ProcedureStep) -> bool:
     False when its clinic has no row yet: the receiver knew it before this worker did.
     """
     # Two workers may bring in the same step at the same moment; the clinic's row is the lock.
-    if connection.scalar(sa.select(clinics.c.name).where(clinics.c.name == step.clinic).with_for_update()) is None:
+    if not lock_clinic(connection, step.clinic):
         return False
     this = (procedure_steps.c.clinic == step.clinic, procedure_steps.c.sop_instance_uid == step.sop_instance_uid)
     known = connection.scalar(sa.select(procedure_steps.c.updated_at).where(*this))
