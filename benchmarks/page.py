@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ingest.conditions import Conditions
+from benchmarks.ingest.conditions import Conditions, stolen_since
 
 PAGE = Path("docs/benchmarks.md")
 
@@ -36,7 +36,8 @@ def spoken(conditions: Conditions, *, kind: str, loads: Sequence[float]) -> str:
     return (
         f"{conditions.date}, {kind}. {conditions.processor}, {conditions.cores} cores, {conditions.memory_gb:g} GB, "
         f"{conditions.file_system}, {conditions.kernel}; "
-        f"load average {min(loads):.1f} to {max(loads):.1f}. {versions}.\n"
+        f"load average {min(loads):.1f} to {max(loads):.1f}, "
+        f"{stolen_since(conditions):.0%} of the processors' time taken by the host. {versions}.\n"
     )
 
 

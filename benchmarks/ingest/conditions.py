@@ -16,7 +16,10 @@ VERSION = re.compile(r"\d+(\.\d+)+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
-    """load_average: of the last minute, when the run began; above the number of cores, others were at work."""
+    """load_average: of the last minute, when the run began; above the number of cores, others were at work.
+
+    processor_ticks, stolen_ticks: of all cores since the machine started, when the run began (proc(5), /proc/stat).
+    """
 
     date: str
     kernel: str
@@ -26,6 +29,8 @@ class Conditions:
     file_system: str
     load_average: float
     versions: dict[str, str]
+    processor_ticks: int
+    stolen_ticks: int
 
 
 def conditions(folder: Path) -> Conditions:
@@ -35,6 +40,7 @@ def conditions(folder: Path) -> Conditions:
     for name, command in PROGRAMS.items():
         if found := VERSION.search(_output(command)):
             versions[name] = found[0]
+    processor_ticks, stolen_ticks = _ticks()
     return Conditions(
         date=datetime.now(UTC).date().isoformat(),
         kernel=f"{platform.system()} {platform.release()}",
@@ -44,7 +50,24 @@ def conditions(folder: Path) -> Conditions:
         file_system=_output(["findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(folder)]),
         load_average=os.getloadavg()[0],
         versions=versions,
+        processor_ticks=processor_ticks,
+        stolen_ticks=stolen_ticks,
     )
+
+
+def stolen_since(began: Conditions) -> float:
+    """The share of the cores' time since then that the host of this virtual machine gave to others, 0 to 1.
+
+    The load average knows nothing of it: a run that was robbed looks like a slow one.
+    """
+    processor_ticks, stolen_ticks = _ticks()
+    return (stolen_ticks - began.stolen_ticks) / max(1, processor_ticks - began.processor_ticks)
+
+
+def _ticks() -> tuple[int, int]:
+    """(all, stolen)."""
+    ticks = [int(field) for field in _line("/proc/stat", "cpu ").split()[1:9]]  # what follows is counted in these
+    return sum(ticks), ticks[7]
 
 
 def _output(command: list[str]) -> str:
@@ -56,5 +79,9 @@ def _output(command: list[str]) -> str:
 
 
 def _field(file: str, name: str) -> str:
-    lines = Path(file).read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+    return _line(file, name).partition(":")[2].strip()
+
+
+def _line(file: str, beginning: str) -> str:
+    lines = Path(file).read_text(encoding="ascii", errors="replace").splitlines()
+    return next((line for line in lines if line.startswith(beginning)), "")

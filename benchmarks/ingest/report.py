@@ -9,6 +9,7 @@ from benchmarks.ingest.cell import Cell
 from benchmarks.ingest.conditions import Conditions
 from benchmarks.ingest.goals import Outcome
 from benchmarks.ingest.summary import Median, ratio
+from benchmarks.page import spoken, table
 
 COMPARED_WITH = ("storescp", "orthanc-tuned", "pynetdicom", "floor-durable")
 
@@ -69,16 +70,9 @@ def _where(cell: Cell) -> str:
 
 
 def _conditions(run: Run) -> str:
-    conditions = run.conditions
-    versions = ", ".join(f"{name} {version}" for name, version in conditions.versions.items())
-    loads = [cell.load_average for cell in run.cells] or [conditions.load_average]
-    load = f"load average {min(loads):.1f} to {max(loads):.1f}"
     kind = "quick run: it shows that everything works, not how fast" if run.is_quick else f"{run.rounds} rounds"
     kind += "" if run.is_complete else ", ended early"
-    return (
-        f"{conditions.date}, {kind}. {conditions.processor}, {conditions.cores} cores, {conditions.memory_gb:g} GB, "
-        f"{conditions.file_system}, {conditions.kernel}; {load}. {versions}.\n"
-    )
+    return spoken(run.conditions, kind=kind, loads=[cell.load_average for cell in run.cells])
 
 
 def _figures(medians: Sequence[Median]) -> str:
@@ -86,7 +80,7 @@ def _figures(medians: Sequence[Median]) -> str:
         "load", "assoc.", "sender", "receiver", "instances/s (slowest–fastest)", "MB/s", "CPU s/GB", "CPU s/1000",
         "sender CPU s/GB", "answer ms", "RSS MB", "PSS MB", "indexed after s", *(f"× {peer}" for peer in COMPARED_WITH),
     )  # fmt: skip
-    return _table(heads, (_figure_row(median) for median in medians))
+    return table(heads, (_figure_row(median) for median in medians))
 
 
 def _figure_row(median: Median) -> list[str]:
@@ -137,7 +131,7 @@ def _association_costs(costs: Iterable[AssociationCosts]) -> str:
         ]
         for one in costs
     ]
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _goals(by_sender: Mapping[str, Sequence[Outcome]]) -> str:
@@ -148,7 +142,7 @@ def _goals(by_sender: Mapping[str, Sequence[Outcome]]) -> str:
         for one in by_goal
         if any(outcome.seen is not None for outcome in one)
     ]
-    return _table(("about", "goal", *(f"seen ({sender})" for sender in by_sender)), rows) if rows else ""
+    return table(("about", "goal", *(f"seen ({sender})" for sender in by_sender)), rows) if rows else ""
 
 
 def _seen(outcome: Outcome) -> str:
@@ -164,8 +158,3 @@ def _number(value: float | None, form: str) -> str:
 def _list(title: str, lines: Iterable[str]) -> str:
     items = "".join(f"- {line}\n" for line in lines)
     return f"{title}:\n\n{items}" if items else ""
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

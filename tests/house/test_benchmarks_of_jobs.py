@@ -30,6 +30,8 @@ CONDITIONS = Conditions(
     file_system="ext4",
     load_average=0.1,
     versions={"Python": "3.11"},
+    processor_ticks=0,
+    stolen_ticks=0,
 )
 PARTS_OF_TOTAL = ("late", "queue", "read", "analyse", "write", "bookkeeping", "queue_to_send", "deliver")
 
