@@ -23,6 +23,7 @@ from inference.adapters import READERS, Adapter
 from inference.labels import Label, Measure
 from inference.licences import Licence, licence_of
 from inference.preprocess import Crop, Preprocessing, Scaling
+from inference.reference import Reference, read_reference
 from inference.toml_table import Table
 
 MANIFEST_FILE = "manifest.toml"
@@ -102,6 +103,7 @@ class Manifest:
     golden: Golden
     labels: tuple[Label, ...]
     measures: tuple[Measure, ...]
+    reference: Reference | None  # None: later images are held against the first ones that it sees
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,6 +248,7 @@ def _manifest(table: Table) -> Manifest:
         golden=_golden(table.table("golden")),
         labels=labels,
         measures=measures,
+        reference=read_reference(table.table("reference"), labels, measures) if table.has("reference") else None,
     )
     length = adapter.golden_length(labels)
     is_complete = len(manifest.golden.scores) == length or not manifest.weights.sha256
