@@ -7,7 +7,8 @@
            -> these, and golden.json, the reference network's golden scores, in TARGET_DIR
 
 Unpickling runs whatever the file says. The caller has checked its SHA-256, gives this process no secret in its
-environment, and never unpickles anything itself. Only here, in training and in tests is torch imported.
+environment, and never unpickles anything itself; the network is gone before the file is opened. Only here, in training
+and in tests is torch imported, and where a package of torch is served.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from domain.errors import CollimatorError, Misconfigured, Refuse
+from inference.no_network import take_network_away
 from inference.preprocess import Float32, Preprocessing
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("target_dir", type=Path)
     arguments = parser.parse_args()
     try:
+        take_network_away()
         CONVERTERS[arguments.converter](arguments.source, arguments.target_dir)
     except CollimatorError as error:
         json.dump({"message": error.message, "hint": error.hint}, sys.stdout)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from domain.errors import Misconfigured, Refuse
 from inference import golden
 from inference.answer import Answer
-from inference.onnx_graph import check_graph
 from inference.package import Package, verified_bytes
 from inference.pixels import Radiograph, network_input
 from inference.preprocess import seen_box
@@ -104,6 +103,8 @@ def open_session(package: Package, content: bytes, *, providers: Sequence[Any]) 
     Raises:
         Misconfigured: it reaches outside itself, or cannot be loaded.
     """
+    from inference.onnx_graph import check_graph  # onnx takes its time: only who opens a network waits for it
+
     try:
         # Not only when it is installed: a folder may also have been copied to where packages lie.
         check_graph(content)

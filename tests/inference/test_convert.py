@@ -256,7 +256,7 @@ def test_without_torch_the_converter_says_what_to_install(tmp_path: Path) -> Non
     )
 
 
-def test_unpickling_happens_in_a_process_that_has_no_secret_and_an_empty_home(
+def test_unpickling_happens_in_a_process_that_has_no_secret_no_network_and_an_empty_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLLIMATOR_STRIPE__KEY", "secret")
@@ -267,6 +267,7 @@ def test_unpickling_happens_in_a_process_that_has_no_secret_and_an_empty_home(
     assert "secret" not in seen
     assert f"HOME={os.environ.get('HOME')}\n" not in seen
     assert f"PROCESS={os.getpid()}\n" not in seen
+    assert "PermissionError" in seen
 
 
 class Spy:
@@ -276,7 +277,8 @@ class Spy:
         self._target = target
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"(env; echo PROCESS=$PPID) > '{self._target}'",)
+        connects = f"'{sys.executable}' -c 'import socket; socket.socket()' 2>&1"
+        return os.system, (f"(env; echo PROCESS=$PPID; {connects}) > '{self._target}'",)
 
 
 def test_weights_of_another_shape_are_refused() -> None:
