@@ -2,8 +2,8 @@
 
 The studies lie on the disk before the burst begins: what makes them is not to take the node's processors. A node works
 at several studies at once and hands results over in batches, so its rate is the slope of all the moments at which a
-study was done, without those at the beginning, when its queue fills. It has every core, so there is a bare loop for each
-of them, all at the same time.
+study was done, without those at the beginning, when its queue fills. It has every core, so there is a bare loop for
+each of them, all at the same time.
 """
 
 import json
