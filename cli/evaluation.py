@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from cli import DEFAULT_CONFIG
 from cli.listing import print_objects, print_table
-from domain.errors import Misconfigured
+from domain.drift import REFERENCE_IMAGES
+from domain.errors import Misconfigured, Refuse
 from inference.package import Package
+from inference.reference import Reference, as_toml
 
 if TYPE_CHECKING:
     from inference.evaluation.evaluate import Evaluation
@@ -31,15 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects, one a label")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write all of it as one page, with plots")
     parser.add_argument(
+        "--reference", type=Path, metavar="FILE", help="write how scores and images are spread, for the manifest"
+    )
+    parser.add_argument(
         "--skip-unreadable", action="store_true", help="leave out images that cannot be read, and say which and why"
     )
 
 
 def run(package: Package, args: argparse.Namespace) -> int:
-    if args.html is not None and not args.html.parent.is_dir():
-        raise Misconfigured(
-            f"{args.html.parent}: there is no such folder", hint="Make it first; --html writes one file."
-        )
+    for option, file in (("--html", args.html), ("--reference", args.reference)):
+        if file is not None and not file.parent.is_dir():
+            raise Misconfigured(
+                f"{file.parent}: there is no such folder", hint=f"Make it first; {option} writes one file."
+            )
     # Brings codecs and the runtime, which no other verb here needs.
     from inference.evaluation.evaluate import evaluate
     from inference.evaluation.lines import label_lines
@@ -49,6 +55,8 @@ def run(package: Package, args: argparse.Namespace) -> int:
         print(f"collimator: left out: {image.file}: {image.why}", file=sys.stderr)
     if args.html is not None:
         _write_page(evaluation, args)
+    if args.reference is not None:
+        _write_reference(evaluation, args)
     lines = label_lines(evaluation)
     if args.json:
         print_objects(lines)
@@ -60,11 +68,25 @@ def run(package: Package, args: argparse.Namespace) -> int:
 def _write_page(evaluation: "Evaluation", args: argparse.Namespace) -> None:
     from inference.evaluation.page import as_html
 
-    page = as_html(evaluation, command=_command(args), made_at=datetime.now(UTC))
+    _write(args.html, as_html(evaluation, command=_command(args), made_at=datetime.now(UTC)))
+
+
+def _write_reference(evaluation: "Evaluation", args: argparse.Namespace) -> None:
+    """The section of the manifest that drift is held against (docs/packages.md)."""
+    if evaluation.images < REFERENCE_IMAGES:
+        raise Refuse(
+            f"a reference takes at least {REFERENCE_IMAGES} images; here are {evaluation.images}",
+            reason="too_few_images",
+        )
+    about = f"{evaluation.images} images of {args.labels.name}, SHA-256 {evaluation.table_sha256[:12]}"
+    _write(args.reference, as_toml(Reference(about=about, counts=evaluation.counts)))
+
+
+def _write(path: Path, content: str) -> None:
     try:
-        args.html.write_text(page, encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
     except OSError as error:
-        raise Misconfigured(f"{args.html}: cannot be written ({error.strerror})") from error
+        raise Misconfigured(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _command(args: argparse.Namespace) -> str:

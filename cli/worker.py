@@ -28,7 +28,6 @@ from domain.commitment import CommitmentRules
 from domain.errors import Retry
 from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
-from inference.children import LEAST_NICENESS
 from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
 from reports.request import NodeIdentity
@@ -156,6 +155,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         time_limit_s=settings.inference.time_limit_s,
         lend_file=spool.lend_at,
     )
+    devices = open_devices(settings)
     return Rooms(
         database=database,
         spool=spool,
@@ -164,11 +164,10 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         registry=Registry(installed_dir),
         analyst=new_analyst(
             processes=settings.inference.decode_processes if settings.inference.devices else 1,
-            devices=open_devices(settings),
+            devices=devices,
             pinned=settings.inference.pinned_packages,
         ),
-        # On the CPU, also where there are devices: it must not be in anybody's way.
-        shadow_analyst=new_analyst(niceness=LEAST_NICENESS),
+        shadow_analyst=new_analyst(devices=devices, is_shadow=True),
         rulebook=settings.rulebook,
         clinics=settings.clinic_directory,
         node=NodeIdentity(

@@ -8,7 +8,7 @@ about a chi-square number of (bins - 1) degrees of freedom, times 1/n + 1/m (Yur
 needs both: a PSI at or above the level, and one that chance reaches once in a thousand weeks at the most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import log, sqrt
@@ -21,7 +21,7 @@ SCORE_BINS = 10
 GREY_BINS = 20
 ALARM_PSI = 0.25
 LEAST_IMAGES = 30
-# The first so many images are what all later ones are held against.
+# The first so many images are what all later ones are held against, where the model was not published with more.
 REFERENCE_IMAGES = 200
 # What peers write is cut to so much, and a feature has so many bins; the rest share one.
 LONGEST_BIN = 64
@@ -30,6 +30,8 @@ MOST_BINS = 60
 SMOOTHING = 0.5
 BY_CHANCE = 0.001
 UNKNOWN, OTHER = "unknown", "other"
+# Features of what was looked at; those of answers have their label in their name.
+OF_IMAGES = ("grey", "age", "view", "device")
 
 Counts = Mapping[str, int]
 
@@ -67,6 +69,23 @@ def counted(counts: Mapping[str, Counts], bins: Mapping[str, str]) -> dict[str, 
         one = one if one in of_bins or len(of_bins) < MOST_BINS else OTHER
         of_bins[one] = of_bins.get(one, 0) + 1
     return more
+
+
+def spread(all_bins: Iterable[Mapping[str, str]]) -> dict[str, dict[str, int]]:
+    """The counts of every feature over all images."""
+    counts: dict[str, dict[str, int]] = {}
+    for bins in all_bins:
+        counts = counted(counts, bins)
+    return counts
+
+
+def is_bin(feature: str, name: str) -> bool:
+    """Whether an image can be in a bin of this name."""
+    if feature.startswith("score "):
+        return name in {score_bin(place / SCORE_BINS) for place in range(SCORE_BINS)}
+    if feature == "grey":
+        return name in {grey_bin(place / GREY_BINS) for place in range(GREY_BINS)}
+    return 0 < len(name) <= LONGEST_BIN
 
 
 def change(reference: Counts, now: Counts) -> Change | None:

@@ -24,8 +24,9 @@ from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
 from inference.answer import Answer
-from inference.children import NICENESS, TRAYS, Children, LendFile, lend_plain_file
+from inference.children import LEAST_NICENESS, NICENESS, TRAYS, Children, LendFile, lend_plain_file
 from inference.gates import AGE_GATE, accepts
+from inference.gpu.batches import Turn
 from inference.gpu.devices import Devices, NoDevice
 from inference.package import Package
 from inference.preprocess import seen_box
@@ -34,6 +35,7 @@ from inference.registry import Registry
 log = structlog.get_logger()
 
 FLOAT32_BYTES = 4
+SHADOW_TRAYS = 1 << 16  # from here on the trays of a shadow's analyst are counted; no other has so many
 CPU = "cpu"
 Answered = tuple[Answer, str, ImageRun]  # what was said of an image, by which device, and how it went
 
@@ -49,7 +51,8 @@ class Analyst:
         processes: children that work at the same time; more than one is of use only to devices.
         devices: what infers; None: the children do.
         pinned: packages that stay loaded on the devices.
-        niceness: of the child.
+        is_shadow: it only watches: its child stands back behind those of all other analysts, its images wait behind
+            theirs for a device, and its networks take room there that is free. The devices are the other analyst's.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Analyst:
         processes: int = 1,
         devices: Devices | None = None,
         pinned: Sequence[str] = (),
-        niceness: int = NICENESS,
+        is_shadow: bool = False,
     ) -> None:
         self._registry = Registry(installed_dir)
         self._children = Children(
@@ -70,8 +73,10 @@ class Analyst:
             memory_limit_bytes=memory_limit_bytes,
             time_limit_s=time_limit_s,
             lend_file=lend_file,
-            niceness=niceness,
+            niceness=LEAST_NICENESS if is_shadow else NICENESS,
+            first_tray=SHADOW_TRAYS if is_shadow else 0,
         )
+        self._is_shadow = is_shadow
         self._devices = devices
         self._pinned = tuple(pinned)
         # The images of a study go side by side only where several can be under way.
@@ -116,7 +121,8 @@ class Analyst:
         accepted = _accepted(package, instances, is_demonstration=is_demonstration)
         images: list[ImageAnalysis] = []
         refusals: list[Refuse] = []
-        for instance, answered in zip(accepted, self._answers(package, accepted, is_urgent), strict=True):
+        turn = Turn.SHADOW if self._is_shadow else Turn.STAT if is_urgent else Turn.ORDINARY
+        for instance, answered in zip(accepted, self._answers(package, accepted, turn), strict=True):
             if isinstance(answered, Refuse):
                 refusals.append(answered)
             else:
@@ -143,21 +149,21 @@ class Analyst:
 
     def close(self) -> None:
         """End all processes. The analyst may be used again: it starts others."""
-        if self._devices is not None:
+        if self._devices is not None and not self._is_shadow:
             self._devices.close()
         self._children.close()
 
-    def _answers(self, package: Package, instances: Sequence[Instance], is_urgent: bool) -> Iterable[Answered | Refuse]:
+    def _answers(self, package: Package, instances: Sequence[Instance], turn: Turn) -> Iterable[Answered | Refuse]:
         """For each image, in their order: what was said and by which device, or why nothing."""
         if self._side_by_side is None:
-            return (self._answer(package, instance.path, is_urgent) for instance in instances)
-        return self._side_by_side.map(lambda one: self._answer(package, one.path, is_urgent), instances)
+            return (self._answer(package, instance.path, turn) for instance in instances)
+        return self._side_by_side.map(lambda one: self._answer(package, one.path, turn), instances)
 
-    def _answer(self, package: Package, path: str, is_urgent: bool) -> Answered | Refuse:
+    def _answer(self, package: Package, path: str, turn: Turn) -> Answered | Refuse:
         try:
             if self._devices is not None and self._devices.serves(package):
                 try:
-                    return self._answer_of_device(self._devices, package, path, is_urgent)
+                    return self._answer_of_device(self._devices, package, path, turn)
                 except NoDevice as error:
                     log.warning("inferred_on_cpu", package=package.name, reason=str(error))
             device = CPU if self._devices is None else f"{CPU}{INSTEAD_OF}{self._devices.names}"
@@ -170,13 +176,13 @@ class Analyst:
         reply = self._children.ask(request, path)[0]
         return Answer.from_json(reply), device, _run(package, device, reply)
 
-    def _answer_of_device(self, devices: Devices, package: Package, path: str, is_urgent: bool) -> Answered:
+    def _answer_of_device(self, devices: Devices, package: Package, path: str, turn: Turn) -> Answered:
         manifest = package.manifest
         request = {"task": "prepare", "folder": str(package.folder), "device_uid": package.device_uid}
         size_bytes = FLOAT32_BYTES * prod(manifest.preprocessing.input_shape)
         with self._children.prepared(request, path, size_bytes=size_bytes) as (reply, tray):
             began_at = time.monotonic()
-            served = devices.ask(package, tray, is_urgent=is_urgent)
+            served = devices.ask(package, tray, turn=turn)
             reply["infer_s"] = time.monotonic() - began_at
         try:
             answer = manifest.adapter.answer(

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -24,6 +25,7 @@ from typing import Any
 from domain.errors import Misconfigured, Refuse
 from inference import package, pixels
 from inference.network import Network
+from inference.no_network import take_network_away
 
 MAX_REQUEST_BYTES = 64 * 1024
 KEPT_NETWORKS = 8
@@ -36,6 +38,8 @@ def main() -> None:
     os.nice(int(sys.argv[4]))
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit_bytes, memory_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
+    with suppress(Misconfigured):  # one more wall behind the limits: where the kernel has none of the kind, they stay
+        take_network_away()
     worker = Worker()
     try:
         connection.send_bytes(b"{}")  # ready

@@ -52,7 +52,7 @@ class Children:
         memory_limit_bytes: address space of a child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
         lend_file: opens an instance's file.
-        niceness: of the children.
+        niceness: of the children. first_tray: from there on their trays are numbered.
     """
 
     def __init__(
@@ -63,10 +63,11 @@ class Children:
         time_limit_s: float,
         lend_file: LendFile = lend_plain_file,
         niceness: int = NICENESS,
+        first_tray: int = 0,
     ) -> None:
         self._lend_file = lend_file
         limits = (str(memory_limit_bytes), str(time_limit_s), str(niceness))
-        self._places = [_Place(number, limits, time_limit_s) for number in range(processes)]
+        self._places = [_Place(first_tray + number * TRAYS, limits, time_limit_s) for number in range(processes)]
         self._free = list(self._places)
         self._changed = threading.Condition()
 
@@ -131,12 +132,12 @@ class Children:
 class _Place:
     """Where one child after the other works, and its trays."""
 
-    def __init__(self, number: int, limits: tuple[str, str, str], time_limit_s: float) -> None:
+    def __init__(self, first_tray: int, limits: tuple[str, str, str], time_limit_s: float) -> None:
         self.paths: deque[str] = deque(maxlen=REMEMBERED_IMAGES)
         self._limits = limits
         self._time_limit_s = time_limit_s
         self._child: _Child | None = None
-        self._trays = [Tray(number * TRAYS + one) for one in range(TRAYS)]
+        self._trays = [Tray(first_tray + one) for one in range(TRAYS)]
         self._trays_left = threading.Semaphore(TRAYS)
 
     def ask(

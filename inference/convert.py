@@ -1,12 +1,14 @@
-"""Turns published weights into ONNX, once, in a process of its own that is thrown away.
+"""Turns published weights into ONNX, and into a file for GPUs, once, in a process of its own that is thrown away.
 
     python -m inference.convert CONVERTER SOURCE TARGET_DIR
 
-    pickle -> torchxrayvision's network -> model.onnx with class activation -> compared with torchxrayvision itself
-           -> TARGET_DIR/model.onnx and TARGET_DIR/golden.json, the reference network's golden scores
+    pickle -> torchxrayvision's network, with class activation -> model.onnx         ┐ each compared with
+                                                               -> model.safetensors  ┘ torchxrayvision itself
+           -> these, and golden.json, the reference network's golden scores, in TARGET_DIR
 
 Unpickling runs whatever the file says. The caller has checked its SHA-256, gives this process no secret in its
-environment, and never unpickles anything itself. Only here, in training and in tests is torch imported.
+environment, and never unpickles anything itself; the network is gone before the file is opened. Only here, in training
+and in tests is torch imported, and where a package of torch is served.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from domain.errors import CollimatorError, Misconfigured, Refuse
+from inference.no_network import take_network_away
 from inference.preprocess import Float32, Preprocessing
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 PARITY_TOLERANCE = 1e-4  # of a score
 OPSET = 18
+OUTPUTS = ("scores", "class_activation")
+ScoresOf = Callable[[Float32], Float32]  # (images, 1, S, S) -> (images, labels)
 
 
 def main() -> int:
@@ -39,6 +44,7 @@ def main() -> int:
     parser.add_argument("target_dir", type=Path)
     arguments = parser.parse_args()
     try:
+        take_network_away()
         CONVERTERS[arguments.converter](arguments.source, arguments.target_dir)
     except CollimatorError as error:
         json.dump({"message": error.message, "hint": error.hint}, sys.stdout)
@@ -58,15 +64,18 @@ def convert_densenet(source: Path, target_dir: Path) -> None:
 
     saved = torch.load(source, map_location="cpu", weights_only=False)
     reference = densenet_all(saved if isinstance(saved, dict) else saved.state_dict())
-    content = export_onnx(with_class_activation(reference), xrv.models.model_urls["all"]["input_resolution"])
-    difference = parity(reference, content)
-    if not difference <= PARITY_TOLERANCE:
-        raise Refuse(
-            f"the converted network's scores differ by {difference:.2g} from torchxrayvision's; "
-            f"{PARITY_TOLERANCE:g} is tolerated",
-            reason="conversion_differs",
-        )
-    (target_dir / "model.onnx").write_bytes(content)
+    network, input_size = with_class_activation(reference), xrv.models.model_urls["all"]["input_resolution"]
+    onnx_file, torch_file = export_onnx(network, input_size), export_torch(network, input_size)
+    for title, scores_of in (("ONNX", by_onnx(onnx_file)), ("torch", by_torch(torch_file))):
+        difference = parity(reference, scores_of)
+        if not difference <= PARITY_TOLERANCE:
+            raise Refuse(
+                f"the scores of the network as {title} differ by {difference:.2g} from torchxrayvision's; "
+                f"{PARITY_TOLERANCE:g} is tolerated",
+                reason="conversion_differs",
+            )
+    (target_dir / "model.onnx").write_bytes(onnx_file)
+    (target_dir / "model.safetensors").write_bytes(torch_file)
     (target_dir / "golden.json").write_text(json.dumps(reference_scores(reference, golden_input())[0].tolist()))
 
 
@@ -183,7 +192,7 @@ def export_onnx(network: "nn.Module", input_size: int) -> bytes:
             (example,),
             path,
             input_names=["image"],
-            output_names=["scores", "class_activation"],
+            output_names=list(OUTPUTS),
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},),
             opset_version=OPSET,
             dynamo=True,
@@ -191,6 +200,15 @@ def export_onnx(network: "nn.Module", input_size: int) -> bytes:
             verbose=False,
         )
         return without_traces(path.read_bytes())
+
+
+def export_torch(network: "nn.Module", input_size: int) -> bytes:
+    """The same as safetensors with its graph, which a GPU serves (inference/torch_graph.py)."""
+    import torch
+
+    from inference.torch_graph import write
+
+    return write(network, torch.zeros(2, 1, input_size, input_size), OUTPUTS)
 
 
 def without_traces(content: bytes) -> bytes:
@@ -209,17 +227,34 @@ def without_traces(content: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def parity(reference: "nn.Module", content: bytes, *, images: int = 6) -> float:
+def parity(reference: "nn.Module", scores_of: ScoresOf, *, images: int = 6) -> float:
     """The largest difference between both networks' scores for the golden radiograph and random, blurred images."""
-    import onnxruntime
-
     generator = np.random.default_rng(0)
     size = golden_input().shape[-1]
     grids = generator.uniform(-1024, 1024, (images, 1, size // 16, size // 16)).astype(np.float32)
     batch = np.concatenate([golden_input(), np.kron(grids, np.ones((16, 16), np.float32))])
+    return float(np.abs(scores_of(batch) - reference_scores(reference, batch)).max())
+
+
+def by_onnx(content: bytes) -> ScoresOf:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    converted = session.run(["scores"], {"image": batch})[0]
-    return float(np.abs(converted - reference_scores(reference, batch)).max())
+    return lambda batch: np.asarray(session.run(["scores"], {"image": batch})[0], np.float32)
+
+
+def by_torch(content: bytes) -> ScoresOf:
+    import torch
+
+    from inference.torch_graph import read
+
+    network = read(content).eval()
+
+    def scores_of(batch: Float32) -> Float32:
+        with torch.inference_mode():
+            return np.asarray(network(torch.from_numpy(batch))["scores"], np.float32)
+
+    return scores_of
 
 
 def reference_scores(reference: "nn.Module", batch: Float32) -> Float32:

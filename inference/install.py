@@ -32,7 +32,7 @@ DOWNLOAD_LIMIT_S = 1800.0  # for the whole file
 CONVERSION_LIMIT_S = 900.0
 BLOCK_BYTES = 1 << 20
 MODEL_CARD_FILE = "model_card.md"
-CONVERTERS_NEED = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript")
+CONVERTERS_NEED = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript", "safetensors")
 CONVERT_HINT = "pip install -c constraints.txt '.[convert]'"
 
 
@@ -98,7 +98,8 @@ def add(folder: Path, installed_dir: Path) -> Package:
     with _staging(installed_dir) as staging:
         copy = Path(staging) / package.name
         copy.mkdir()
-        for file in (MANIFEST_FILE, package.manifest.weights.file, MODEL_CARD_FILE):
+        named = {package.weights_path.name, package.for_device.weights_path.name}
+        for file in (MANIFEST_FILE, *named, MODEL_CARD_FILE):
             if file != MODEL_CARD_FILE or (folder / file).is_file():
                 shutil.copyfile(folder / file, copy / file)
         return _install(copy, installed_dir)
@@ -114,9 +115,16 @@ def check(package: Package) -> None:
     from inference.network import Network
     from inference.onnx_graph import check_graph
 
-    if package.manifest.weights.format == "onnx":
-        check_graph(verified_bytes(package.weights_path, package.manifest.weights))
-    Network(package)
+    served = [package]
+    if package.manifest.weights.device_sha256:
+        served.append(package.for_device)
+    for one in served:
+        content = verified_bytes(one.weights_path, one.manifest.weights)
+        if one.manifest.weights.format == "onnx":
+            check_graph(content)
+        # A node without torch serves the other file; a device asks for its own golden scores before it serves.
+        if one is package or one.manifest.weights.format == "onnx" or importlib.util.find_spec("torch"):
+            Network(one)
 
 
 def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
@@ -155,18 +163,26 @@ def install_source(
         copy = Path(staging) / package.name
         copy.mkdir()
         manifest_text = (package.folder / MANIFEST_FILE).read_text(encoding="utf-8")
-        weights_path = copy / package.manifest.weights.file
-        if package.manifest.weights.converter:
-            scores = _convert(package.manifest.weights, source, weights_path)
+        weights = package.manifest.weights
+        if weights.converter:
+            scores = _convert(weights, source, copy)
             manifest_text = rewritten(manifest_text, {"scores": f"[{', '.join(f'{score:.7f}' for score in scores)}]"})
         else:
-            shutil.copyfile(source, weights_path)
-        content = weights_path.read_bytes()
-        known = {"size_bytes": str(len(content)), "sha256": f'"{hashlib.sha256(content).hexdigest()}"'}
+            shutil.copyfile(source, copy / weights.file)
+        known = _size_and_sha256(copy / weights.file)
+        if weights.device_file:
+            known |= _size_and_sha256(copy / weights.device_file, prefix="device_")
         (copy / MANIFEST_FILE).write_text(rewritten(manifest_text, known), encoding="utf-8")
         if acceptance is not None:
             write_acceptance(copy, acceptance)
         return _install(copy, installed_dir)
+
+
+def _size_and_sha256(path: Path, *, prefix: str = "") -> dict[str, str]:
+    """A file's lines in [weights], as TOML text by key."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return {f"{prefix}size_bytes": str(len(content)), f"{prefix}sha256": f'"{digest}"'}
 
 
 def _install(copy: Path, installed_dir: Path) -> Package:
@@ -205,10 +221,10 @@ def _require_its_own_version(package: Package, registry: Registry) -> None:
         )
 
 
-def _convert(weights: Weights, source: Path, target: Path) -> tuple[float, ...]:
-    """Convert `source` into the ONNX file `target`; returns the reference network's golden scores.
+def _convert(weights: Weights, source: Path, target_dir: Path) -> tuple[float, ...]:
+    """Convert `source` into the files that the manifest names; returns the reference network's golden scores.
 
-    Unpickling runs what the file says, so it happens in a process that ends with it and has an empty home.
+    Unpickling runs what the file says, so it happens in a process that ends with it, has an empty home and no network.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-P", "-m", "inference.convert", weights.converter, str(source), folder]
@@ -222,7 +238,8 @@ def _convert(weights: Weights, source: Path, target: Path) -> tuple[float, ...]:
             raise Refuse(message, reason="conversion_failed") from error
         if ended.returncode:
             raise _conversion_error(ended)
-        shutil.copyfile(Path(folder) / "model.onnx", target)
+        for file in filter(None, (weights.file, weights.device_file)):
+            shutil.copyfile(Path(folder) / file, target_dir / file)
         return tuple(float(score) for score in json.loads((Path(folder) / "golden.json").read_text(encoding="utf-8")))
 
 

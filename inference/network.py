@@ -1,7 +1,8 @@
 """Runs a package's network on one CPU thread.
 
-bytes -> SHA-256 of these bytes -> runtime from these bytes -> golden check -> radiograph in, answer out
-                                                                                └── what its outputs mean: adapters/
+bytes -> SHA-256 of these bytes -> graph of standard operators, nothing outside -> runtime from these bytes
+      -> golden check -> radiograph in, answer out
+                                      └── what its outputs mean: adapters/
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from domain.errors import Misconfigured
+from domain.errors import Misconfigured, Refuse
 from inference import golden
 from inference.answer import Answer
 from inference.package import Package, verified_bytes
@@ -100,8 +101,15 @@ def open_session(package: Package, content: bytes, *, providers: Sequence[Any]) 
     """onnxruntime's session; `providers` as it takes them.
 
     Raises:
-        Misconfigured: it cannot load the network.
+        Misconfigured: it reaches outside itself, or cannot be loaded.
     """
+    from inference.onnx_graph import check_graph  # onnx takes its time: only who opens a network waits for it
+
+    try:
+        # Not only when it is installed: a folder may also have been copied to where packages lie.
+        check_graph(content)
+    except Refuse as error:
+        raise Misconfigured(f"{package.name}: {error.message}", hint=error.hint) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a second thread beside busy neighbours made it slower, not faster
     options.inter_op_num_threads = 1

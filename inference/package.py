@@ -1,4 +1,5 @@
-"""A model package: a folder with `manifest.toml` and, once its weights are there, `model.onnx` or `model.safetensors`.
+"""A model package: a folder with `manifest.toml` and, once its weights are there, `model.onnx` or `model.safetensors`,
+or both: then the CPU serves the first and a GPU the second.
 
 The manifest says who made the model, for which images and patients it is meant, how its input is prepared, what its
 outputs mean, and which bytes its weights are. A package without verified weights is *not configured*: it is listed,
@@ -12,7 +13,7 @@ The network is ONNX, or torch's as inference/torch_graph.py writes it, with one 
 import hashlib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,11 +23,13 @@ from inference.adapters import READERS, Adapter
 from inference.labels import Label, Measure
 from inference.licences import Licence, licence_of
 from inference.preprocess import Crop, Preprocessing, Scaling
+from inference.reference import Reference, read_reference
 from inference.toml_table import Table
 
 MANIFEST_FILE = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so nothing that could leave its folder
 VERSION_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,31}")  # of what is installed: a folder's name as well
+FILE_PATTERN = re.compile(r"[A-Za-z0-9_-]+\.(onnx|safetensors)")
 MAX_MANIFEST_BYTES = 256 * 1024
 NO_WEIGHTS_KNOWN = "No verified weights are known for it: bring your own with `collimator models add DIR`."
 
@@ -46,7 +49,10 @@ class Accepts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """Which bytes the network is, and where they come from. An empty `sha256`: nobody has verified any yet."""
+    """Which bytes the network is, and where they come from. An empty `sha256`: nobody has verified any yet.
+
+    device_file: the same network for a GPU, where there is a file of its own for it; "": there is none.
+    """
 
     file: str
     size_bytes: int
@@ -57,6 +63,9 @@ class Weights:
     source_sha256: str
     source_size_bytes: int
     converter: str  # name for `python -m inference.convert`; empty: the source is the ONNX file itself
+    device_file: str = ""
+    device_size_bytes: int = 0
+    device_sha256: str = ""
 
     @property
     def format(self) -> Literal["onnx", "torch"]:
@@ -94,6 +103,7 @@ class Manifest:
     golden: Golden
     labels: tuple[Label, ...]
     measures: tuple[Measure, ...]
+    reference: Reference | None  # None: later images are held against the first ones that it sees
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +121,20 @@ class Package:
     @property
     def weights_path(self) -> Path:
         return self.folder / self.manifest.weights.file
+
+    @property
+    def for_device(self) -> "Package":
+        """As a GPU serves it: with the file and the tolerance of its own, where the manifest names them."""
+        weights, golden = self.manifest.weights, self.manifest.golden
+        if weights.device_sha256:
+            weights = replace(
+                weights,
+                file=weights.device_file,
+                size_bytes=weights.device_size_bytes,
+                sha256=weights.device_sha256,
+            )
+        golden = replace(golden, tolerance=golden.device_tolerance)
+        return replace(self, manifest=replace(self.manifest, weights=weights, golden=golden))
 
     @property
     def why_not(self) -> str:
@@ -224,6 +248,7 @@ def _manifest(table: Table) -> Manifest:
         golden=_golden(table.table("golden")),
         labels=labels,
         measures=measures,
+        reference=read_reference(table.table("reference"), labels, measures) if table.has("reference") else None,
     )
     length = adapter.golden_length(labels)
     is_complete = len(manifest.golden.scores) == length or not manifest.weights.sha256
@@ -271,9 +296,16 @@ def _weights(table: Table) -> Weights:
         source_sha256=table.sha256("source_sha256"),
         source_size_bytes=table.integer("source_size_bytes", low=0, high=4 << 30),
         converter=table.text("converter", may_be_empty=True),
+        device_file=table.text("device_file", may_be_empty=True, default=""),
+        device_size_bytes=table.integer("device_size_bytes", low=0, high=4 << 30, default=0),
+        device_sha256=table.sha256("device_sha256", default=""),
     )
-    is_known_format = re.fullmatch(r"[A-Za-z0-9_-]+\.(onnx|safetensors)", weights.file)
-    table.require(is_known_format, "file", "a file name that ends in .onnx or .safetensors")
+    table.require(FILE_PATTERN.fullmatch(weights.file), "file", "a file name that ends in .onnx or .safetensors")
+    is_known_format = not weights.device_file or FILE_PATTERN.fullmatch(weights.device_file)
+    is_another = weights.device_file != weights.file
+    table.require(is_known_format and is_another, "device_file", "another name that ends in .onnx or .safetensors")
+    is_named = bool(weights.device_file) or not weights.device_sha256
+    table.require(is_named, "device_file", "the name of the file that device_sha256 is of")
     has_known_source = not weights.source_url or (weights.source_sha256 and weights.source_size_bytes)
     table.require(has_known_source, "source_sha256", "SHA-256 and size of what source_url gives")
     table.require(not weights.source_url or weights.licence.name, "licence", "the licence of what source_url gives")

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
@@ -26,6 +25,7 @@ from domain.errors import Refuse
 from domain.findings import DisplayImage
 from domain.states import Reason
 from inference import preprocess
+from inference.pixel_data import PixelData, locate
 from inference.preprocess import Float32, Preprocessing
 
 Pixels = NDArray[Any]
@@ -135,9 +135,11 @@ def display_image(radiograph: Radiograph, *, within: Sequence[tuple[int, int]]) 
 
 def _read_dicom(path: Path | str) -> Radiograph:
     try:
-        dataset = pydicom.dcmread(path)
-        header = _Header.of(dataset)
-        stored = _stored(dataset, header)
+        with open(path, "rb") as file:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True)
+            pixel_data = locate(file, dataset)
+            header = _Header.of(dataset)
+            stored = _stored(dataset, pixel_data, header)
         first, shown = _shown_values(stored, dataset, header)
         pixel_aspect = _pixel_aspect(dataset)
     except Refuse:
@@ -185,8 +187,6 @@ class _Header:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "_Header":
-        if not dataset.get("PixelData"):
-            raise Refuse("there is no Pixel Data (7FE0,0010)", reason=Reason.NO_IMAGE)
         missing = [keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, "")]
         if missing:
             raise Refuse(f"missing: {', '.join(missing)}", reason=Reason.UNREADABLE_PIXELS)
@@ -253,16 +253,16 @@ def _check_size(rows: int, columns: int) -> None:
         )
 
 
-def _stored(dataset: Dataset, header: _Header) -> Pixels:
+def _stored(dataset: Dataset, pixel_data: PixelData, header: _Header) -> Pixels:
     """(rows, columns) integers as stored, masked to Bits Stored and sign-extended; colour becomes luma."""
     decode = _DECODERS.get(header.transfer_syntax_uid)
     if decode is None:
         name = header.transfer_syntax_uid.name
         raise Refuse(f"the transfer syntax {name} is not read", reason=Reason.UNREADABLE_PIXELS)
-    encoded = dataset.PixelData
     if header.transfer_syntax_uid.is_encapsulated:
-        encoded = next(generate_frames(encoded, number_of_frames=int(dataset.get("NumberOfFrames") or 1)))
-    decoded = decode(encoded, header)
+        decoded = decode(pixel_data.first_frame(int(dataset.get("NumberOfFrames") or 1)), header)
+    else:
+        decoded = decode(pixel_data.mapped(), header)
     if decoded.shape[:2] != (header.rows, header.columns):
         raise Refuse(
             f"the encoded image is {decoded.shape[:2]}, Rows and Columns say {(header.rows, header.columns)}",
@@ -289,7 +289,7 @@ def _within_bits_stored(decoded: Pixels, header: _Header) -> Pixels:
     return bits.view(np.int16) if header.is_signed else bits
 
 
-def _native(encoded: bytes, header: _Header) -> Pixels:
+def _native(encoded: memoryview, header: _Header) -> Pixels:
     order = ">" if header.transfer_syntax_uid == uid.ExplicitVRBigEndian else "<"
     sample = np.dtype(f"{order}u{header.bits_allocated // 8}")
     pixels = header.rows * header.columns
@@ -336,7 +336,7 @@ def _jpeg_2000(encoded: bytes, header: _Header) -> Pixels:
     return np.asarray(imagecodecs.jpeg2k_decode(encoded))
 
 
-_DECODERS: dict[str, Callable[[bytes, _Header], Pixels]] = {
+_DECODERS: dict[str, Callable[[Any, _Header], Pixels]] = {
     uid.ImplicitVRLittleEndian: _native,
     uid.ExplicitVRLittleEndian: _native,
     uid.ExplicitVRBigEndian: _native,

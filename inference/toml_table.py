@@ -42,8 +42,8 @@ class Table:
                 return choice
         raise self._wrong(key, " or ".join(f'"{choice}"' for choice in allowed))
 
-    def sha256(self, key: str) -> str:
-        value = self.text(key, may_be_empty=True)
+    def sha256(self, key: str, *, default: str = _REQUIRED) -> str:
+        value = self.text(key, may_be_empty=True, default=default)
         self.require(not value or re.fullmatch(r"[0-9a-f]{64}", value), key, "64 small hexadecimal digits, or empty")
         return value
 

@@ -1,12 +1,13 @@
 """How each version's scores and images are spread, week by week and caller by caller (domain/drift.py).
 
+    a model was published with a reference  ->  that, for the features that it has
     an image is analysed  ->  one more in its week's row, and in the reference's until that has enough
     somebody asks         ->  the newest week that has enough, held against the reference, feature by feature
 
 The rows are counts, from which nobody can be told: they stay when a study is erased.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from domain.drift import LEAST_IMAGES, REFERENCE_IMAGES, bins_of, change, counted, week_of
+from domain.drift import LEAST_IMAGES, REFERENCE_IMAGES, Counts, bins_of, change, counted, week_of
 from domain.findings import Analysis
 from domain.study import InstanceFacts
 from storage.database import Database, utc_now
@@ -53,15 +54,19 @@ def count_images(connection: sa.Connection, study_id: int, analysis: Analysis) -
     """Add the images of one analysis to their week, and to the reference while that is being made."""
     study = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
     facts = _facts(connection, study.clinic, [image.sop_instance_uid for image in analysis.images])
-    key = {
-        "clinic": study.clinic,
-        "calling_ae_title": study.calling_ae_title,
-        "package": analysis.model.package,
-        "version": analysis.model.version[:LONGEST_VERSION],
-    }
+    key = _key_of(study, analysis.model.package, analysis.model.version)
     all_bins = [bins_of(image, facts.get(image.sop_instance_uid, InstanceFacts())) for image in analysis.images]
-    _add(connection, {**key, "period": week_of(utc_now().date()).isoformat()}, all_bins)
-    _add(connection, {**key, "period": REFERENCE}, all_bins, most=REFERENCE_IMAGES)
+    _add_to_week(connection, {**key, "period": week_of(utc_now().date()).isoformat()}, all_bins)
+    _add_to_reference(connection, {**key, "period": REFERENCE}, all_bins)
+
+
+def begin_reference(
+    connection: sa.Connection, study_id: int, *, package: str, version: str, counts: Mapping[str, Counts]
+) -> None:
+    """Hold this caller's images against what the model was published with, unless they have a reference already."""
+    study = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    key = {**_key_of(study, package, version), "period": REFERENCE}
+    _make_row(connection, key, images=_most_images(counts), counts={name: dict(bins) for name, bins in counts.items()})
 
 
 def read_drift(
@@ -87,12 +92,20 @@ def read_drift(
 
 
 def begin_new_reference(database: Database, *, package: str, calling_ae_title: str | None = None) -> int:
-    """Let the next images be what later ones are held against; of how many callers and versions."""
-    conditions = [drift_counts.c.package == package, drift_counts.c.period == REFERENCE]
+    """Let the next images be what later ones are held against; of how many callers and versions.
+
+    The row stays, empty: a model that was published with a reference does not begin with that once more.
+    """
+    conditions = [
+        drift_counts.c.package == package,
+        drift_counts.c.period == REFERENCE,
+        drift_counts.c.images > 0,
+    ]
     if calling_ae_title is not None:
         conditions.append(drift_counts.c.calling_ae_title == calling_ae_title)
     with database.write() as connection:
-        return connection.execute(sa.delete(drift_counts).where(*conditions)).rowcount
+        begun = sa.update(drift_counts).where(*conditions).values(images=0, counts={})
+        return connection.execute(begun).rowcount
 
 
 def forget_weeks(connection: sa.Connection, *, before: datetime) -> None:
@@ -110,19 +123,57 @@ _KEY = (
 )
 
 
-def _add(
-    connection: sa.Connection, key: dict[str, str], all_bins: list[dict[str, str]], most: int | None = None
-) -> None:
-    """Whoever else counts into the row waits. A row that has `most` images is left alone."""
+def _key_of(study: sa.Row[Any], package: str, version: str) -> dict[str, str]:
+    """Without the period."""
+    return {
+        "clinic": study.clinic,
+        "calling_ae_title": study.calling_ae_title,
+        "package": package,
+        "version": version[:LONGEST_VERSION],
+    }
+
+
+def _add_to_week(connection: sa.Connection, key: dict[str, str], all_bins: list[dict[str, str]]) -> None:
+    row = _locked_row(connection, key)
+    counts = row.counts
+    for bins in all_bins:
+        counts = counted(counts, bins)
+    _update(connection, key, images=row.images + len(all_bins), counts=counts)
+
+
+def _add_to_reference(connection: sa.Connection, key: dict[str, str], all_bins: list[dict[str, str]]) -> None:
+    """Each feature by itself: one that has enough, perhaps because it was published, is left alone."""
+    row = _locked_row(connection, key)
+    counts = row.counts
+    for bins in all_bins:
+        wanted = {name for name in bins if sum(counts.get(name, {}).values()) < REFERENCE_IMAGES}
+        counts = counted(counts, {name: bins[name] for name in bins if name in wanted})
+    if counts != row.counts:
+        _update(connection, key, images=_most_images(counts), counts=counts)
+
+
+def _locked_row(connection: sa.Connection, key: dict[str, str]) -> sa.Row[Any]:
+    """Whoever else counts into it waits."""
+    _make_row(connection, key)
+    return connection.execute(sa.select(drift_counts).where(*_is(key)).with_for_update()).one()
+
+
+def _make_row(connection: sa.Connection, key: dict[str, str], **values: Any) -> None:
+    """Unless it is there."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(drift_counts).values(key).on_conflict_do_nothing())
-    this = [column == key[column.name] for column in _KEY]
-    row = connection.execute(sa.select(drift_counts).where(*this).with_for_update()).one()
-    images, counts = row.images, row.counts
-    for bins in all_bins[: None if most is None else max(most - images, 0)]:
-        images, counts = images + 1, counted(counts, bins)
-    if images > row.images:
-        connection.execute(sa.update(drift_counts).where(*this).values(images=images, counts=counts))
+    connection.execute(insert(drift_counts).values({**key, **values}).on_conflict_do_nothing())
+
+
+def _update(connection: sa.Connection, key: dict[str, str], **values: Any) -> None:
+    connection.execute(sa.update(drift_counts).where(*_is(key)).values(**values))
+
+
+def _is(key: dict[str, str]) -> list[sa.ColumnElement[bool]]:
+    return [column == key[column.name] for column in _KEY]
+
+
+def _most_images(counts: Mapping[str, Counts]) -> int:
+    return max((sum(bins.values()) for bins in counts.values()), default=0)
 
 
 def _facts(connection: sa.Connection, clinic: str, sop_instance_uids: list[str]) -> dict[str, InstanceFacts]:
@@ -140,8 +191,9 @@ def _lines(periods: dict[str, sa.Row[Any]], weeks: list[str]) -> Iterator[DriftL
     reference = periods[REFERENCE]
     for feature in sorted(now.counts):
         before, after = reference.counts.get(feature, {}), now.counts[feature]
+        reference_images = sum(before.values())
         # The images of which the reference is still being made cannot have changed from it.
-        moved = change(before, after) if reference.images >= REFERENCE_IMAGES else None
+        moved = change(before, after) if reference_images >= REFERENCE_IMAGES else None
         yield DriftLine(
             clinic=now.clinic,
             calling_ae_title=now.calling_ae_title,
@@ -150,7 +202,7 @@ def _lines(periods: dict[str, sa.Row[Any]], weeks: list[str]) -> Iterator[DriftL
             week=now.period,
             feature=feature,
             images=now.images,
-            reference_images=reference.images,
+            reference_images=reference_images,
             psi=None if moved is None else moved.psi,
             chance=None if moved is None else moved.chance,
             is_alarm=moved is not None and moved.is_alarm,

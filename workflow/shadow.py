@@ -19,6 +19,7 @@ from domain.versions import Role, shadows_of
 from storage import model_runs, studies
 from storage.studies import read_study
 from workflow.durable import Durable
+from workflow.reference import begin_references
 from workflow.rooms import Rooms
 
 log = structlog.get_logger()
@@ -56,7 +57,7 @@ def shadow_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable)
         for one in durable.step("look", Watches, look, rooms, study_id).watches:
             name = f"{one.package} {one.version}"
             seen = durable.step(f"watch {name}", Seen, watch, rooms, study_id, one, attempt)
-            durable.transaction(f"keep {name}", keep, study_id, one, seen)
+            durable.transaction(f"keep {name}", keep, rooms, study_id, one, seen)
     except Away:
         durable.transaction("later", look_later, rooms, study_id, attempt)
 
@@ -93,12 +94,13 @@ def watch(rooms: Rooms, study_id: int, one: Watch, attempt: int) -> Seen:
     return Seen(analysis=replace(analysis, model=replace(analysis.model, role=Role.SHADOW)))
 
 
-def keep(connection: sa.Connection, study_id: int, one: Watch, seen: Seen) -> None:
+def keep(connection: sa.Connection, rooms: Rooms, study_id: int, one: Watch, seen: Seen) -> None:
     """Enter it, unless the study was erased meanwhile."""
     studies.lock(connection, study_id)
     if not studies.has_analyses(connection, study_id):
         return
     if seen.analysis is not None:
+        begin_references(connection, rooms, study_id, [seen.analysis])
         model_runs.save_analysis(connection, study_id, seen.analysis)
         return
     log.warning("shadow_failed", study_id=study_id, package=one.package, error=seen.problem)
@@ -115,7 +117,7 @@ def after_shadow_bug(connection: sa.Connection, rooms: Rooms, study_id: int, att
     """The first that has not looked yet is the one that it happened to; the others look in another job."""
     left = look(rooms, study_id).watches
     for one in left[:1]:
-        keep(connection, study_id, one, Seen(problem=BUG))
+        keep(connection, rooms, study_id, one, Seen(problem=BUG))
     if left[1:]:
         rooms.jobs.put_shadow(connection, study_id=study_id, attempt=attempt + 1)
 

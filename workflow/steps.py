@@ -27,6 +27,7 @@ from storage.outboxes import wake
 from storage.queue_order import note_start
 from storage.studies import ResultRow
 from storage.study_keys import study_name
+from workflow.reference import begin_references
 from workflow.rooms import Rooms
 from workflow.written import Written
 
@@ -160,6 +161,7 @@ def hand_over_analysis(
 ) -> None:
     """Keep what was found and hand the results over, unless nobody waits for them any more; then shadows may look."""
     studies.require_queued(connection, study_id)
+    begin_references(connection, rooms, study_id, analyses)
     studies.save_analyses(connection, study_id, analyses)
     hand_over(connection, rooms, study_id, study, written)
     if any(rooms.clinic(study.clinic).model(package).shadow for package in decision.packages):

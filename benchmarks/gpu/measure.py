@@ -23,6 +23,7 @@ from inference.analyst import FLOAT32_BYTES, Analyst
 from inference.bare_environment import ONE_THREAD, bare_environment
 from inference.children import TRAYS, Children
 from inference.golden import synthetic_radiograph
+from inference.gpu.batches import Turn
 from inference.gpu.devices import Devices
 from inference.gpu.options import OwnerOptions
 from inference.gpu.trays import Tray
@@ -106,7 +107,7 @@ def served(plan: Plan) -> float:
             stack.callback(tray.close)
             os.pwrite(tray.descriptor, image.tobytes(), 0)
         _start(devices, package)
-        return _rate([partial(devices.ask, package, tray, is_urgent=False) for tray in trays], plan.for_s)
+        return _rate([partial(devices.ask, package, tray, turn=Turn.ORDINARY) for tray in trays], plan.for_s)
 
 
 def decode(plan: Plan) -> float:

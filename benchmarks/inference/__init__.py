@@ -5,7 +5,7 @@ weights.py       torchxrayvision's DenseNet-121 with random weights, as a pickle
 readme_way.py    one process: pydicom, scikit-image, eager torch, Grad-CAM by autograd, Pillow
 node_way.py      one process: the node's own functions
 side.py          what both processes share: questions by line, and a watch for each stage
-throughput.py    a whole node with a burst of studies, beside its own stages in a bare loop
+throughput.py    a whole node with a burst of studies, beside its own stages in bare loops
 run.py           the two by turns
 report.py        medians, ratios, goals
 

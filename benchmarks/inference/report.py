@@ -143,7 +143,7 @@ def _goals(run: Run) -> Iterator[tuple[str, str, str]]:
     ]
     yield _at_most("all but decoding and forward pass, against the forward pass", MOST_OF_FORWARD, beside)
     yield _at_least(
-        "studies/s of a whole node against its stages in a bare loop",
+        "studies/s of a whole node against its stages in a bare loop on each core",
         LEAST_OF_ALONE,
         [burst.per_s / burst.alone_per_s for burst in run.bursts],
     )

@@ -30,11 +30,11 @@ class Effort:
     rows: int = radiographs.ROWS
     columns: int = radiographs.COLUMNS
     bursts: int = 3
-    studies: int = 12
+    studies: int = 24
 
 
 FULL = Effort()
-QUICK = Effort(rounds=1, images=1, rows=620, columns=500, bursts=1, studies=3)
+QUICK = Effort(rounds=1, images=1, rows=620, columns=500, bursts=1, studies=4)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

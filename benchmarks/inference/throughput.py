@@ -1,4 +1,10 @@
-"""A whole node, C-STORE in and results stored at their destination, and the same stages in a bare loop, by turns."""
+"""A whole node, C-STORE in and results stored at their destination, and the same stages in bare loops, by turns.
+
+The studies lie on the disk before the burst begins: what makes them is not to take the node's processors. A node works
+at several studies at once and hands results over in batches, so its rate is the slope of all the moments at which a
+study was done, without those at the beginning, when its queue fills. It has every core, so there is a bare loop for
+each of them, all at the same time.
+"""
 
 import json
 import os
@@ -8,6 +14,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from pydicom.uid import generate_uid
 
 from benchmarks.inference import radiographs
 from benchmarks.inference.side import Failed
@@ -21,6 +30,7 @@ from scu.store import describe, send_files
 __all__ = ["Burst", "bursts", "make_weights", "missing"]
 
 DONE_WITHIN_S = 300.0
+IMAGES = 4
 # A word of a process's command line, and what it does. The first that fits; the rest supervises or serves pages.
 WORK_OF = {
     b"inference.child": "decode, infer, display",
@@ -33,18 +43,19 @@ WORK_OF = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Burst:
-    """per_s: studies, from the first result stored to the last. alone_ms: (wall, CPU) a study, by stage.
-    node_cpu_ms: a study, by what the process does.
+    """per_s: studies. loops: that ran the stages alone at the same time. alone_ms: (wall, CPU) a study in each of them,
+    by stage. node_cpu_ms: a study, by what the process does.
     """
 
     studies: int
     per_s: float
+    loops: int
     alone_ms: dict[str, tuple[float, float]]
     node_cpu_ms: dict[str, float]
 
     @property
     def alone_per_s(self) -> float:
-        return 1e3 / sum(wall for wall, _ in self.alone_ms.values())
+        return self.loops * 1e3 / sum(wall for wall, _ in self.alone_ms.values())
 
 
 def make_weights(folder: Path) -> None:
@@ -62,36 +73,54 @@ def bursts(folder: Path, count: int, studies: int, *, rows: int, columns: int) -
     (place / "data" / "models").symlink_to(folder / "models")
     try:
         with running(place) as node:
-            _send(node, place, 2, rows, columns)
+            _send(node, _made(place, 2, rows, columns))
             for _ in range(count):
-                yield _burst(node, place, studies, rows, columns)
+                yield _burst(node, _made(place, studies, rows, columns))
     except latency_node.Failed as error:
         raise Failed(f"the node: {error}") from error
 
 
-def _burst(node: Node, place: Path, studies: int, rows: int, columns: int) -> Burst:
+def _burst(node: Node, made: dict[str, Path]) -> Burst:
     before = _cpu_s(node)
-    stored = _send(node, place, studies, rows, columns)
+    stored = _send(node, made)
     node.tree.settle(at_most_s=10.0)
     after = _cpu_s(node)
+    loops = len(os.sched_getaffinity(0))
     return Burst(
-        studies=studies,
-        per_s=(studies - 1) / (stored[-1] - stored[0]),
-        alone_ms=_alone(node, studies),
-        node_cpu_ms={work: (after[work] - before[work]) * 1e3 / studies for work in before},
+        studies=len(made),
+        per_s=rate(stored),
+        loops=loops,
+        alone_ms=_alone(node, loops, times=max(4, len(made) // 2)),
+        node_cpu_ms={work: (after[work] - before[work]) * 1e3 / len(made) for work in before},
     )
 
 
-def _send(node: Node, place: Path, count: int, rows: int, columns: int) -> list[float]:
-    """When the last result of each study was stored, in order."""
-    path, uids = place / "image.dcm", []
+def rate(stored: list[float]) -> float:
+    """Studies a second: the slope by least squares, from when a quarter of them was done."""
+    moments = np.array(sorted(stored)[len(stored) // 4 :])
+    return float(np.polyfit(moments - moments[0], np.arange(len(moments)), 1)[0])
+
+
+def _made(place: Path, count: int, rows: int, columns: int) -> dict[str, Path]:
+    """So many studies, by Study Instance UID. A few images are shared by all of them."""
+    images = [radiographs.radiograph(number, rows=rows, columns=columns) for number in range(min(count, IMAGES))]
+    made = {}
     for number in range(count):
-        image = radiographs.radiograph(number, rows=rows, columns=columns)
+        image = images[number % len(images)]
+        image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        path = place / f"{number}.dcm"
         image.save_as(path, enforce_file_format=True)
+        made[str(image.StudyInstanceUID)] = path
+    return made
+
+
+def _send(node: Node, made: dict[str, Path]) -> list[float]:
+    """When the last result of each study was stored."""
+    for path in made.values():
         send_files([describe(path)], node.address, calling_ae_title=SENDER, timeout_s=60.0)
-        uids.append(str(image.StudyInstanceUID))
-    wait_until(lambda: all(last_stored(node, uid) is not None for uid in uids), DONE_WITHIN_S, "all results are stored")
-    return sorted(last_stored(node, uid) or 0.0 for uid in uids)
+    wait_until(lambda: all(last_stored(node, uid) is not None for uid in made), DONE_WITHIN_S, "all results are stored")
+    return [last_stored(node, uid) or 0.0 for uid in made]
 
 
 def _cpu_s(node: Node) -> dict[str, float]:
@@ -107,14 +136,23 @@ def _cpu_s(node: Node) -> dict[str, float]:
     return seconds
 
 
-def _alone(node: Node, times: int) -> dict[str, tuple[float, float]]:
+def _alone(node: Node, loops: int, *, times: int) -> dict[str, tuple[float, float]]:
     command = [sys.executable, "-m", "benchmarks.latency.stages", str(node.config), str(times + 1), str(node.pacs.port)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **ONE_THREAD})
-    if done.returncode:
-        raise Failed(f"the stages alone: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    spent = json.loads(done.stdout)
-    # The first one loads the network. CPU is counted in ticks of 10 ms: only its mean says something.
+    running = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD}
+        )
+        for _ in range(loops)
+    ]
+    spent: dict[str, list[tuple[float, float]]] = {}
+    for process in running:
+        said, failed = process.communicate()
+        if process.returncode:
+            raise Failed(f"the stages alone: {(failed.strip().splitlines() or ['no word'])[-1]}")
+        for stage, pairs in json.loads(said).items():
+            spent.setdefault(stage, []).extend(pairs[1:])  # the first one loads the network
+    # CPU is counted in ticks of 10 ms: only its mean says something.
     return {
-        stage: (statistics.median(wall for wall, _ in pairs[1:]), statistics.mean(cpu for _, cpu in pairs[1:]))
+        stage: (statistics.median(wall for wall, _ in pairs), statistics.mean(cpu for _, cpu in pairs))
         for stage, pairs in spent.items()
     }

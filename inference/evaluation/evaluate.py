@@ -7,15 +7,20 @@ No gate is asked: whoever evaluates knows what the images are; how many the pack
 age or view is known. Everything runs in this process: evaluate only files that you trust.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.drift import UNKNOWN, Counts, bins_of, spread
 from domain.errors import Refuse
+from domain.findings import ImageRun
+from domain.study import InstanceFacts
 from inference import pixels
+from inference.analysis import image_analysis
+from inference.answer import Answer
 from inference.evaluation.accuracy import Accuracy, measure
 from inference.evaluation.calibration import Calibration, calibrate
 from inference.evaluation.operating_points import OperatingPoint, operating_points
@@ -55,7 +60,8 @@ class LabelEvaluation:
 class Evaluation:
     """One run. `images` were scored; `outside` of them lie outside of what the package accepts, as far as is known.
 
-    `patients` is None where the table names none: then each image counted as a patient.
+    `patients` is None where the table names none: then each image counted as a patient. `counts`: how scores and images
+    were spread, as drift counts them.
     """
 
     package: Package
@@ -66,6 +72,7 @@ class Evaluation:
     unknown_attributes: tuple[str, ...]
     unreadable: tuple[Unreadable, ...]
     table_sha256: str
+    counts: Mapping[str, Counts]
 
 
 def evaluate(package: Package, images_dir: Path, table: Path, *, skips_unreadable: bool = False) -> Evaluation:
@@ -102,16 +109,18 @@ def evaluate(package: Package, images_dir: Path, table: Path, *, skips_unreadabl
         unknown_attributes=unknown_attributes(subjects),
         unreadable=unreadable,
         table_sha256=labelled.sha256,
+        counts=_known(spread(image.bins for image in scored)),
     )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Scored:
-    """An image that was read; `scores` in the order of the manifest's labels."""
+    """An image that was read; `scores` in the order of the manifest's labels. `bins`: in which drift counts it."""
 
     line: Line
     subject: Subject
     scores: tuple[float, ...]
+    bins: Mapping[str, str]
 
 
 def _score_all(
@@ -121,9 +130,10 @@ def _score_all(
     scored, unreadable = [], []
     for line in lines:
         try:
-            scores = _scores(network, line.file)
+            answer, grey_mean = _looked_at(network, line.file)
             subject = completed(line.subject, from_header(line.file))
-            scored.append(_Scored(line=line, subject=subject, scores=scores))
+            bins = _bins(package, answer, grey_mean, subject)
+            scored.append(_Scored(line=line, subject=subject, scores=answer.scores, bins=bins))
         except Refuse as error:
             if not skips_unreadable:
                 raise Refuse(f"{line.file}: {error.message}", reason=error.reason, hint=error.hint) from error
@@ -137,10 +147,24 @@ def _require_files(lines: Sequence[Line]) -> None:
             raise Refuse(f"{line.file}: {NO_FILE}", reason=BAD_TABLE, hint="`file` is relative to --images.")
 
 
-def _scores(network: Network, file: Path) -> tuple[float, ...]:
+def _looked_at(network: Network, file: Path) -> tuple[Answer, float]:
+    """What the network says, and how bright the image is."""
     if not file.is_file():
         raise Refuse(NO_FILE, reason=BAD_TABLE)
-    return network.answer(pixels.read(file)).scores
+    radiograph = pixels.read(file)
+    return network.answer(radiograph), pixels.grey_mean(radiograph)
+
+
+def _bins(package: Package, answer: Answer, grey_mean: float, subject: Subject) -> dict[str, str]:
+    run = ImageRun(decode_s=0.0, infer_s=0.0, grey_mean=grey_mean)
+    image = image_analysis(package.manifest, "", answer, device="cpu", run=run)
+    facts = InstanceFacts(patient_age_years=subject.age_years, view_position=subject.view)
+    return {feature: one for feature, one in bins_of(image, facts).items() if feature != "device"}
+
+
+def _known(counts: Mapping[str, Counts]) -> Mapping[str, Counts]:
+    """Without features of which nothing was known of any image."""
+    return {feature: bins for feature, bins in counts.items() if set(bins) != {UNKNOWN}}
 
 
 def _evaluated(

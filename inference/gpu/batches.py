@@ -3,13 +3,22 @@
     put -> wait for others of the same package -> take: at once where the device is idle,
                                                         else when the largest batch is full, or `wait_s` after the first
 
-STAT goes before all others. It knows no clock: the time is told to it.
+STAT goes before all others, and what only watches behind them. It knows no clock: the time is told to it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 Key = tuple[str, str]  # of a package: its folder, its device UID
+
+
+class Turn(IntEnum):
+    """Whose image goes first, and whose last: a version that only watches is in nobody's way."""
+
+    STAT = 0
+    ORDINARY = 1
+    SHADOW = 2
 
 
 class QueueFull(Exception):
@@ -23,13 +32,13 @@ class Waiting:
     ticket: int
     key: Key
     tray: int
-    is_urgent: bool
+    turn: Turn
     arrived_s: float
 
     @property
-    def rank(self) -> tuple[bool, float, int]:
+    def rank(self) -> tuple[Turn, float, int]:
         """Smaller goes first."""
-        return (not self.is_urgent, self.arrived_s, self.ticket)
+        return (self.turn, self.arrived_s, self.ticket)
 
 
 class Batches:

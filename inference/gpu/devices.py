@@ -30,6 +30,7 @@ import structlog
 from numpy.typing import NDArray
 
 from inference.bare_environment import bare_environment
+from inference.gpu.batches import Turn
 from inference.gpu.options import OwnerOptions
 from inference.gpu.trays import Tray
 from inference.package import Package
@@ -118,7 +119,7 @@ class Devices:
         """Whether it is worth to ask."""
         return self._best(package) is not None
 
-    def ask(self, package: Package, tray: Tray, *, is_urgent: bool) -> Served:
+    def ask(self, package: Package, tray: Tray, *, turn: Turn) -> Served:
         """The network's outputs for the image in the tray, which stays as it is meanwhile.
 
         Raises:
@@ -130,7 +131,7 @@ class Devices:
             if device is None:
                 break
             try:
-                request = {"task": "infer", "is_urgent": is_urgent, **self._request(package)}
+                request = {"task": "infer", "turn": turn, **self._request(package, turn)}
                 return device.ask(request, self._time_limit_s, tray)
             except (NoDevice, OwnerDied) as error:
                 why = str(error)
@@ -141,12 +142,12 @@ class Devices:
         for device in self._devices:
             device.close()
 
-    def _request(self, package: Package) -> dict[str, Any]:
-        """What names a package to an owner."""
+    def _request(self, package: Package, turn: Turn = Turn.ORDINARY) -> dict[str, Any]:
+        """What names a package to an owner. One that only watches is not pinned with the others of its name."""
         return {
             "folder": str(package.folder),
             "device_uid": package.device_uid,
-            "is_pinned": package.name in self._pinned,
+            "is_pinned": package.name in self._pinned and turn is not Turn.SHADOW,
         }
 
     def _best(self, package: Package) -> "_Device | None":

@@ -60,6 +60,7 @@ def open_network(package: Package, device: Device, *, largest: int) -> DeviceNet
         OutOfMemory, DeviceBroken
     """
     try:
+        package = package.for_device
         content = verified_bytes(package.weights_path, package.manifest.weights)
         network = FORMATS[package.manifest.weights.format](package, content, device, largest)
         _check_golden(package, network)
@@ -214,7 +215,7 @@ def _check_golden(package: Package, network: DeviceNetwork) -> None:
                 numbers = manifest.adapter.golden_numbers(manifest.labels, alone)
             except ValueError as error:
                 raise Unfit(str(error)) from error
-            golden.check(package, numbers, tolerance=manifest.golden.device_tolerance)
+            golden.check(package, numbers, tolerance=manifest.golden.tolerance)
 
 
 def _provider(device: Device) -> str:

@@ -9,7 +9,7 @@ It ends when its parent closes the connection or dies, and when the device break
 
     {"task": "tray", "tray": 3} and a descriptor     the tray's memory, from now on
     {"task": "load", "ticket": 7, "folder": …, "device_uid": …, "is_pinned": …}
-    {"task": "infer", "ticket": 8, "folder": …, "device_uid": …, "is_pinned": …, "tray": 3, "is_urgent": …}
+    {"task": "infer", "ticket": 8, "folder": …, "device_uid": …, "is_pinned": …, "tray": 3, "turn": 1}
 
     {"ready": title} or {"failed": why}              once, at the start
     {"done": [7, …], "outputs": [[name, shape], …]}  and, where there are outputs, these arrays as bytes, float32
@@ -38,9 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import CollimatorError, Misconfigured
-from inference.gpu.batches import Batches, Key, QueueFull, Waiting
+from inference.gpu.batches import Batches, Key, QueueFull, Turn, Waiting
 from inference.gpu.device import open_device
-from inference.gpu.errors import DeviceBroken, OutOfMemory, Unfit
+from inference.gpu.errors import DeviceBroken, NoRoom, OutOfMemory, Unfit
 from inference.gpu.networks import DeviceNetwork, Running, open_network
 from inference.gpu.options import OwnerOptions
 from inference.gpu.residents import Residents
@@ -133,18 +133,18 @@ class Owner:
             ticket=int(message["ticket"]),
             key=_key(message),
             tray=int(message["tray"]),
-            is_urgent=bool(message["is_urgent"]),
+            turn=Turn(message["turn"]),
             arrived_s=self._clock(),
         )
         try:
             self._batches.put(one)
         except QueueFull as error:
-            self._send({"full": [one.ticket], "says": str(error)})
+            self._not_now([one], str(error))
 
     def _start(self, batch: list[Waiting]) -> None:
         key = batch[0].key
         try:
-            network, package = self._resident(key)
+            network, package = self._resident(key, may_evict=_may_evict(batch))
             if len(batch) > network.largest:
                 self._batches.limit(key, network.largest)
                 self._batches.put_back(batch[network.largest :])
@@ -152,6 +152,8 @@ class Owner:
             running = network.start([self._image(one, package) for one in batch])
         except OutOfMemory as error:
             self._make_smaller(batch, error)
+        except NoRoom as error:
+            self._not_now(batch, str(error))
         except DeviceBroken:
             raise
         except Exception as error:  # whatever this package does, others are served
@@ -186,17 +188,21 @@ class Owner:
             self._tell("batch_halved", key, count=len(batch) // 2, reason=str(error))
         else:
             with self._residents.at_work(key):
+                if not _may_evict(batch):
+                    self._not_now(batch, f"the device's memory is taken by networks that answer: {error}")
+                    return
                 if not self._residents.let_one_go():
                     self._give_up(batch, f"one image alone does not fit into the device's memory: {error}")
                     return
         self._batches.put_back(batch)
 
-    def _resident(self, key: Key) -> tuple[DeviceNetwork, Package]:
+    def _resident(self, key: Key, *, may_evict: bool = True) -> tuple[DeviceNetwork, Package]:
         if key not in self._residents:
             # What is measured, and what may leave, is clear only while nothing is at work.
             while self._under_way:
                 self._finish()
-        return self._residents.get(key, lambda: self._opened(key), is_pinned=key in self._pinned)
+        is_pinned = key in self._pinned
+        return self._residents.get(key, lambda: self._opened(key), is_pinned=is_pinned, may_evict=may_evict)
 
     def _opened(self, key: Key) -> tuple[DeviceNetwork, Package]:
         folder, device_uid = key
@@ -227,6 +233,9 @@ class Owner:
         """(channels, S, S), as it lies in its tray."""
         shape = package.manifest.preprocessing.input_shape
         return self._trays[one.tray][: 4 * prod(shape)].view(np.float32).reshape(shape)
+
+    def _not_now(self, batch: Sequence[Waiting], says: str) -> None:
+        self._send({"full": [one.ticket for one in batch], "says": says})
 
     def _give_up(self, batch: Sequence[Waiting], says: str) -> None:
         self._send({"unfit": [one.ticket for one in batch], "says": says})
@@ -312,6 +321,11 @@ def _sender(connection: "Connection[bytes, bytes]") -> Sends:
             connection.send_bytes(b"".join(array.tobytes() for array in arrays))
 
     return send
+
+
+def _may_evict(batch: Sequence[Waiting]) -> bool:
+    """A version that only watches takes room that is free; what answers is never sent away for it."""
+    return any(one.turn is not Turn.SHADOW for one in batch)
 
 
 def _key(message: Mapping[str, Any]) -> Key:

@@ -1,7 +1,7 @@
 """Which networks stay in the device's memory: as many as its budget holds, the least recently used leave first.
 
 What a network costs is measured: the memory in use after it was loaded and warmed up, less that before. One that is at
-work never leaves, and a pinned one never at all.
+work never leaves, and a pinned one never at all; and for some, nobody leaves.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from inference.gpu.batches import Key
-from inference.gpu.errors import OutOfMemory, Unfit
+from inference.gpu.errors import NoRoom, OutOfMemory, Unfit
 
 N = TypeVar("N")
 
@@ -51,18 +51,19 @@ class Residents(Generic[N]):
         """Bytes by network, the least recently used first."""
         return {key: resident.cost_bytes for key, resident in self._residents.items()}
 
-    def get(self, key: Key, load: Callable[[], N], *, is_pinned: bool = False) -> N:
-        """The network, loaded where it is not there; others leave to make room for it.
+    def get(self, key: Key, load: Callable[[], N], *, is_pinned: bool = False, may_evict: bool = True) -> N:
+        """The network, loaded where it is not there; others leave to make room for it, if they may.
 
         Raises:
             Unfit: it does not fit beside what may not leave.
+            NoRoom: it would fit if others left, and `may_evict` is False.
         """
         if key not in self._residents:
-            self._make_room(self._known_costs.get(key, 0))
-            network, cost = self._loaded(load)
+            self._make_room(self._known_costs.get(key, 0), may_evict=may_evict)
+            network, cost = self._loaded(load, may_evict=may_evict)
             self._known_costs[key] = cost
             try:
-                self._make_room(cost)
+                self._make_room(cost, may_evict=may_evict)
             except Unfit:
                 del network
                 self._release()
@@ -100,7 +101,7 @@ class Residents(Generic[N]):
         self._release()
         return True
 
-    def _loaded(self, load: Callable[[], N]) -> tuple[N, int]:
+    def _loaded(self, load: Callable[[], N], *, may_evict: bool) -> tuple[N, int]:
         """The network and what it costs."""
         while True:
             before = self._in_use()
@@ -108,10 +109,12 @@ class Residents(Generic[N]):
                 return load(), max(0, self._in_use() - before)
             except OutOfMemory as error:
                 self._release()
+                if not may_evict:
+                    raise NoRoom(f"the device's memory is taken by networks that answer: {error}") from error
                 if not self.let_one_go():
                     raise Unfit(f"it does not fit into the device's memory: {error}") from error
 
-    def _make_room(self, wanted_bytes: int) -> None:
+    def _make_room(self, wanted_bytes: int, *, may_evict: bool) -> None:
         """Let networks go until the budget holds; none, where that would not be enough."""
         staying = sum(one.cost_bytes for one in self._residents.values() if not one.may_leave)
         if staying + wanted_bytes > self._budget_bytes:
@@ -120,6 +123,8 @@ class Residents(Generic[N]):
                 f"node may use, {_mb(staying)} MB are held by networks that may not leave"
             )
         while sum(self.costs.values()) + wanted_bytes > self._budget_bytes:
+            if not may_evict:
+                raise NoRoom(f"the {_mb(wanted_bytes)} MB that it needs are taken by networks that answer")
             self.let_one_go()
 
 

@@ -1,6 +1,7 @@
 """When a week counts as changed: by how much, and never by chance alone."""
 
 import random
+from collections.abc import Callable
 from datetime import date
 
 import pytest
@@ -13,6 +14,7 @@ from domain.drift import (
     chi_square_quantile,
     counted,
     grey_bin,
+    is_bin,
     measure_bin,
     population_stability_index,
     score_bin,
@@ -136,3 +138,15 @@ def test_a_peer_that_names_a_device_a_day_fills_no_table() -> None:
 @pytest.mark.parametrize("day", [date(2026, 11, 16), date(2026, 11, 22)])
 def test_a_week_begins_on_monday(day: date) -> None:
     assert week_of(day) == date(2026, 11, 16)
+
+
+@pytest.mark.parametrize(("feature", "of"), [("score Pneumonia", score_bin), ("grey", grey_bin)])
+def test_a_bin_is_one_that_some_image_can_be_in(feature: str, of: Callable[[float], str]) -> None:
+    assert all(is_bin(feature, of(place / 1000)) for place in range(1001))
+    assert not any(is_bin(feature, name) for name in ("", "1", "0.33", "-0.1", "unknown"))
+
+
+def test_words_of_peers_are_bins_of_any_name_that_is_kept() -> None:
+    assert is_bin("view", "PA")
+    assert not is_bin("view", "")
+    assert not is_bin("device", "x" * 65)

@@ -46,10 +46,16 @@ source_url = {source_url}
 source_sha256 = {source_sha256}
 source_size_bytes = {source_size_bytes}
 converter = ""
-
+{device}
 [golden]
 scores = {scores}
 tolerance = {tolerance}
+"""
+
+DEVICE = """\
+device_file = "model.safetensors"
+device_size_bytes = {size_bytes}
+device_sha256 = {sha256}
 """
 
 LABEL = """
@@ -79,6 +85,7 @@ def build_package(
     input_size: int = INPUT_SIZE,
     network: ModelProto | None = None,
     torch_network: bytes = b"",
+    device_network: bytes = b"",
     tolerance: float = 0.0001,
     adapter: str = "",
     tables: str = "",
@@ -94,6 +101,7 @@ def build_package(
         thresholds: one a label; none: 0.5 for each.
         input_size: of `network` or `torch_network`; the fixed filter's is INPUT_SIZE.
         network: instead of the fixed filter. `torch_network`: what inference/torch_graph.py wrote, instead of ONNX.
+        device_network: the same, beside the ONNX file, for a GPU.
         tolerance: of the golden check.
         adapter: its kind; "": a classifier. `tables`: TOML that this kind wants besides.
         golden_length: how many numbers the golden check compares; 0: one a label. Where `is_golden_right` is False,
@@ -107,6 +115,12 @@ def build_package(
     content = torch_network or (network or filter_network(len(labels))).SerializeToString(deterministic=True)
     file = "model.safetensors" if torch_network else "model.onnx"
     (folder / file).write_bytes(content)
+    device = ""
+    if device_network:
+        (folder / "model.safetensors").write_bytes(device_network)
+        device = DEVICE.format(
+            size_bytes=len(device_network), sha256=json.dumps(hashlib.sha256(device_network).hexdigest())
+        )
     ages = {"age_min_years": age_min_years, "age_max_years": age_max_years}
     manifest = MANIFEST.format(
         name=json.dumps(name),
@@ -129,6 +143,7 @@ def build_package(
         source_url=json.dumps(source_url),
         source_sha256=json.dumps(hashlib.sha256(content).hexdigest() if source_url else ""),
         source_size_bytes=len(content) if source_url else 0,
+        device=device,
         scores=json.dumps([0.5] * (golden_length or len(labels))),
     )
     operating_points = thresholds or [0.5] * len(labels)

@@ -16,10 +16,10 @@ class Filter(nn.Module):
     weights: Tensor
     bias: Tensor
 
-    def __init__(self, labels: int) -> None:
+    def __init__(self, labels: int, bias: float = -1.4) -> None:
         super().__init__()
         self.register_buffer("weights", torch.from_numpy(filters(labels)))
-        self.register_buffer("bias", torch.linspace(-1.4, -1.8, labels))
+        self.register_buffer("bias", torch.linspace(bias, bias - 0.4, labels))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         activation = F.conv2d(F.relu(image), self.weights, self.bias, stride=STRIDE)

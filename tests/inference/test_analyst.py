@@ -288,6 +288,13 @@ def test_the_child_knows_no_secret_of_its_parent(
     assert b"secret" not in Path(f"/proc/{analysis_process()}/environ").read_bytes()
 
 
+def test_the_child_has_no_network(analyst: Analyst, image: Path) -> None:
+    """What a hostile image may make of a decoder cannot call home."""
+    analyst.display(str(image))
+    status = Path(f"/proc/{analysis_process()}/status").read_text(encoding="ascii")
+    assert "Seccomp:\t2\n" in status  # filtered, as tests/inference/test_no_network.py shows
+
+
 PARENT = """
     import sys, time
     from pathlib import Path

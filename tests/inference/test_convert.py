@@ -21,7 +21,18 @@ from benchmarks.inference.radiographs import SYNTAXES, make
 from domain.errors import Refuse
 from inference import pixels
 from inference.bare_environment import bare_environment
-from inference.convert import CONVERTERS, densenet_all, golden_input, import_torchxrayvision, parity
+from inference.convert import (
+    CONVERTERS,
+    ScoresOf,
+    by_onnx,
+    by_torch,
+    densenet_all,
+    golden_input,
+    import_torchxrayvision,
+    parity,
+)
+from inference.gpu.device import Cpu
+from inference.gpu.networks import open_network
 from inference.install import check, install_source
 from inference.network import Network
 from inference.package import load
@@ -186,13 +197,37 @@ def test_a_converted_package_is_configured_and_passes_its_own_checks(source: Pat
     assert os.listdir(installed_dir) == ["chest"]
 
 
-def test_parity_notices_a_network_that_answers_a_little_otherwise(source: Path, installed_dir: Path) -> None:
+def test_a_converted_package_has_a_file_for_the_cpu_and_one_for_gpus(installed_dir: Path) -> None:
+    package = Registry(installed_dir).get("chest")
+    assert sorted(os.listdir(package.folder)) == ["manifest.toml", "model.onnx", "model.safetensors"]
+    content = (package.folder / "model.safetensors").read_bytes()
+    for_device = package.for_device
+    assert for_device.weights_path.read_bytes() == content
+    assert for_device.manifest.weights.sha256 == hashlib.sha256(content).hexdigest()
+    assert (package.manifest.weights.format, for_device.manifest.weights.format) == ("onnx", "torch")
+
+
+def test_on_a_device_the_converted_network_answers_as_torchxrayvision_does(
+    source: Path, installed_dir: Path, encoded: dict[int, dict[str, Path]]
+) -> None:
+    network = open_network(Registry(installed_dir).get("chest"), Cpu(), largest=2)
+    images = [pixels.network_input(pixels.read(encoded[number]["raw"]), XRV) for number in (0, 1)]
+    scores = network.start(images).outputs()["scores"]
+    for place in (0, 1):
+        expected, _ = by_the_readme(source, encoded[place]["raw"])
+        assert np.abs(scores[place] - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize(("file", "scores_of"), [("model.onnx", by_onnx), ("model.safetensors", by_torch)])
+def test_parity_notices_a_network_that_answers_a_little_otherwise(
+    source: Path, installed_dir: Path, file: str, scores_of: Callable[[bytes], ScoresOf]
+) -> None:
     network: Any = torch.load(source, weights_only=False)
-    content = Registry(installed_dir).get("chest").weights_path.read_bytes()
-    assert parity(network, content) <= 1e-4
+    converted = scores_of((Registry(installed_dir).get("chest").folder / file).read_bytes())
+    assert parity(network, converted) <= 1e-4
     with torch.no_grad():
         network.classifier.bias[3] += 0.01
-    assert parity(network, content) > 1e-4
+    assert parity(network, converted) > 1e-4
 
 
 def test_a_pickle_with_another_network_is_refused(tmp_path: Path) -> None:
@@ -221,7 +256,7 @@ def test_without_torch_the_converter_says_what_to_install(tmp_path: Path) -> Non
     )
 
 
-def test_unpickling_happens_in_a_process_that_has_no_secret_and_an_empty_home(
+def test_unpickling_happens_in_a_process_that_has_no_secret_no_network_and_an_empty_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLLIMATOR_STRIPE__KEY", "secret")
@@ -232,6 +267,7 @@ def test_unpickling_happens_in_a_process_that_has_no_secret_and_an_empty_home(
     assert "secret" not in seen
     assert f"HOME={os.environ.get('HOME')}\n" not in seen
     assert f"PROCESS={os.getpid()}\n" not in seen
+    assert "PermissionError" in seen
 
 
 class Spy:
@@ -241,7 +277,8 @@ class Spy:
         self._target = target
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"(env; echo PROCESS=$PPID) > '{self._target}'",)
+        connects = f"'{sys.executable}' -c 'import socket; socket.socket()' 2>&1"
+        return os.system, (f"(env; echo PROCESS=$PPID; {connects}) > '{self._target}'",)
 
 
 def test_weights_of_another_shape_are_refused() -> None:

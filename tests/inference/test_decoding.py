@@ -161,6 +161,30 @@ def test_uncompressed_pixels_are_read_in_every_encoding(tmp_path: Path, transfer
     np.testing.assert_array_equal(read.stored, np.arange(64 * 56).reshape(64, 56))
 
 
+def test_uncompressed_pixels_of_which_nothing_says_where_they_end_are_refused(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.dcm")
+    tag, size = b"\xe0\x7f\x10\x00OW\0\0", (64 * 56 * 2).to_bytes(4, "little")
+    content = path.read_bytes()
+    assert content.count(tag + size) == 1
+    path.write_bytes(content.replace(tag + size, tag + b"\xff\xff\xff\xff"))
+    assert "uncompressed pixels without a length" in refusal(path).message
+
+
+def test_what_lies_behind_the_pixels_is_none_of_them(tmp_path: Path) -> None:
+    """A short Pixel Data is not filled up with the attribute that follows."""
+    dataset = radiograph(1)
+    dataset.PixelData = dataset.PixelData[:-100]
+    dataset.add_new(0xFFFCFFFC, "OB", b"\x07" * 200)  # Data Set Trailing Padding (PS3.10 7.2)
+    assert "cannot be decoded" in refusal(write(dataset, tmp_path / "image.dcm")).message
+
+
+def test_pixels_stay_what_they_were_when_their_file_is_removed(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.dcm")
+    read = pixels.read(path)
+    path.unlink()
+    np.testing.assert_array_equal(read.stored.ravel(), np.arange(64 * 56))
+
+
 def test_big_endian_pixels_are_read(tmp_path: Path) -> None:
     dataset = radiograph(1)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from domain.errors import Misconfigured, Refuse, Retry
 from inference.install import add, check, download, pull
+from inference.network import Network
 from inference.onnx_graph import check_graph
 from inference.package import load
 from inference.registry import Registry
-from tests.factories.packages import build_package, filter_network
+from inference.torch_graph import write
+from tests.factories.packages import INPUT_SIZE, build_package, filter_network
+from tests.factories.torch_networks import Filter, torch_filter
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -230,6 +234,40 @@ def test_a_network_that_reaches_outside_itself_cannot_be_added(tmp_path: Path) -
     (source / "manifest.toml").write_text(manifest, encoding="utf-8")
     (source / "model.onnx").write_bytes(content)
     with pytest.raises(Refuse, match="the weights of 'weights' lie outside the ONNX file"):
+        add(source, tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (external(filter_network(2)), "the weights of 'weights' lie outside the ONNX file"),
+        (filter_network(2, domain="com.microsoft"), "the network uses operators of 'com.microsoft'"),
+    ],
+)
+def test_a_network_that_reaches_outside_itself_never_serves_though_nobody_added_it(
+    tmp_path: Path, network: ModelProto, message: str
+) -> None:
+    """Somebody has copied the folder to where packages lie; onnxruntime itself would load the second one."""
+    source = build_package(tmp_path / "models" / "chest", network=network, is_golden_right=False)
+    with pytest.raises(Misconfigured, match=message):
+        Network(load(source))
+
+
+def test_a_package_with_a_file_of_its_own_for_gpus_is_added_with_both(tmp_path: Path) -> None:
+    package = add(build_package(tmp_path / "mine", device_network=torch_filter()), tmp_path / "models")
+    assert sorted(os.listdir(package.folder)) == ["manifest.toml", "model.onnx", "model.safetensors"]
+
+
+def test_a_file_for_gpus_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
+    other = write(Filter(2, bias=-1.0), torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])
+    with pytest.raises(Misconfigured, match="what it gives for the golden radiograph differs"):
+        add(build_package(tmp_path / "mine", device_network=other), tmp_path / "models")
+
+
+def test_a_file_for_gpus_that_was_changed_is_refused(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine", device_network=torch_filter())
+    (source / "model.safetensors").write_bytes(b"changed")
+    with pytest.raises(Misconfigured, match=r"model\.safetensors: 7 bytes"):
         add(source, tmp_path / "models")
 
 

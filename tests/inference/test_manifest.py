@@ -6,7 +6,17 @@ import pytest
 
 from domain.errors import Misconfigured
 from inference.package import load
+from inference.reference import as_toml
 from tests.factories.packages import build_package
+
+REFERENCE = """
+[reference]
+about = "300 images of a test"
+[reference.counts]
+"score Pneumonia" = { "0.1" = 200, "0.9" = 100 }
+grey = { "0.4" = 300 }
+view = { PA = 250, unknown = 50 }
+"""
 
 
 @pytest.mark.parametrize(
@@ -61,3 +71,31 @@ def test_a_demonstration_says_so_among_the_models_limits(tmp_path: Path) -> None
     package = load(build_package(tmp_path / "chest"))
     assert not package.identity(is_demonstration=False).is_demonstration
     assert package.identity(is_demonstration=True).limits[-1].startswith("DEMONSTRATION")
+
+
+def test_a_manifest_may_publish_how_scores_and_images_were_spread(tmp_path: Path) -> None:
+    reference = load(build_package(tmp_path / "chest", tables=REFERENCE)).manifest.reference
+    assert reference is not None
+    assert reference.counts["score Pneumonia"] == {"0.1": 200, "0.9": 100}
+    assert load(build_package(tmp_path / "without" / "chest")).manifest.reference is None
+    again = load(build_package(tmp_path / "again" / "chest", tables=as_toml(reference))).manifest.reference
+    assert again == reference
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("score Pneumonia", "score Gout", "reference.counts.score Gout: expected one of ['age', 'device', 'grey', "),
+        ('"0.9" = 100', '"0.95" = 100', "reference.counts.score Pneumonia.0.95: expected a bin that drift counts"),
+        ('"0.4" = 300', '"0.4" = 30', "reference.counts.grey: expected at least 200 images"),
+        ("PA = 250", "PA = -1", "reference.counts.view.PA: expected a whole number from 0 to 1000000000"),
+        ('about = "300 images of a test"', "", "reference.about: missing"),
+    ],
+)
+def test_a_reference_that_drift_cannot_be_held_against_is_refused(
+    tmp_path: Path, line: str, instead: str, message: str
+) -> None:
+    assert line in REFERENCE
+    with pytest.raises(Misconfigured) as caught:
+        build_package(tmp_path / "chest", tables=REFERENCE.replace(line, instead))
+    assert message in caught.value.message

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cli.__main__ import main
+from inference.package import load
 from tests.factories.packages import build_package
 from tests.inference.images import write_image
 
@@ -143,6 +144,29 @@ def test_the_pediatric_package_tells_its_own_radiographs_apart(
     assert line["auroc"] > 0.95
 
 
+@pytest.mark.usefixtures("small_chest")
+def test_evaluating_gives_the_reference_that_drift_is_held_against(
+    collimator: Collimator, images: Path, tmp_path: Path
+) -> None:
+    labels, reference = table(tmp_path, "file,Pneumonia", *(twelve_lines(6) * 17)), tmp_path / "reference.toml"
+    status, *_ = collimator("evaluate", "chest", "--images", images, "--labels", labels, "--reference", reference)
+    assert status == 0
+    package = load(build_package(tmp_path / "mine" / "chest", tables=reference.read_text(encoding="utf-8")))
+    assert package.manifest.reference is not None
+    counts = package.manifest.reference.counts
+    assert {feature: sum(bins.values()) for feature, bins in counts.items()} == {
+        "score Pneumonia": 204, "score Effusion": 204, "grey": 204, "age": 204, "view": 204,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_chest")
+def test_too_few_images_make_no_reference(collimator: Collimator, images: Path, tmp_path: Path) -> None:
+    labels, reference = table(tmp_path, "file,Pneumonia", *twelve_lines(6)), tmp_path / "reference.toml"
+    status, _, err = collimator("evaluate", "chest", "--images", images, "--labels", labels, "--reference", reference)
+    assert (status, err) == (1, "collimator: a reference takes at least 200 images; here are 12\n")
+    assert not reference.exists()
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -199,7 +223,12 @@ def test_listing_names_every_slot(collimator: Collimator) -> None:
     assert list(lines) == ["bone_fracture", "chest", "dental", "pediatric_chest", "spine"]
     assert not lines["chest"]["is_configured"]
     assert lines["chest"]["why_not"] == "Its weights are not installed yet: run `collimator models pull chest`."
+    assert lines["pediatric_chest"]["is_configured"]
     assert lines["pediatric_chest"]["age_max_years"] == 5
+    for slot in ("bone_fracture", "dental", "spine"):
+        assert not lines[slot]["is_configured"]
+        assert lines[slot]["why_not"].startswith("No verified weights are known for it. ")
+        assert "`collimator models add DIR`" in lines[slot]["why_not"]
     assert "Pneumothorax" in lines["chest"]["labels"]
 
 
@@ -243,7 +272,8 @@ def test_verifying_a_package_without_weights_by_name_fails(collimator: Collimato
     assert collimator("verify", "spine") == (
         1,
         "",
-        "collimator: spine: not configured (No verified weights are known for it: "
+        "collimator: spine: not configured (No verified weights are known for it. ScolioVis "
+        "(github.com/Blankeos/scoliovis) measures Cobb angles but is published without its weights: "
         "bring your own with `collimator models add DIR`.)\n",
     )
 

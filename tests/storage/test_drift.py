@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from domain.drift import week_of
 from domain.versions import Role
 from storage.database import Database, utc_now
-from storage.drift import DriftLine, begin_new_reference, read_drift
+from storage.drift import DriftLine, begin_new_reference, begin_reference, read_drift
 from storage.erasure import mark_erased
 from storage.model_runs import forget_runs, save_answers
 from storage.tables import drift_counts, studies
@@ -77,6 +77,51 @@ def test_an_alarm_ends_with_the_weeks_that_raised_it(database: Database) -> None
     count(database, study(database, 1), 240, mean=0.3)
     age_weeks(database, 2)
     assert read_drift(database, clinics=None) == []
+
+
+PUBLISHED = {"score Pneumonia": {"0.7": 200, "0.8": 3000, "0.9": 800}, "grey": {"0.4": 4000}}
+
+
+def publish(database: Database, study_id: int) -> None:
+    with database.write() as connection:
+        begin_reference(connection, study_id, package="chest", version="1.0.0", counts=PUBLISHED)
+
+
+def test_what_a_model_was_published_with_is_the_reference_from_the_first_week_on(database: Database) -> None:
+    study_id = study(database, 1)
+    publish(database, study_id)
+    count(database, study_id, 40, mean=0.3)
+    lines = read_drift(database, clinics=None)
+    score = of(lines, "score Pneumonia")
+    assert (score.reference_images, score.is_alarm, score.reference) == (4000, True, PUBLISHED["score Pneumonia"])
+    assert (of(lines, "grey").reference_images, of(lines, "grey").is_alarm) == (4000, False)
+
+
+def test_a_feature_that_was_not_published_is_learned_from_the_first_two_hundred_images(database: Database) -> None:
+    study_id = study(database, 1)
+    publish(database, study_id)
+    count(database, study_id, 230, mean=0.8)
+    lines = read_drift(database, clinics=None)
+    assert {line.feature: line.reference_images for line in lines} == {
+        "score Pneumonia": 4000, "grey": 4000, "age": 200, "view": 200, "device": 200,
+    }  # fmt: skip
+
+
+def test_a_caller_that_has_a_reference_keeps_it(database: Database) -> None:
+    study_id = study(database, 1)
+    count(database, study_id, 200, mean=0.3)
+    publish(database, study_id)
+    assert of(read_drift(database, clinics=None), "score Pneumonia").reference_images == 200
+
+
+def test_after_a_change_that_is_right_the_published_reference_does_not_come_back(database: Database) -> None:
+    study_id = study(database, 1)
+    publish(database, study_id)
+    count(database, study_id, 40, mean=0.3)
+    assert begin_new_reference(database, package="chest") == 1
+    publish(database, study_id)
+    count(database, study_id, 10, mean=0.3)
+    assert of(read_drift(database, clinics=None), "score Pneumonia").reference_images == 10
 
 
 def test_a_change_that_is_right_begins_a_new_reference(database: Database) -> None:

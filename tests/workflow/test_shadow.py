@@ -12,7 +12,7 @@ from metering.ledger import read_ledger
 from storage.database import Database
 from storage.erasure import mark_erased
 from storage.overview import StudyFilter, read_history
-from storage.tables import model_runs, reservations, results, studies
+from storage.tables import drift_counts, model_runs, reservations, results, studies
 from tests.factories.packages import build_package
 from tests.workflow.conftest import Direct, Puts
 from tests.workflow.models import closed_chest, with_models
@@ -144,3 +144,18 @@ def test_nothing_is_kept_of_a_study_that_was_erased_while_the_shadow_looked(
         assert runs(database) == []
         shadow_study(study_id, 2, rooms=rooms, durable=Direct(database))
         assert runs(database) == []
+
+
+def test_both_versions_are_held_against_what_they_were_published_with(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    with with_models(rooms, tmp_path, active="1.0.0", shadow=("1.1.0",)) as rooms:
+        for version, images in (("1.0.0", 500), ("1.1.0", 700)):
+            folder = tmp_path / "models" / "chest" / version
+            published = f'[reference]\nabout = "a test"\n[reference.counts]\ngrey = {{ "0.4" = {images} }}\n'
+            build_package(folder, version=version, tables=published)
+        shadow_study(analysed(database, rooms), 1, rooms=rooms, durable=Direct(database))
+    with database.read() as connection:
+        rows = connection.execute(sa.select(drift_counts).where(drift_counts.c.period == "reference")).all()
+    assert {row.version: row.counts["grey"] for row in rows} == {"1.0.0": {"0.4": 500}, "1.1.0": {"0.4": 700}}
+    assert {sum(row.counts["view"].values()) for row in rows} == {1}

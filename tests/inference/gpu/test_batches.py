@@ -2,13 +2,13 @@
 
 import pytest
 
-from inference.gpu.batches import Batches, QueueFull, Waiting
+from inference.gpu.batches import Batches, QueueFull, Turn, Waiting
 
 CHEST, SPINE = ("chest", "2.25.1"), ("spine", "2.25.2")
 
 
-def waiting(ticket: int, *, at_s: float = 0.0, key: tuple[str, str] = CHEST, is_urgent: bool = False) -> Waiting:
-    return Waiting(ticket=ticket, key=key, tray=ticket, is_urgent=is_urgent, arrived_s=at_s)
+def waiting(ticket: int, *, at_s: float = 0.0, key: tuple[str, str] = CHEST, turn: Turn = Turn.ORDINARY) -> Waiting:
+    return Waiting(ticket=ticket, key=key, tray=ticket, turn=turn, arrived_s=at_s)
 
 
 def batches(*ones: Waiting, largest: int = 4, capacity: int = 100) -> Batches:
@@ -50,12 +50,23 @@ def test_images_of_different_packages_never_go_together() -> None:
 
 def test_a_stat_image_goes_before_all_that_came_earlier() -> None:
     made = batches(*(waiting(ticket, at_s=ticket / 1e4) for ticket in range(6)))
-    made.put(waiting(9, at_s=0.003, is_urgent=True))
+    made.put(waiting(9, at_s=0.003, turn=Turn.STAT))
     assert tickets(made.take(0.003, is_idle=True)) == [9, 0, 1, 2]
 
 
+def test_what_only_watches_goes_behind_all_that_came_later() -> None:
+    made = batches(waiting(1, turn=Turn.SHADOW), *(waiting(ticket, at_s=0.001) for ticket in range(2, 7)))
+    assert tickets(made.take(0.002, is_idle=True)) == [2, 3, 4, 5]
+    assert tickets(made.take(0.002, is_idle=True)) == [6, 1]
+
+
+def test_the_package_of_what_only_watches_goes_behind_the_others() -> None:
+    made = batches(waiting(1, turn=Turn.SHADOW), waiting(2, at_s=0.001, key=SPINE))
+    assert tickets(made.take(0.002, is_idle=True)) == [2]
+
+
 def test_the_package_of_a_stat_image_goes_before_the_others() -> None:
-    made = batches(waiting(1, at_s=0.0), waiting(2, at_s=0.001, key=SPINE, is_urgent=True))
+    made = batches(waiting(1, at_s=0.0), waiting(2, at_s=0.001, key=SPINE, turn=Turn.STAT))
     assert tickets(made.take(0.002, is_idle=True)) == [2]
 
 

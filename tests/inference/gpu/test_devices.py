@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from domain.errors import Refuse, Retry
 from inference.analyst import Analyst
+from inference.gpu.batches import Turn
 from inference.gpu.devices import REST_S, Devices, NoDevice, OwnerProcess
 from inference.gpu.options import OwnerOptions
 from inference.gpu.trays import Tray
@@ -82,6 +83,18 @@ class House:
         )
         self._analysts.append(analyst)
         return analyst
+
+    def shadow(self) -> Analyst:
+        """An analyst of versions that only watch, on the devices of the one before."""
+        shadow = Analyst(
+            installed_dir=self.installed_dir,
+            memory_limit_bytes=8 << 30,
+            time_limit_s=60.0,
+            devices=self.devices,
+            is_shadow=True,
+        )
+        self._analysts.append(shadow)
+        return shadow
 
     def close(self) -> None:
         for analyst in self._analysts:
@@ -150,6 +163,45 @@ def test_images_of_many_studies_get_their_own_answers(house: House, tmp_path: Pa
     assert len(owners()) == 1
 
 
+def test_versions_side_by_side_answer_on_one_device_each_for_itself(house: House, image: Path) -> None:
+    """What a canary asks for: a share of the studies by another version."""
+    for version, labels in (("1.0.0", ("Pneumonia", "Effusion")), ("1.1.0", ("Effusion",))):
+        build_package(house.installed_dir / "versions" / version, name="versions", version=version, labels=labels)
+    analyst = house.analyst("cpu")
+    with ThreadPoolExecutor(4) as pool:
+        asked = ["1.0.0", "1.1.0"] * 4
+        said = list(pool.map(lambda one: analyst.analyse("versions", [instance(image)], version=one), asked))
+    for version, analysis in zip(asked, said, strict=True):
+        assert analysis.model.version == version
+        assert analysis.images[0].device == "cpu"
+        assert len(analysis.images[0].findings) == (2 if version == "1.0.0" else 1)
+    assert len(owners()) == 1
+
+
+def test_a_shadow_looks_on_the_same_device_beside_what_answers(house: House, image: Path, tmp_path: Path) -> None:
+    other = write_image(tmp_path / "other.dcm", PixelData=np.arange(64 * 56, dtype=np.uint16)[::-1].tobytes())
+    expected = {path: certainties(house.analyst(), path)[0][1] for path in (image, other)}
+    analyst = house.analyst("cpu")
+    shadow = house.shadow()
+    asked = [(analyst, image), (shadow, other)] * 6
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda one: certainties(*one), asked))
+    for (_, path), [(device, values)] in zip(asked, said, strict=True):
+        assert device == "cpu"
+        assert np.allclose(values, expected[path], atol=1e-6)
+    assert len(owners()) == 1
+
+
+def test_a_shadow_that_is_closed_leaves_the_devices_to_those_who_answer(house: House, image: Path) -> None:
+    analyst = house.analyst("cpu")
+    shadow = house.shadow()
+    certainties(shadow, image)
+    (owner,) = owners()
+    shadow.close()
+    certainties(analyst, image)
+    assert owners() == [owner]
+
+
 def test_a_package_without_a_device_that_serves_it_is_served_by_the_cpu_and_says_so(house: House, image: Path) -> None:
     expected = certainties(house.analyst(), image)[0][1]
     analyst = house.analyst("cuda:99")
@@ -209,7 +261,7 @@ def test_an_owner_that_hangs_is_ended_at_the_time_limit(house: House, image: Pat
     tray = Tray(0)
     tray.fit(32 * 32 * 4)
     with pytest.raises(NoDevice, match=r"it took longer than 0\.2 s"):
-        devices.ask(package, tray, is_urgent=False)
+        devices.ask(package, tray, turn=Turn.ORDINARY)
     assert owners() == []
     tray.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.gpu.batches import Batches
+from inference.gpu.batches import Batches, Turn
 from inference.gpu.errors import DeviceBroken, OutOfMemory, Unfit
 from inference.gpu.networks import Arrays, DeviceNetwork, Running
 from inference.gpu.owner import Owner
@@ -84,7 +84,7 @@ class House:
             clock=lambda: self.now_s,
         )
 
-    def ask(self, ticket: int, *, name: str = "chest", is_urgent: bool = False) -> None:
+    def ask(self, ticket: int, *, name: str = "chest", turn: Turn = Turn.ORDINARY) -> None:
         """An image whose mean is its ticket."""
         if ticket not in self.trays:
             self.trays[ticket] = Tray(ticket)
@@ -93,7 +93,7 @@ class House:
         image = np.full((1, INPUT_SIZE, INPUT_SIZE), ticket, np.float32)
         with open(f"/proc/self/fd/{self.trays[ticket].descriptor}", "r+b") as memory:
             memory.write(image.tobytes())
-        self.owner.take({"task": "infer", "ticket": ticket, "tray": ticket, "is_urgent": is_urgent, **self.named(name)})
+        self.owner.take({"task": "infer", "ticket": ticket, "tray": ticket, "turn": turn, **self.named(name)})
 
     def named(self, name: str) -> dict[str, Any]:
         package = self.packages[name]
@@ -228,6 +228,27 @@ def test_where_one_image_does_not_fit_and_nobody_may_leave_the_cpu_has_to_serve_
     house.run()
     assert house.said("unfit") == [[1]]
     assert house.said("says") == ["one image alone does not fit into the device's memory: the device is full"]
+
+
+def test_for_a_version_that_only_watches_no_network_leaves(house: House, network: Told) -> None:
+    house.networks["spine"] = Told()
+    house.ask(5, name="spine")
+    house.run()
+    network.fits = 0
+    house.ask(1, turn=Turn.SHADOW)
+    house.run()
+    assert [Path(folder).name for folder, _ in house.residents.costs] == ["spine", "chest"]
+    assert (house.said("full"), house.said("unfit")) == ([[1]], [])
+    assert house.said("says") == ["the device's memory is taken by networks that answer: the device is full"]
+
+
+def test_a_version_that_only_watches_waits_for_all_that_answer(house: House, network: Told) -> None:
+    house.networks["spine"] = Told()
+    house.ask(1, name="spine", turn=Turn.SHADOW)
+    for ticket in (2, 3):
+        house.ask(ticket)
+    house.run()
+    assert house.said("done") == [[2, 3], [1]]
 
 
 def test_a_package_that_the_device_cannot_serve_harms_no_other(house: House) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from inference.gpu.errors import OutOfMemory, Unfit
+from inference.gpu.errors import NoRoom, OutOfMemory, Unfit
 from inference.gpu.residents import Residents
 
 MB = 1 << 20
@@ -22,8 +22,9 @@ class Memory:
             budget_bytes=budget_mb * MB, in_use=lambda: sum(self._taken.values()) * MB, release=self._release
         )
 
-    def get(self, key: tuple[str, str], cost_mb: int, *, is_pinned: bool = False) -> str:
-        return self.residents.get(key, self._loader(key, cost_mb), is_pinned=is_pinned)
+    def get(self, key: tuple[str, str], cost_mb: int, *, is_pinned: bool = False, may_evict: bool = True) -> str:
+        load = self._loader(key, cost_mb)
+        return self.residents.get(key, load, is_pinned=is_pinned, may_evict=may_evict)
 
     def _loader(self, key: tuple[str, str], cost_mb: int) -> Callable[[], str]:
         def load() -> str:
@@ -79,6 +80,26 @@ def test_a_pinned_one_never_leaves_and_the_one_that_does_not_fit_beside_it_says_
     ):
         memory.get(C, 50)
     assert resident(memory) == ["a", "b"]
+
+
+def test_for_one_that_may_evict_nobody_nobody_leaves() -> None:
+    memory = Memory(budget_mb=100)
+    memory.get(A, 40)
+    assert memory.get(B, 40, may_evict=False) == "network b"
+    with pytest.raises(NoRoom, match="the 40 MB that it needs are taken by networks that answer"):
+        memory.get(C, 40, may_evict=False)
+    assert resident(memory) == ["a", "b"]
+    with pytest.raises(NoRoom):
+        memory.get(C, 40, may_evict=False)
+    assert memory.loads == [A, B, C]  # what it needs is known now: it is not loaded once more to find that out
+
+
+def test_on_a_full_device_nobody_leaves_for_it_either() -> None:
+    memory = Memory(size_mb=60, budget_mb=100)
+    memory.get(A, 40)
+    with pytest.raises(NoRoom, match="the device is full"):
+        memory.get(B, 40, may_evict=False)
+    assert resident(memory) == ["a"]
 
 
 def test_one_that_is_larger_than_the_budget_sends_no_other_away() -> None:

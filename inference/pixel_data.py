@@ -1,0 +1,74 @@
+"""Where the value of Pixel Data lies in a file: it is read there, and once. In a film it is nearly all of the file."""
+
+import mmap
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from domain.errors import Refuse
+from domain.states import Reason
+
+PIXEL_DATA = (0x7FE0, 0x0010)
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelData:
+    """`start`, `length`: of its value in the file. That of encapsulated pixels has no defined length (PS3.5 A.4)."""
+
+    file: BinaryIO
+    start: int
+    length: int
+
+    def mapped(self) -> memoryview:
+        """The value, without a copy of it.
+
+        Raises:
+            ValueError: nothing says where it ends.
+        """
+        if self.length == UNDEFINED_LENGTH:
+            raise ValueError("uncompressed pixels without a length")
+        if isinstance(self.file, BytesIO):
+            content = self.file.getbuffer()
+        else:
+            content = memoryview(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
+        return content[self.start : self.start + self.length]
+
+    def first_frame(self, number_of_frames: int) -> bytes:
+        """Of encapsulated pixels."""
+        self.file.seek(self.start)
+        return next(generate_frames(self.file, number_of_frames=number_of_frames))
+
+
+def locate(file: BinaryIO, attributes: FileDataset) -> PixelData:
+    """
+    Args:
+        file: as reading the attributes before Pixel Data has left it, at its tag.
+
+    Raises:
+        Refuse: there is none (no_image).
+    """
+    if attributes.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        unpacked = pydicom.dcmread(file).get("PixelData") or b""
+        return _unless_empty(PixelData(file=BytesIO(unpacked), start=0, length=len(unpacked)))
+    is_implicit, is_little = attributes.original_encoding
+    order = "<" if is_little else ">"
+    begin = file.read(8)
+    if len(begin) < 8 or struct.unpack(f"{order}HH", begin[:4]) != PIXEL_DATA:
+        return _unless_empty(PixelData(file=file, start=0, length=0))
+    # After an explicit VR, OB or OW, two bytes of nothing come before a length of four (PS3.5 7.1.2).
+    (length,) = struct.unpack(f"{order}L", begin[4:] if is_implicit else file.read(4))
+    return _unless_empty(PixelData(file=file, start=file.tell(), length=length))
+
+
+def _unless_empty(pixel_data: PixelData) -> PixelData:
+    if not pixel_data.length:
+        raise Refuse("there is no Pixel Data (7FE0,0010)", reason=Reason.NO_IMAGE)
+    return pixel_data
