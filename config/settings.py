@@ -230,8 +230,17 @@ class DestinationSettings(_Section):
     ae_title: AETitle
     host: Annotated[str, StringConstraints(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
-    profile: Literal["standard", "ohif", "text", "sc_only"] = "standard"
+    profile: Literal["standard", "ohif", "air", "text", "sc_only"] = "standard"
+    extras: tuple[Literal["kos", "gsps", "seg", "pdf"], ...] = ()
     commitment: bool = False
+
+    @model_validator(mode="after")
+    def _key_objects_are_there(self) -> "DestinationSettings":
+        if "kos" in self.extras and self.profile == "text":
+            raise ValueError(
+                'extras has "kos", which names the overlays, and profile "text" sends none: choose another profile'
+            )
+        return self
 
 
 class ModelSettings(_Section):

@@ -26,6 +26,7 @@ class Caller:
 class Destination:
     """An AE that gets a clinic's results. `profile` names the set of result objects it takes.
 
+    extras: kinds of result that it gets besides.
     commitment: it is asked to commit to what it stored (domain/confirmation.py).
     """
 
@@ -34,7 +35,13 @@ class Destination:
     host: str
     port: int
     profile: str = "standard"
+    extras: tuple[str, ...] = ()
     commitment: bool = False
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """All that is to be written for it, by name."""
+        return self.profile, *self.extras
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

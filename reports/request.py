@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
+from domain.care import Rejection
 from domain.findings import Analysis, DisplayImage, ImageAnalysis
 from domain.study import Study
 
@@ -37,7 +38,8 @@ class PreviousResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRequest:
-    """Everything that the results of one study are made from: an analysis, or a note that says why there is none.
+    """Everything that the results of one study are made from: an analysis, a note that says why there is none, or the
+    rejection of earlier results, which then are the study's instances.
 
     `displays` holds the picture of each analysed image by its SOP Instance UID; only the overlay needs them.
     `decision` explains the routing, a sentence a line. The content date and time of every object is the moment the
@@ -48,13 +50,14 @@ class ReportRequest:
     node: NodeIdentity
     analysis: Analysis | None = None
     note: Note | None = None
+    rejection: Rejection | None = None
     displays: Mapping[str, DisplayImage] = field(default_factory=dict)
     decision: tuple[str, ...] = ()
     previous_results: tuple[PreviousResult, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.analysis is None) == (self.note is None):
-            raise ValueError("a report is either about an analysis or a note that says why there is none")
+        if sum(given is not None for given in (self.analysis, self.note, self.rejection)) != 1:
+            raise ValueError("a report is about an analysis, a note that says why there is none, or a rejection")
         if self.analysis is not None:
             _require_answers_in_range(self.analysis)
             _require_images_of_the_study(self.analysis, self.study)

@@ -28,6 +28,7 @@ from pydicom.tag import Tag
 
 from domain.errors import Refuse
 from domain.study import Instance, Study
+from reports.grayscale import READ_FOR_GRAYSCALE, Grayscale, read_grayscale
 
 OpenFile = Callable[[str], BinaryIO]  # from an instance's path to its plain text
 
@@ -73,6 +74,7 @@ READ_TAGS = [
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
     "RequestAttributesSequence",
+    *READ_FOR_GRAYSCALE,
 ]
 
 
@@ -114,6 +116,7 @@ class SourceInstance:
     imager_pixel_spacing_mm: tuple[float, float] | None
     equipment: tuple[tuple[str, str], ...]
     lossy_compression: tuple[tuple[str, tuple[str, ...]], ...]
+    grayscale: Grayscale | None = None
 
     @property
     def is_image(self) -> bool:
@@ -310,6 +313,7 @@ def _source_instance(instance: Instance, header: Dataset) -> SourceInstance:
         imager_pixel_spacing_mm=_imager_pixel_spacing_mm(header),
         equipment=tuple(_equipment(header)),
         lossy_compression=tuple(_lossy_compression(header)),
+        grayscale=read_grayscale(header),
     )
 
 

@@ -46,6 +46,7 @@ def _parts(request: ReportRequest, source: SourceStudy) -> Iterator[bytes]:
         [instance.sop_instance_uid for instance in study.instances],
         request.node,
         request.note,
+        request.rejection,
         request.decision,
         request.previous_results,
         request.analysis.model if request.analysis else None,

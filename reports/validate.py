@@ -86,6 +86,12 @@ def is_known_sop_class(sop_class_uid: str) -> bool:
     return sop_class_uid in get_sop_class_iod_map()
 
 
+def may_lack_frame_of_reference(sop_class_uid: str) -> bool:
+    """Whether an image of this class can do without a position in space, as radiographs do."""
+    modules = get_iod_module_map()[get_sop_class_iod_map()[sop_class_uid]]
+    return all(module["key"] != "frame-of-reference" or module["usage"] != "M" for module in modules)
+
+
 @lru_cache(maxsize=16)
 def _definition_of(sop_class_uid: str) -> ObjectDefinition:
     known: set[str] = set()

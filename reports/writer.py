@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from reports.direct import DirectDraft
 from reports.draft import Draft
 from reports.material import Material
 
@@ -18,4 +19,4 @@ class Writer:
     kind: str
     sop_class_uid: str
     series_number: int
-    write: Callable[[Material], Iterable[Draft]]
+    write: Callable[[Material], Iterable[Draft | DirectDraft]]

@@ -1,8 +1,9 @@
 """What a destination gets instead of results whose SOP class it does not take: the next form of its profile.
 
-    standard  ->  text  ->  sc_only
+    air  ->  standard  ->  text  ->  sc_only
 
-The picture and the text of `standard` are forms by themselves: where they arrive, nothing more has to be written.
+The picture and the text of `standard` are forms by themselves: where they arrive, nothing more has to be written. An
+extra that a destination does not take stays away, and its profile stands for it.
 """
 
 from dataclasses import dataclass

@@ -128,7 +128,7 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
 def write_results(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> Written:
     """Write every analysis as the objects that the clinic's destinations take."""
     requests = _requests(rooms, study, decision, analyses)
-    return _keep(rooms, study, requests, _profiles(rooms, study), is_note=False)
+    return _keep(rooms, study, requests, _forms(rooms, study), is_note=False)
 
 
 def write_form(
@@ -169,9 +169,7 @@ def hand_over_analysis(
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
     """Enter the results and see to it that each destination has a job to bring them, all in one commit."""
     clinic = rooms.clinic(study.clinic)
-    takers = {
-        profile: [d.name for d in clinic.destinations if d.profile == profile] for profile in _profiles(rooms, study)
-    }
+    takers = {form: [d.name for d in clinic.destinations if form in d.forms] for form in _forms(rooms, study)}
     studies.save_results(connection, study_id, written.rows, takers)
     if studies.finish_study(connection, study_id):
         release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
@@ -263,6 +261,12 @@ def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, Displ
 def _profiles(rooms: Rooms, study: Study) -> list[str]:
     """The profiles to write; a clinic without destinations gets its results on disk."""
     return list(dict.fromkeys(d.profile for d in rooms.clinic(study.clinic).destinations)) or [DEFAULT_PROFILE]
+
+
+def _forms(rooms: Rooms, study: Study) -> list[str]:
+    """The profiles, then the extras."""
+    extras = (extra for destination in rooms.clinic(study.clinic).destinations for extra in destination.extras)
+    return list(dict.fromkeys((*_profiles(rooms, study), *extras)))
 
 
 def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> list[ReportRequest]:
