@@ -231,6 +231,8 @@ class DestinationSettings(_Section):
     host: Annotated[str, StringConstraints(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
     profile: Literal["standard", "ohif", "text", "sc_only"] = "standard"
+    language: Literal["en", "de"] = "en"
+    compression: Literal["none", "rle"] = "none"
     commitment: bool = False
 
 
@@ -256,6 +258,7 @@ class ClinicSettings(_Section):
     name: Name
     tier: Tier
     notes: bool = True
+    note_pictures: bool = False
     callers: tuple[CallerSettings, ...] = ()
     destinations: tuple[DestinationSettings, ...] = ()
     models: tuple[ModelSettings, ...] = ()
@@ -396,6 +399,7 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         name=clinic.name,
         tier=clinic.tier,
         sends_notes=clinic.notes,
+        draws_notes=clinic.note_pictures,
         callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
         models=tuple(ClinicModel(**model.model_dump()) for model in clinic.models),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from domain.plans import Tier
 from domain.versions import ClinicModel
 
+ENGLISH = "en"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
@@ -23,10 +25,25 @@ class Caller:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResultForm:
+    """What results are written in for all destinations that take the same."""
+
+    profile: str
+    language: str = ENGLISH
+
+    @property
+    def name(self) -> str:
+        """`standard`, or `standard/de`: what the database knows the form by."""
+        return self.profile if self.language == ENGLISH else f"{self.profile}/{self.language}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
     """An AE that gets a clinic's results. `profile` names the set of result objects it takes.
 
     commitment: it is asked to commit to what it stored (domain/confirmation.py).
+    language: that of what its people read ("en", "de").
+    compression: how pictures travel where it takes them so ("none", "rle"); without loss.
     """
 
     name: str
@@ -35,12 +52,19 @@ class Destination:
     port: int
     profile: str = "standard"
     commitment: bool = False
+    language: str = ENGLISH
+    compression: str = "none"
+
+    @property
+    def form(self) -> ResultForm:
+        return ResultForm(profile=self.profile, language=self.language)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clinic:
     """The tenant that pays. `sends_notes`: its PACS gets a note for a study that was kept but not analysed.
 
+    draws_notes: as a picture as well as in words, where a destination takes both.
     models: the packages of which it does not simply use the newest version.
     """
 
@@ -50,6 +74,7 @@ class Clinic:
     callers: tuple[Caller, ...]
     destinations: tuple[Destination, ...]
     models: tuple[ClinicModel, ...] = ()
+    draws_notes: bool = False
 
     def model(self, package: str) -> ClinicModel:
         """How it uses this package."""

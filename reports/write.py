@@ -10,7 +10,7 @@ from domain.errors import Misconfigured
 from reports.draft import Draft
 from reports.material import Material
 from reports.provenance import TRANSFER_SYNTAX_UID
-from reports.request import ReportRequest, WrittenResult
+from reports.request import Note, ReportRequest, WrittenResult
 from reports.source import OpenFile, open_plain_file, read_source
 from reports.uids import fingerprint_of
 from reports.validate import require_valid
@@ -24,8 +24,8 @@ PROFILES = {
     "text": ("text_sr",),
     "sc_only": ("overlay",),
 }
-# A study that was not analysed has nothing to draw and nothing to measure.
-KINDS_OF_A_NOTE = ("text_sr",)
+# What can say why a study was not analysed. The picture is for a destination that takes no text, and who wants both.
+KINDS_OF_A_NOTE = ("overlay", "text_sr")
 
 
 def write_results(
@@ -41,7 +41,7 @@ def write_results(
     """
     kinds = kinds_of(profile)
     if request.note is not None:
-        kinds = KINDS_OF_A_NOTE
+        kinds = _kinds_of_a_note(kinds, request.note)
     analysed = [image.sop_instance_uid for image in request.analysed_images]
     source = read_source(request.study, first=analysed, open_file=open_file)
     material = Material(request=request, source=source, fingerprint=fingerprint_of(request, source))
@@ -55,6 +55,11 @@ def kinds_of(profile: str) -> tuple[str, ...]:
             hint=f"Use one of: {', '.join(sorted(PROFILES))}.",
         )
     return PROFILES[profile]
+
+
+def _kinds_of_a_note(kinds: tuple[str, ...], note: Note) -> tuple[str, ...]:
+    possible = tuple(kind for kind in kinds if kind in KINDS_OF_A_NOTE)
+    return possible if note.is_drawn or "text_sr" not in possible else ("text_sr",)
 
 
 def next_profile(profile: str, refused_kinds: Collection[str]) -> str | None:
