@@ -318,7 +318,7 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
         yield Finding(what=what, is_well=False, says=error.message, advice=advice)
         return
     yield Finding(what=what, is_well=True, says="answers C-ECHO")
-    wanted = [context for form in destination.forms for context in contexts_of_profile(form)]
+    wanted = [context for form in destination.forms for context in contexts_of_profile(form.profile)]
     notes = contexts_of_rejection()
     not_taken = refused_contexts(
         to,
@@ -330,7 +330,9 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
     yield Finding(
         what=f"{what}, contexts",
         is_well=not refused,
-        says=f"takes all of {' + '.join(destination.forms)}" if not refused else f"does not take {refused}",
+        says=f"takes all of {' + '.join(form.profile for form in destination.forms)}"
+        if not refused
+        else f"does not take {refused}",
         advice="allow these SOP classes there, or choose another profile or fewer extras for this destination",
     )
     if any(context in not_taken for context in notes):

@@ -232,6 +232,8 @@ class DestinationSettings(_Section):
     port: Annotated[int, Field(ge=1, le=65535)]
     profile: Literal["standard", "ohif", "air", "text", "sc_only"] = "standard"
     extras: tuple[Literal["kos", "gsps", "seg", "pdf"], ...] = ()
+    language: Literal["en", "de"] = "en"
+    compression: Literal["none", "rle"] = "none"
     commitment: bool = False
 
     @model_validator(mode="after")
@@ -265,6 +267,7 @@ class ClinicSettings(_Section):
     name: Name
     tier: Tier
     notes: bool = True
+    note_pictures: bool = False
     callers: tuple[CallerSettings, ...] = ()
     destinations: tuple[DestinationSettings, ...] = ()
     models: tuple[ModelSettings, ...] = ()
@@ -405,6 +408,7 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         name=clinic.name,
         tier=clinic.tier,
         sends_notes=clinic.notes,
+        draws_notes=clinic.note_pictures,
         callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
         models=tuple(ClinicModel(**model.model_dump()) for model in clinic.models),

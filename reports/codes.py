@@ -36,6 +36,7 @@ FINDINGS = Code(value="121070", scheme="DCM", meaning="Findings")  # PS3.16
 FINDING = Code(value="121071", scheme="DCM", meaning="Finding")  # PS3.16
 LANGUAGE = Code(value="121049", scheme="DCM", meaning="Language of Content Item and Descendants")  # PS3.16
 ENGLISH = Code(value="en-US", scheme="RFC5646", meaning="English (United States)")  # PS3.16
+GERMAN = Code(value="de-DE", scheme="RFC5646", meaning="German (Germany)")  # RFC 5646
 OBSERVER_TYPE = Code(value="121005", scheme="DCM", meaning="Observer Type")  # PS3.16
 DEVICE = Code(value="121007", scheme="DCM", meaning="Device")  # PS3.16
 DEVICE_OBSERVER_UID = Code(value="121012", scheme="DCM", meaning="Device Observer UID")  # PS3.16

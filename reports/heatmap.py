@@ -20,7 +20,7 @@ COLOUR_STOPS = (
     (255, (252, 244, 160)),
 )
 INVISIBLE_BELOW = 64  # of 255: the low quarter is noise, and the film matters more
-STRONGEST_OPACITY = 0.5
+STRONGEST_OPACITY, WEAKEST_OPACITY = 0.5, 0.22  # at the map's maximum, of a finding and of what is none
 # Half of the map's maximum, of 255; with a dark line just outside, so that it shows on a bright film as on a dark one.
 # The lines are drawn into the map itself, as values of their own: what is that low is invisible anyway.
 CONTOURS = ((125, 0, (58, 16, 70)), (128, 1, (255, 222, 140)))  # level, value, colour
@@ -32,15 +32,21 @@ FIELD_MARK_COLOUR = (150, 158, 166)
 FIELD_MARK_LENGTH = 0.04  # of the film's shorter side
 
 
-def film_with_activation(display: DisplayImage, activation: ActivationMap | None, size: tuple[int, int]) -> Image.Image:
-    """The film at `size` (width, height) in RGB. The map lies on the rectangle that the network looked at."""
+def film_with_activation(
+    display: DisplayImage, activation: ActivationMap | None, size: tuple[int, int], *, is_strong: bool = True
+) -> Image.Image:
+    """The film at `size` (width, height) in RGB. The map lies on the rectangle that the network looked at.
+
+    is_strong: what it shows was found. Every map reaches its own maximum somewhere, that of a score below its threshold
+    as well: in full colour it would point at something that the model does not say is there.
+    """
     film = Image.frombuffer("L", (display.columns, display.rows), display.pixels, "raw", "L", 0, 1)
     if film.size != size:
         film = film.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     if activation is None:
         return film.convert("RGB")
     box = field_of_view(display, activation, size)
-    picture = _coloured(np.asarray(film), activation, box)
+    picture = _coloured(np.asarray(film), activation, box, _blends(is_strong))
     if not covers_all(display, activation):
         _mark_corners(ImageDraw.Draw(picture), box, round(FIELD_MARK_LENGTH * min(size)))
     return picture
@@ -71,7 +77,9 @@ def colour_scale(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(_palette()[values], (height, width, 3))))
 
 
-def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, int]) -> Image.Image:
+def _coloured(
+    film: Greys, activation: ActivationMap, box: tuple[int, int, int, int], blends: NDArray[np.uint32]
+) -> Image.Image:
     """`film` is (rows, columns). In strips: film and map -> one place in the table of blends -> red, green, blue."""
     rows, columns = film.shape
     picture = Image.new("RGB", (columns, rows))
@@ -90,7 +98,7 @@ def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, 
             strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)[:, :columns]
         places = film[start * shared : (start + STRIP_ROWS) * shared].astype(np.uint16) << 8
         places |= strip[: len(places)]
-        blended = _blends().take(places, mode="clip")
+        blended = blends.take(places, mode="clip")
         picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, start * shared))
     return picture
 
@@ -120,14 +128,14 @@ def _with_contours(values: Greys) -> Greys:
     return marked
 
 
-@lru_cache(maxsize=1)
-def _blends() -> NDArray[np.uint32]:
+@lru_cache(maxsize=2)
+def _blends(is_strong: bool) -> NDArray[np.uint32]:
     """The colour of each grey of the film (the place's high byte) under each value of the map (its low byte).
 
     RGBX, as it lies in memory.
     """
     greys = np.arange(256.0)[:, np.newaxis, np.newaxis]
-    colours, opacities = _palette().astype(np.float64), _opacities()
+    colours, opacities = _palette().astype(np.float64), _opacities(is_strong)
     for _, value, colour in CONTOURS:
         colours[value], opacities[value] = colour, CONTOUR_OPACITY
     blends = np.full((256, 256, 4), 255, np.uint8)
@@ -145,10 +153,10 @@ def _palette() -> Greys:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def _opacities() -> NDArray[np.float64]:
-    """(256,), in [0, 1]: none at the bottom, rising evenly to the strongest."""
+def _opacities(is_strong: bool) -> NDArray[np.float64]:
+    """(256,), in [0, 1]: none at the bottom, rising evenly to the top."""
     rising = (np.arange(256) - INVISIBLE_BELOW) / (255 - INVISIBLE_BELOW)
-    return np.asarray(np.clip(rising, 0, 1) * STRONGEST_OPACITY)
+    return np.asarray(np.clip(rising, 0, 1) * (STRONGEST_OPACITY if is_strong else WEAKEST_OPACITY))
 
 
 def _mark_corners(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], length: int) -> None:

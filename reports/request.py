@@ -21,10 +21,14 @@ class NodeIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """Why a study has no analysis: not configured, not in the plan, over its quota, refused."""
+    """Why a study has no analysis: not configured, not in the plan, over its quota, refused.
+
+    It is in the language of its request. `is_drawn`: as a picture as well, where a destination takes both.
+    """
 
     title: str
     lines: tuple[str, ...]
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +47,8 @@ class ReportRequest:
 
     `displays` holds the picture of each analysed image by its SOP Instance UID; only the overlay needs them.
     `decision` explains the routing, a sentence a line. The content date and time of every object is the moment the
-    study was complete, so that writing them again gives the same bytes.
+    study was complete, so that writing them again gives the same bytes. `language` is that of what people
+    read: a key of reports.words.LANGUAGES.
     """
 
     study: Study
@@ -54,6 +59,7 @@ class ReportRequest:
     displays: Mapping[str, DisplayImage] = field(default_factory=dict)
     decision: tuple[str, ...] = ()
     previous_results: tuple[PreviousResult, ...] = ()
+    language: str = "en"
 
     def __post_init__(self) -> None:
         if sum(given is not None for given in (self.analysis, self.note, self.rejection)) != 1:

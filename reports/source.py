@@ -29,6 +29,7 @@ from pydicom.tag import Tag
 from domain.errors import Refuse
 from domain.study import Instance, Study
 from reports.grayscale import READ_FOR_GRAYSCALE, Grayscale, read_grayscale
+from reports.words import in_ascii, spelled_out
 
 OpenFile = Callable[[str], BinaryIO]  # from an instance's path to its plain text
 
@@ -142,14 +143,15 @@ class SourceStudy:
         return next((element.value for element in self.copied if element.keyword == keyword), b"")
 
     def writable(self, text: str) -> str:
-        """Text of ours as this study's results can hold it: in the source's character set, else in ASCII.
+        """Text of ours as this study's results can hold it: in the source's character set, else spelled in ASCII.
 
         The results have one Specific Character Set, and the patient's name already needs the source's.
         """
         printable = "".join(character if character.isprintable() else " " for character in text)
-        if printable.isascii() or _survives(printable, self.character_set):
-            return printable
-        return printable.encode("ascii", "replace").decode("ascii")
+        for spelled in (printable, spelled_out(printable)):  # a Japanese set has kanji and no umlaut
+            if spelled.isascii() or _survives(spelled, self.character_set):
+                return spelled
+        return in_ascii(printable)
 
 
 def open_plain_file(path: str) -> BinaryIO:

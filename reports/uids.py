@@ -17,7 +17,7 @@ from reports.request import ReportRequest
 from reports.source import SourceStudy
 
 # Raise it with every change of a writer that changes what it writes.
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
 
 
 def fingerprint_of(request: ReportRequest, source: SourceStudy) -> str:
@@ -49,6 +49,7 @@ def _parts(request: ReportRequest, source: SourceStudy) -> Iterator[bytes]:
         request.rejection,
         request.decision,
         request.previous_results,
+        request.language,
         request.analysis.model if request.analysis else None,
     )
     yield repr(described).encode()

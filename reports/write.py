@@ -3,15 +3,15 @@
 import pkgutil
 from collections.abc import Collection, Iterator
 from functools import cache
-from importlib import import_module
 
 import reports.writers
 from domain.errors import Misconfigured
+from reports.by_name import writer_of
 from reports.direct import DirectDraft
 from reports.draft import Draft
 from reports.material import Material
 from reports.provenance import TRANSFER_SYNTAX_UID
-from reports.request import ReportRequest, WrittenResult
+from reports.request import Note, ReportRequest, WrittenResult
 from reports.source import OpenFile, open_plain_file, read_source
 from reports.uids import fingerprint_of
 from reports.validate import require_valid
@@ -36,8 +36,8 @@ INSTEAD = {
 # What a destination may ask for besides, each for itself. Where there is nothing to show, there is no object.
 EXTRAS = {"kos": ("kos",), "gsps": ("gsps",), "seg": ("seg",), "pdf": ("pdf",)}
 FORMS = {**PROFILES, **EXTRAS}
-# A study that was not analysed has nothing to draw and nothing to measure.
-KINDS_OF_A_NOTE = ("text_sr",)
+# What can say why a study was not analysed. The picture is for a destination that takes no text, and who wants both.
+KINDS_OF_A_NOTE = ("overlay", "text_sr")
 KINDS_OF_A_REJECTION = ("rejection_note",)
 
 
@@ -55,7 +55,7 @@ def write_results(
     """
     kinds = kinds_of(profile)
     if request.note is not None:
-        kinds = KINDS_OF_A_NOTE
+        kinds = _kinds_of_a_note(kinds, request.note)
     return _written_of(request, kinds, open_file)
 
 
@@ -87,6 +87,11 @@ def kinds_of(profile: str) -> tuple[str, ...]:
     return FORMS[profile]
 
 
+def _kinds_of_a_note(kinds: tuple[str, ...], note: Note) -> tuple[str, ...]:
+    possible = tuple(kind for kind in kinds if kind in KINDS_OF_A_NOTE)
+    return possible if note.is_drawn or "text_sr" not in possible else ("text_sr",)
+
+
 def next_profile(profile: str, refused_kinds: Collection[str]) -> str | None:
     """What stands for `profile` at a destination that refuses these kinds: the first form without their SOP classes.
     None: there is none, or none is needed, for the profile itself is not refused.
@@ -115,7 +120,7 @@ def contexts_of_rejection() -> list[tuple[str, str]]:
 def all_writers() -> dict[str, Writer]:
     """Every module in reports/writers/ by its name."""
     names = (module.name for module in pkgutil.iter_modules(reports.writers.__path__))
-    return {name: import_module(f"reports.writers.{name}").WRITER for name in names}
+    return {name: writer_of(name) for name in names}
 
 
 def _written(kinds: tuple[str, ...], material: Material) -> Iterator[WrittenResult]:

@@ -58,10 +58,10 @@ def record(
     if told:
         attempt = 1 + max(waiting[outcome.sop_instance_uid].attempts for outcome in told)
         add_event(connection, study_id, "delivery", _summary(destination, attempt, sent))
-    if form.profile and told:  # not of what was withdrawn meanwhile
-        takers = {form.profile: [destination]}
+    if form.name and told:  # not of what was withdrawn meanwhile
+        takers = {form.name: [destination]}
         studies.save_results(connection, study_id, form.rows, takers)
-        add_event(connection, study_id, "fell back", f"{destination} gets the form {form.profile}: {form.why}")
+        add_event(connection, study_id, "fell back", f"{destination} gets the form {form.name}: {form.why}")
     _charge_if_first(connection, study_id, destination, sent)
     if studies.finish_study(connection, study_id):
         # Charged by now, or never: a study that no destination took leaves its quota to others.
@@ -93,7 +93,7 @@ def _say_what_stays(
 def _state(rooms: Rooms, outcome: SendOutcome, result: Waiting, form: Form, stored: DeliveryState) -> DeliveryState:
     if outcome.answer is Answer.RETRY and is_given_up(rooms, result):
         return DeliveryState.REFUSED
-    if outcome.answer is Answer.NOT_TAKEN and not result.is_note and (form.profile or result.kind in EXTRAS):
+    if outcome.answer is Answer.NOT_TAKEN and not result.is_note and (form.name or result.kind in EXTRAS):
         return DeliveryState.REPLACED
     return stored if outcome.answer is Answer.STORED else deliveries.STATE_AFTER[outcome.answer]
 

@@ -69,7 +69,7 @@ def _state(
             referenced_images=[header],
             graphic_layer=layer,
             graphic_objects=[_line(place) for place in places],
-            text_objects=[_text(place, model) for place in places],
+            text_objects=[_text(material, place, model) for place in places],
         )
         state = GrayscaleSoftcopyPresentationState(
             referenced_images=[header],
@@ -96,12 +96,13 @@ def _line(place: Place) -> GraphicObject:
     )
 
 
-def _text(place: Place, model: ModelIdentity) -> TextObject:
+def _text(material: Material, place: Place, model: ModelIdentity) -> TextObject:
     """At the line's highest point."""
-    lines = (f"AI {finding_in_words(place.region.finding)}", *warnings_for(model))
+    words = material.words
+    lines = (f"AI {finding_in_words(place.region.finding, words)}", *warnings_for(model, words))
     column, row = min(place.region.outline, key=lambda point: point[1])
     return TextObject(
-        NEW_LINE.join(lines),
+        NEW_LINE.join(material.source.writable(line) for line in lines),
         units="PIXEL",
         anchor_point=(column, row),
         tracking_id=place.tracking_identifier,

@@ -14,6 +14,7 @@ from reports.codes import OF_INTEREST
 from reports.companions import Companion, overlays
 from reports.direct import DirectDraft
 from reports.key_objects import key_objects
+from reports.language import Words
 from reports.material import Material
 from reports.provenance import Form
 from reports.source import reference_header
@@ -32,7 +33,7 @@ def write(material: Material) -> Iterable[DirectDraft]:
             material,
             Form(kind=KIND, series_number=SERIES_NUMBER, title="AI Key Images"),
             title=OF_INTEREST,
-            description=" ".join(_sentences(analysis)),
+            description=" ".join(_sentences(analysis, material.words)),
             device_uid=analysis.model.device_uid,
             selected=selected,
         )
@@ -40,7 +41,7 @@ def write(material: Material) -> Iterable[DirectDraft]:
 
 def _selected(material: Material, analysis: Analysis) -> Iterator[Dataset]:
     for image, overlay in zip(analysis.images, overlays(material), strict=True):
-        if _found(image):
+        if _found(image, material.words):
             source = reference_header(material.source, material.source_of(image))
             yield source
             yield _overlay_header(source, overlay)
@@ -55,16 +56,16 @@ def _overlay_header(source: Dataset, overlay: Companion) -> Dataset:
     return header
 
 
-def _sentences(analysis: Analysis) -> Iterator[str]:
-    yield from (f"{warning}." for warning in warnings_for(analysis.model))
-    yield f"At or above the threshold: {'; '.join(text for image in analysis.images for text in _found(image))}."
-    yield f"Model: {model_in_words(analysis.model)}."
+def _sentences(analysis: Analysis, words: Words) -> Iterator[str]:
+    yield from (f"{warning}." for warning in warnings_for(analysis.model, words))
+    yield words.found.format(answers="; ".join(text for image in analysis.images for text in _found(image, words)))
+    yield f"{model_in_words(analysis.model, words)}."
 
 
-def _found(image: ImageAnalysis) -> list[str]:
+def _found(image: ImageAnalysis, words: Words) -> list[str]:
     return [
-        *(measurement_in_words(one) for one in image.measurements if one.is_detected),
-        *(finding_in_words(finding) for finding in image.detected),
+        *(measurement_in_words(one, words) for one in image.measurements if one.is_detected),
+        *(finding_in_words(finding, words) for finding in image.detected),
     ]
 
 

@@ -15,13 +15,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
 from domain.identity import LOCAL_CODING_SCHEME
+from reports.by_name import writer_of
 from reports.codes import AI_RESULT
 from reports.direct import DirectDraft
 from reports.material import Material
 from reports.paper import Section, as_pdf
 from reports.provenance import Form, code_item, common_attributes, model_of, stamp
 from reports.words import warnings_for
-from reports.write import all_writers
 from reports.writer import Writer
 
 KIND = "pdf"
@@ -78,8 +78,8 @@ def _sources(material: Material) -> Iterator[Dataset]:
 def _pdf(material: Material) -> bytes:
     (report,) = _written(material, "text_sr")
     return as_pdf(
-        title=TITLE,
-        warnings=warnings_for(model_of(material)),
+        title=str(report.ConceptNameCodeSequence[0].CodeMeaning),
+        warnings=warnings_for(model_of(material), material.words),
         pictures=[Image.fromarray(overlay.pixel_array) for overlay in _written(material, "overlay")],
         sections=list(_sections(report)),
         footer=f"Study Instance UID {material.source.study_instance_uid}",
@@ -88,7 +88,7 @@ def _pdf(material: Material) -> bytes:
 
 def _written(material: Material, kind: str) -> Iterator[Dataset]:
     """The objects of another kind, which this one knows by its name only."""
-    for draft in all_writers()[kind].write(material):
+    for draft in writer_of(kind).write(material):
         yield pydicom.dcmread(BytesIO(draft.encode()))
 
 

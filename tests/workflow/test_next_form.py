@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from domain.clinics import Clinic
+from domain.clinics import Clinic, ResultForm
 from domain.errors import Refuse
 from metering.ledger import read_ledger
 from reports.write import next_profile
@@ -127,8 +127,8 @@ def test_a_picture_is_drawn_and_sent_at_once_to_who_does_not_take_the_text(
     picture = row("overlay", 7, "sc_only")
     written: list[str] = []
 
-    def draw(rooms: Rooms, *_: object, profile: str) -> Written:
-        written.append(profile)
+    def draw(rooms: Rooms, *_: object, form: ResultForm) -> Written:
+        written.append(form.name)
         rooms.results.put(picture.sop_instance_uid, b"a picture", study=study_name("st-mary", "1.2.3.1"))
         return Written(rows=(picture,))
 
