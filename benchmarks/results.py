@@ -20,12 +20,12 @@ from domain.findings import Finding
 from domain.study import Study
 from inference.package import load
 from inference.registry import BUILTIN_DIR
-from reports.draft import Draft
 from reports.material import Material
 from reports.source import read_source
 from reports.uids import fingerprint_of
 from reports.validate import require_valid
 from reports.write import PROFILES, all_writers
+from reports.writer import Drafted
 from tests.factories.analyses import analysis, display, report_request
 from tests.factories.direct import written_directly
 from tests.factories.sources import radiograph, stored_study
@@ -98,7 +98,7 @@ def measure(folder: Path, *, rounds: int) -> Run:
     return Run(conditions=under, rounds=rounds, findings=findings, first_ms=first_ms, source_ms=source_ms, costs=costs)
 
 
-def measure_one(make: Callable[[], Draft], cost: Cost, *, direct_first: bool) -> None:
+def measure_one(make: Callable[[], Drafted], cost: Cost, *, direct_first: bool) -> None:
     spent_ms, drafted = timed(make)
     cost.drafted.append(spent_ms)
     ways: list[tuple[list[float], Callable[[], bytes]]] = [
@@ -128,7 +128,7 @@ def material(study: Study, number: int) -> Material:
     return Material(request=answered, source=source, fingerprint=fingerprint_of(answered, source))
 
 
-def draft(kind: str, answered: Material) -> Draft:
+def draft(kind: str, answered: Material) -> Drafted:
     (only,) = all_writers()[kind].write(answered)
     return only
 

@@ -327,12 +327,11 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
         timeout_s=TIMEOUT_S,
     )
     refused = [context for context in not_taken if context in wanted]
+    forms = " + ".join(form.profile for form in destination.forms)
     yield Finding(
         what=f"{what}, contexts",
         is_well=not refused,
-        says=f"takes all of {' + '.join(form.profile for form in destination.forms)}"
-        if not refused
-        else f"does not take {refused}",
+        says=f"takes all of {forms}" if not refused else f"does not take {refused}",
         advice="allow these SOP classes there, or choose another profile or fewer extras for this destination",
     )
     if any(context in not_taken for context in notes):

@@ -7,15 +7,13 @@ from functools import cache
 import reports.writers
 from domain.errors import Misconfigured
 from reports.by_name import writer_of
-from reports.direct import DirectDraft
-from reports.draft import Draft
 from reports.material import Material
 from reports.provenance import TRANSFER_SYNTAX_UID
 from reports.request import Note, ReportRequest, WrittenResult
 from reports.source import OpenFile, open_plain_file, read_source
 from reports.uids import fingerprint_of
 from reports.validate import require_valid
-from reports.writer import Writer
+from reports.writer import Drafted, Writer
 
 # Which kinds of result a destination gets, in the order in which they are sent.
 PROFILES = {
@@ -129,7 +127,7 @@ def _written(kinds: tuple[str, ...], material: Material) -> Iterator[WrittenResu
             yield _finished(all_writers()[kind], draft)
 
 
-def _finished(writer: Writer, draft: Draft | DirectDraft) -> WrittenResult:
+def _finished(writer: Writer, draft: Drafted) -> WrittenResult:
     content = draft.encode()
     require_valid(content)
     return WrittenResult(

@@ -7,6 +7,8 @@ from reports.direct import DirectDraft
 from reports.draft import Draft
 from reports.material import Material
 
+Drafted = Draft | DirectDraft
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Writer:
@@ -19,4 +21,4 @@ class Writer:
     kind: str
     sop_class_uid: str
     series_number: int
-    write: Callable[[Material], Iterable[Draft | DirectDraft]]
+    write: Callable[[Material], Iterable[Drafted]]

@@ -15,8 +15,8 @@ from pydicom.sr.coding import Code
 
 from reports.request import ReportRequest, WrittenResult
 from reports.validate import problems_in
-from reports.write import PROFILES, write_results
-from tests.factories.analyses import COBB_ANGLE, PLACES, analysis, report_request
+from reports.write import FORMS, all_writers, write_rejection, write_results
+from tests.factories.analyses import COBB_ANGLE, PLACES, analysis, rejection_request, report_request
 from tests.factories.sources import CASES, SourceCase, stored_study
 
 PRESENCE = Code("705057003", "SCT", "Presence")
@@ -41,15 +41,17 @@ def written(
 
 
 def results_of(request: ReportRequest) -> dict[str, WrittenResult]:
-    """Every kind that a profile knows."""
-    return {result.kind: result for profile in PROFILES for result in write_results(request, profile=profile)}
+    """Every kind that a profile or an extra knows, and the note that takes back what it is about."""
+    results = {result.kind: result for form in FORMS for result in write_results(request, profile=form)}
+    note = write_rejection(rejection_request(request.study))
+    return {**results, note.kind: note}
 
 
 Written = tuple[SourceCase, dict[str, WrittenResult]]
 
 
 def test_each_source_gets_every_kind(written: Written) -> None:
-    assert set(written[1]) == {"overlay", "region_sr", "measurement_sr", "text_sr"}
+    assert set(all_writers()) - set(written[1]) <= {"gsps"}  # of what goes through a look-up table there is none
 
 
 def test_dciodvfy_finds_no_error(written: Written, tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_dciodvfy_finds_no_error(written: Written, tmp_path: Path) -> None:
 
 def test_dsrdump_reads_the_reports(written: Written, tmp_path: Path, require_program: Callable[[str], str]) -> None:
     dsrdump = require_program("dsrdump")
-    for kind in ("measurement_sr", "region_sr", "text_sr"):
+    for kind in ("measurement_sr", "region_sr", "air_sr", "text_sr", "kos", "rejection_note"):
         path = tmp_path / f"{kind}.dcm"
         path.write_bytes(written[1][kind].content)
         assert subprocess.run([dsrdump, path], capture_output=True, check=False).returncode == 0
