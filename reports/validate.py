@@ -29,6 +29,8 @@ CHARACTER_SETS = frozenset(character_set.value for character_set in SpecificChar
 # Each attribute of the content tree belongs to one type of item, which these tables do not tell apart.
 CONTENT_MODULE = "sr-document-content"
 CONTENT_TREE = "ContentSequence"
+# Nor which functional groups an object has, and whether for all frames or for each: they demand all of them twice.
+FUNCTIONAL_GROUPS = (("SharedFunctionalGroupsSequence",), ("PerFrameFunctionalGroupsSequence",))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +105,8 @@ def _definition_of(sop_class_uid: str) -> ObjectDefinition:
             if not path:
                 known.add(attribute["keyword"])
             if module["usage"] != "M" or module["key"] == CONTENT_MODULE or attribute["type"] not in ("1", "2"):
+                continue
+            if path in FUNCTIONAL_GROUPS:
                 continue
             requirement = Requirement(path=path, keyword=attribute["keyword"], needs_value=attribute["type"] == "1")
             if path:

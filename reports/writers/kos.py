@@ -42,14 +42,13 @@ def write(material: Material) -> Iterable[DirectDraft]:
 def _selected(material: Material, analysis: Analysis) -> Iterator[Dataset]:
     for image, overlay in zip(analysis.images, overlays(material), strict=True):
         if _found(image, material.words):
-            source = reference_header(material.source, material.source_of(image))
-            yield source
-            yield _overlay_header(source, overlay)
+            source = material.source_of(image)
+            yield reference_header(material.source, source)
+            yield _overlay_header(reference_header(material.source, source), overlay)
 
 
-def _overlay_header(source: Dataset, overlay: Companion) -> Dataset:
-    header = Dataset()
-    header.update(source)
+def _overlay_header(header: Dataset, overlay: Companion) -> Dataset:
+    """Of the header that stands for its image."""
     header.SOPClassUID = overlay.sop_class_uid
     header.SOPInstanceUID = overlay.sop_instance_uid
     header.SeriesInstanceUID = overlay.series_instance_uid

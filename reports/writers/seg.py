@@ -115,6 +115,7 @@ def _description(number: int, model: ModelIdentity, image: ImageAnalysis, findin
 
 
 def _complete(segmentation: Dataset, material: Material, form: Form, source: SourceInstance) -> None:
+    segmentation["PixelData"].VR = "OB"
     # Type 2C (PS3.3 C.7.6.1): how the source lies, for it has the same rows and columns; empty where that is unknown.
     segmentation.PatientOrientation = list(source.patient_orientation or ())
     for keyword, values in source.lossy_compression:
