@@ -151,7 +151,8 @@ def withdraw(connection: sa.Connection, study: Generation, rejection: Rejection,
         Refuse: no generation of it has a result that went anywhere.
     """
     is_of_study = studies.c.clinic == study.clinic, studies.c.study_instance_uid == study.study_instance_uid
-    sent = sa.select(deliveries.c.id).join(results).join(studies).where(*is_of_study, ~results.c.is_note)
+    its_deliveries = studies.join(results).join(deliveries)
+    sent = sa.select(deliveries.c.id).select_from(its_deliveries).where(*is_of_study, ~results.c.is_note)
     if connection.execute(sent.where(deliveries.c.state.in_(HAS_OR_GETS_IT)).limit(1)).first() is None:
         raise Refuse(
             "no destination has, or will get, a result of the study",

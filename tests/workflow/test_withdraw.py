@@ -185,9 +185,12 @@ def test_each_destination_is_told_of_what_it_has_and_of_nothing_else(
 def test_results_of_earlier_generations_are_taken_back_as_well(
     rooms: Rooms, care: Care, puts: Puts, pacs: Pacs, written: list[ResultRow]
 ) -> None:
-    entered(rooms, written[:2])
+    first = entered(rooms, written[:2])
     run_newest(rooms, puts)
-    entered(rooms, written[2:])
+    care.ask(Verb.REANALYSE, STUDY, clinics=None, asked_by="from the command line")
+    with rooms.database.write() as connection:
+        save_results(connection, first + 1, written[2:], {"standard": ["pacs"]})
+    assert history(rooms).state == "delivering"
     withdraw(care)
     run_withdrawal(rooms, puts)
     (note,) = notes(rooms)
