@@ -96,7 +96,7 @@ def model_in_words(model: ModelIdentity, words: Words = ENGLISH) -> str:
 def spelled_out(text: str) -> str:
     """`Größe` as `Groesse`, and `FÜR` as `FUER`."""
     in_capitals = AMONG_CAPITALS.sub(lambda match: SPELLINGS[match[0]].upper(), text)
-    return in_capitals.translate(str.maketrans(SPELLINGS))
+    return "".join(SPELLINGS.get(character, character) for character in in_capitals)
 
 
 def in_ascii(text: str) -> str:
