@@ -7,7 +7,7 @@ from cli.care import open_care
 from cli.listing import cell, print_objects
 from cli.parts import open_database, settings_for
 from domain.care import Done, Rejection, Verb
-from domain.errors import Refuse
+from domain.errors import Misconfigured, Refuse
 from domain.versions import Role
 from storage.overview import (
     AnswerLine,
@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs.add_argument(
         "--withdraw",
         metavar="REASON",
-        type=Rejection,
-        choices=list(Rejection),
+        choices=[str(rejection) for rejection in Rejection],
         help=f"take back what was sent, and tell each destination why: {', '.join(Rejection)}",
     )
     parser.add_argument(
@@ -46,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.why and not args.withdraw:
+        raise Misconfigured("--why says why results are withdrawn", hint="name the reason as well: --withdraw REASON")
     settings = settings_for(args.config)
     database = open_database(settings)
     clinics = None if args.clinic is None else {args.clinic}
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             args.study_instance_uid,
             clinics=clinics,
             asked_by="from the command line" + (f": {args.why}" if args.why else ""),
-            rejection=args.withdraw or Rejection.SAFETY,
+            rejection=Rejection(args.withdraw or Rejection.SAFETY),
         )
         database.close()
         say(done, as_json=args.json)

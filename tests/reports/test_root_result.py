@@ -18,6 +18,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from domain.findings import Finding
 from domain.study import Study
 from reports.codes import KNOWN_FINDINGS
+from reports.provenance import as_code
 from reports.request import PreviousResult, ReportRequest, WrittenResult
 from reports.write import write_results
 from tests.factories.analyses import EFFUSION, FINDINGS, MODEL, PLACES, PNEUMONIA, analysis, report_request
@@ -95,7 +96,7 @@ def test_every_group_can_be_tracked_and_no_two_are_the_same_thing(study: Study) 
 def test_highdicom_reads_back_the_findings_and_the_places_that_were_given(study: Study) -> None:
     report = report_of(with_places(study, [PNEUMONIA, EFFUSION]))
     images = report.get_image_measurement_groups()
-    assert [group.finding_type.meaning for group in images] == ["Pneumonia", "Pleural effusion"]
+    assert [group.finding_type for group in images] == [as_code(PNEUMONIA.code), as_code(EFFUSION.code)]
     assert [group.get_measurements()[0].value for group in images] == [83.0, 12.0]
     places = report.get_planar_roi_measurement_groups()
     outlines = [place.roi.value.tolist() for place in places if isinstance(place.roi, highdicom.sr.ImageRegion)]
