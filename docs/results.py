@@ -48,7 +48,7 @@ from workflow.steps import note_in_words
 
 PAGE = Path(__file__).with_name("results.md")
 PICTURES = Path(__file__).parent / "pictures" / "results"
-SHOWN_WIDTH, COLOURS = 900, 255  # as on the screen of a viewer beside two others
+SHOWN_WIDTH = 720  # smaller than most viewers show it
 
 DECISION = ("Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest.",)
 OPACITY = (0.725, 0.65)  # where the synthetic film has one: parts of its width and height
@@ -269,8 +269,7 @@ def _write_picture(name: str, request: ReportRequest) -> None:
     picture = Image.open(BytesIO(overlay_as_png(result.content)))
     height = round(picture.height * SHOWN_WIDTH / picture.width)
     shown = picture.resize((SHOWN_WIDTH, height), Image.Resampling.LANCZOS)
-    reduced = shown.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    reduced.save(PICTURES / f"{name}.png", optimize=True)
+    shown.save(PICTURES / f"{name}.png", optimize=True)
 
 
 def _as_text(result: WrittenResult) -> str:

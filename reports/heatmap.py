@@ -96,6 +96,8 @@ def _colour(
     cells = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns)
     shown_rows = _reach(cells.max(axis=1), top, bottom, -(-rows // shared))
     shown_columns = _reach(cells.max(axis=0), left, right, -(-columns // shared))
+    if not shown_rows or not shown_columns:
+        return
     down = _enlarging(activation.rows, top, bottom, shown_rows)
     values = cells @ _enlarging(activation.columns, left, right, shown_columns).T
     for start in range(0, len(down), STRIP_ROWS):

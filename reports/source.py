@@ -144,7 +144,7 @@ class SourceStudy:
 
         The results have one Specific Character Set, and the patient's name already needs the source's.
         """
-        printable = "".join(character if character.isprintable() else " " for character in text)
+        printable = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
         for spelled in (printable, spelled_out(printable)):  # a Japanese set has kanji and no umlaut
             if spelled.isascii() or _survives(spelled, self.character_set):
                 return spelled

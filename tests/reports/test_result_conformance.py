@@ -92,8 +92,11 @@ def shown(source: Path) -> DisplayImage:
 
 def results_of(request: ReportRequest) -> tuple[WrittenResult, ...]:
     """Every kind that a profile knows, once."""
-    of_profiles = (write_results(request, profile=profile) for profile in PROFILES)
-    return tuple({result.kind: result for results in of_profiles for result in results}.values())
+    written: dict[str, WrittenResult] = {}
+    for profile, kinds in PROFILES.items():
+        if not written.keys() >= set(kinds):
+            written |= {result.kind: result for result in write_results(request, profile=profile)}
+    return tuple(written.values())
 
 
 def side_by_side(work: Callable[[Sequence[Written]], str], given: Sequence[Written], *, at_once: int = 1) -> list[str]:
@@ -168,7 +171,7 @@ def bytes_of(dataset: pydicom.Dataset, keyword: str) -> bytes:
 
 def test_highdicom_reads_every_report_back(everything: list[Written]) -> None:
     for one in everything:
-        if one.is_report:
+        if one.is_report and one.result.kind != "measurement_sr":  # which the next test reads
             document = highdicom.sr.srread(BytesIO(one.result.content))
             assert document.SOPInstanceUID == one.result.sop_instance_uid, one.label
 
