@@ -1,6 +1,7 @@
 """The film with the model's activation laid over it, transparent enough to read the film through it."""
 
 from functools import lru_cache
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ COLOUR_STOPS = (
     (255, (252, 244, 160)),
 )
 INVISIBLE_BELOW = 64  # of 255: the low quarter is noise, and the film matters more
+# Between cells that are all lower no interpolated value is visible: bicubic weights overshoot by less than a half.
+SURELY_INVISIBLE_BELOW = 32
 STRONGEST_OPACITY, WEAKEST_OPACITY = 0.5, 0.22  # at the map's maximum, of a finding and of what is none
 # Half of the map's maximum, of 255; with a dark line just outside, so that it shows on a bright film as on a dark one.
 # The lines are drawn into the map itself, as values of their own: what is that low is invisible anyway.
@@ -43,10 +46,11 @@ def film_with_activation(
     film = Image.frombuffer("L", (display.columns, display.rows), display.pixels, "raw", "L", 0, 1)
     if film.size != size:
         film = film.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    picture = film.convert("RGB")
     if activation is None:
-        return film.convert("RGB")
+        return picture
     box = field_of_view(display, activation, size)
-    picture = _coloured(np.asarray(film), activation, box, _blends(is_strong))
+    _colour(picture, np.asarray(film), activation, box, _blends(is_strong))
     if not covers_all(display, activation):
         _mark_corners(ImageDraw.Draw(picture), box, round(FIELD_MARK_LENGTH * min(size)))
     return picture
@@ -77,38 +81,63 @@ def colour_scale(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(_palette()[values], (height, width, 3))))
 
 
-def _coloured(
-    film: Greys, activation: ActivationMap, box: tuple[int, int, int, int], blends: NDArray[np.uint32]
-) -> Image.Image:
+def _colour(
+    picture: Image.Image,
+    film: Greys,
+    activation: ActivationMap,
+    box: tuple[int, int, int, int],
+    blends: NDArray[np.uint32],
+) -> None:
     """`film` is (rows, columns). In strips: film and map -> one place in the table of blends -> red, green, blue."""
     rows, columns = film.shape
-    picture = Image.new("RGB", (columns, rows))
     # Of a very large film a few pixels share a value, or nobody would see the lines where it is shown reduced.
     shared = max(1, min(rows, columns) // SHARED_FROM)
     left, top, right, bottom = (edge // shared for edge in box)
-    down = _enlarging(activation.rows, top, bottom, -(-rows // shared))
-    across = _enlarging(activation.columns, left, right, -(-columns // shared))
-    values = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns) @ across.T
+    cells = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns)
+    shown_rows = _reach(cells.max(axis=1), top, bottom, -(-rows // shared))
+    shown_columns = _reach(cells.max(axis=0), left, right, -(-columns // shared))
+    if not shown_rows or not shown_columns:
+        return
+    down = _enlarging(activation.rows, top, bottom, shown_rows)
+    values = cells @ _enlarging(activation.columns, left, right, shown_columns).T
     for start in range(0, len(down), STRIP_ROWS):
         # With a row of its neighbours above and below, so that a contour does not see where the strip ends.
         first, last = max(start - 1, 0), min(start + STRIP_ROWS + 1, len(down))
         strip = _with_contours(np.clip(np.rint(down[first:last] @ values), LOWEST, 255).astype(np.uint8))
         strip = strip[start - first :][:STRIP_ROWS]
         if shared > 1:
-            strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)[:, :columns]
-        places = film[start * shared : (start + STRIP_ROWS) * shared].astype(np.uint16) << 8
-        places |= strip[: len(places)]
+            strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)
+        corner = ((shown_rows.start + start) * shared, shown_columns.start * shared)
+        places = film[corner[0] :, corner[1] :][: strip.shape[0], : strip.shape[1]].astype(np.uint16) << 8
+        places |= strip[: places.shape[0], : places.shape[1]]
         blended = blends.take(places, mode="clip")
-        picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, start * shared))
-    return picture
+        size = (places.shape[1], places.shape[0])
+        picture.paste(Image.frombytes("RGB", size, blended, "raw", "RGBX"), (corner[1], corner[0]))
 
 
-def _enlarging(count: int, start: int, stop: int, length: int) -> Weights:
-    """(length, count): the weights of the map's rows (or columns) for each of the film's; none beside the map."""
+def _reach(highest: Weights, start: int, stop: int, length: int) -> range:
+    """The film's rows (or columns) on which those of the map can show that are so high, spread from `start` to `stop`.
+
+    With a pixel beside them, where a contour sees that the map ends.
+    """
+    (shown,) = np.nonzero(highest >= SURELY_INVISIBLE_BELOW)
+    if not len(shown):
+        return range(0)
+    pixels_per_cell = (stop - start) / len(highest)
+    beside = ceil(2 * max(pixels_per_cell, 1)) + 1  # as far as bicubic interpolation looks
+    first = start + floor(shown[0] * pixels_per_cell) - beside
+    last = start + ceil((shown[-1] + 1) * pixels_per_cell) + beside
+    return range(max(first, start - 1, 0), min(last, stop + 1, length))
+
+
+def _enlarging(count: int, start: int, stop: int, shown: range) -> Weights:
+    """(shown, count): the weights of the map's rows (or columns) for these of the film's; none beside the map."""
     inside = Image.fromarray(np.eye(count, dtype=np.float32)).resize((count, stop - start), Image.Resampling.BICUBIC)
-    weights = np.zeros((length, count), np.float32)
-    shown = slice(max(start, 0), min(stop, length))
-    weights[shown] = np.asarray(inside)[shown.start - start : shown.stop - start]
+    weights = np.zeros((len(shown), count), np.float32)
+    within = range(max(start, shown.start), min(stop, shown.stop))
+    weights[within.start - shown.start : within.stop - shown.start] = np.asarray(inside)[
+        within.start - start : within.stop - start
+    ]
     return weights
 
 

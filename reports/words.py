@@ -95,12 +95,16 @@ def model_in_words(model: ModelIdentity, words: Words = ENGLISH) -> str:
 
 def spelled_out(text: str) -> str:
     """`Größe` as `Groesse`, and `FÜR` as `FUER`."""
+    if text.isascii():
+        return text
     in_capitals = AMONG_CAPITALS.sub(lambda match: SPELLINGS[match[0]].upper(), text)
     return "".join(SPELLINGS.get(character, character) for character in in_capitals)
 
 
 def in_ascii(text: str) -> str:
     """Text in the characters that every character set has: without accents, and `?` for what is no Latin letter."""
+    if text.isascii():
+        return text
     letters = unicodedata.normalize("NFKD", spelled_out(text))
     return "".join(c for c in letters if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
 

@@ -65,7 +65,8 @@ def write(material: Material) -> Iterable[Draft]:
 def _overlay(material: Material, source: SourceInstance, page: Image.Image, number: int) -> Draft:
     title = "AI Note" if material.request.note is not None else "AI Overlay"
     form = Form(kind=KIND, series_number=SERIES_NUMBER, title=title, instance_number=number)
-    pixels = np.asarray(page)
+    content = page.tobytes()
+    pixels = np.frombuffer(content, np.uint8).reshape(page.height, page.width, 3)
     varying = _what_varies(material, source, pixels)
     return Draft(
         material=material,
@@ -76,7 +77,7 @@ def _overlay(material: Material, source: SourceInstance, page: Image.Image, numb
         decided_by=(),
         varying=VARYING,
         written=varying,
-        body=lambda encodings: {PIXEL_DATA: encode_element(PIXEL_DATA, b"OB", _pixel_data(pixels))},
+        body=lambda encodings: {PIXEL_DATA: encode_element(PIXEL_DATA, b"OB", _padded(content))},
     )
 
 
@@ -146,8 +147,7 @@ def _what_varies(material: Material, source: SourceInstance, page: NDArray[np.ui
     return varying
 
 
-def _pixel_data(page: NDArray[np.uint8]) -> bytes:
-    content = page.tobytes()
+def _padded(content: bytes) -> bytes:
     return content + b"\0" * (len(content) % 2)
 
 

@@ -73,9 +73,6 @@ BY_THEIR_HEADERS = (
         setting(SOPInstanceUID=TOO_LONG),
     ),
     RefusedSource(
-        "a private kind of object", "unsupported_source", "private", setting(SOPClassUID="1.3.46.670589.2.1.1")
-    ),
-    RefusedSource(
         "a name in a character set that nobody defines",
         "unknown_character_set",
         "character set",
