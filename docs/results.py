@@ -41,7 +41,7 @@ from reports.html import overlay_as_png
 from reports.picture import FILM_BOXES
 from reports.request import ReportRequest, WrittenResult
 from reports.words import LANGUAGES
-from reports.write import PROFILES, write_results
+from reports.write import FORMS, write_results
 from tests.factories.analyses import CLEARED_MODEL, DEMONSTRATION_MODEL, LUNG, MODEL, NODE
 from tests.factories.sources import radiograph, stored_study
 from workflow.steps import note_in_words
@@ -209,11 +209,11 @@ def pictures() -> str:
 
 
 def objects() -> str:
-    """What each profile writes of the first exhibit."""
-    lines = ["| profile | Series Description | SOP class | Modality |", "| --- | --- | --- | --- |"]
+    """What each profile and extra writes of the first exhibit."""
+    lines = ["| profile or extra | Series Description | SOP class | Modality |", "| --- | --- | --- | --- |"]
     with tempfile.TemporaryDirectory() as folder:
         request = analysed(EXHIBITS[0], Path(folder))
-        for profile in PROFILES:
+        for profile in FORMS:
             for result in write_results(request, profile=profile):
                 header = pydicom.dcmread(BytesIO(result.content), stop_before_pixels=True)
                 kind = UID(result.sop_class_uid).name
