@@ -21,7 +21,7 @@ from domain.errors import CollimatorError, Misconfigured, Retry
 from domain.plans import PLANS
 from inference.clinic_models import troubles_of
 from inference.registry import Registry
-from reports.write import contexts_of_profile
+from reports.write import contexts_of_profile, contexts_of_rejection
 from scp.callers import Callers
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.tls import certificate_of, check_dates, server_context
@@ -318,18 +318,30 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
         yield Finding(what=what, is_well=False, says=error.message, advice=advice)
         return
     yield Finding(what=what, is_well=True, says="answers C-ECHO")
-    refused = refused_contexts(
+    wanted = [context for form in destination.forms for context in contexts_of_profile(form.profile)]
+    notes = contexts_of_rejection()
+    not_taken = refused_contexts(
         to,
-        contexts_of_profile(destination.profile),
+        list(dict.fromkeys((*wanted, *notes))),
         calling_ae_title=settings.node.ae_title,
         timeout_s=TIMEOUT_S,
     )
+    refused = [context for context in not_taken if context in wanted]
+    forms = " + ".join(form.profile for form in destination.forms)
     yield Finding(
         what=f"{what}, contexts",
         is_well=not refused,
-        says=f"takes all of profile {destination.profile}" if not refused else f"does not take {refused}",
-        advice="allow these SOP classes there, or choose another profile for this destination",
+        says=f"takes all of {forms}" if not refused else f"does not take {refused}",
+        advice="allow these SOP classes there, or choose another profile or fewer extras for this destination",
     )
+    if any(context in not_taken for context in notes):
+        yield Finding(
+            what=f"{what}, rejection notes",
+            is_well=False,
+            says="does not take a Key Object Selection, and so no rejection note",
+            advice="allow it there, or know that results which are withdrawn have to be removed there by hand",
+            is_fatal=False,
+        )
     if destination.commitment:
         yield _commitment(settings, what, to)
 

@@ -1,4 +1,4 @@
-"""`collimator study UID`: one study's whole history, or, with --retry, --cancel or --reanalyse, its care."""
+"""`collimator study UID`: one study's whole history or, with --retry, --cancel, --reanalyse or --withdraw, its care."""
 
 import argparse
 from collections.abc import Iterator
@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from cli.care import open_care
 from cli.listing import cell, print_objects
 from cli.parts import open_database, settings_for
-from config.settings import Settings
-from domain.care import Verb
-from domain.errors import Refuse
+from domain.care import Done, Rejection, Verb
+from domain.errors import Misconfigured, Refuse
 from domain.versions import Role
-from storage.database import Database
 from storage.overview import (
     AnswerLine,
     FindingLine,
@@ -35,15 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_mutually_exclusive_group()
     for verb, help_text in VERBS.items():
         verbs.add_argument(f"--{verb}", dest="asked", action="store_const", const=verb, help=help_text)
+    verbs.add_argument(
+        "--withdraw",
+        metavar="REASON",
+        choices=[str(rejection) for rejection in Rejection],
+        help=f"take back what was sent, and tell each destination why: {', '.join(Rejection)}",
+    )
+    parser.add_argument(
+        "--why", metavar="TEXT", default="", help="with --withdraw: what the history says of it as well"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.why and not args.withdraw:
+        raise Misconfigured("--why says why results are withdrawn", hint="name the reason as well: --withdraw REASON")
     settings = settings_for(args.config)
     database = open_database(settings)
     clinics = None if args.clinic is None else {args.clinic}
-    if args.asked is not None:
-        ask(settings, database, args.asked, args.study_instance_uid, clinics, as_json=args.json)
+    verb = Verb.WITHDRAW if args.withdraw else args.asked
+    if verb is not None:
+        done = open_care(settings, database).ask(
+            verb,
+            args.study_instance_uid,
+            clinics=clinics,
+            asked_by="from the command line" + (f": {args.why}" if args.why else ""),
+            rejection=Rejection(args.withdraw or Rejection.SAFETY),
+        )
         database.close()
+        say(done, as_json=args.json)
         return 0
     histories = read_history(database, StudyFilter(clinics=clinics, study_instance_uid=args.study_instance_uid))
     database.close()
@@ -58,11 +75,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def ask(
-    settings: Settings, database: Database, verb: Verb, uid: str, clinics: set[str] | None, *, as_json: bool
-) -> None:
-    """Do something for the study, and say what it is now."""
-    done = open_care(settings, database).ask(verb, uid, clinics=clinics, asked_by="from the command line")
+def say(done: Done, *, as_json: bool) -> None:
+    """What the study is now."""
     if as_json:
         print_objects([done])
     else:

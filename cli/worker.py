@@ -38,7 +38,7 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request
 from storage.database import Database
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, JobQueue
+from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, WITHDRAW, JobQueue
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
@@ -51,6 +51,7 @@ from workflow.rooms import DeliveryRules, Rooms
 from workflow.sending import Sent
 from workflow.shadow import after_shadow_bug, shadow_study
 from workflow.steps import try_again
+from workflow.withdraw import after_withdrawal_bug, withdraw_study
 
 log = structlog.get_logger()
 
@@ -206,9 +207,13 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     def after_watching_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_shadow_bug(connection, rooms, *arguments)
 
+    def after_taking_back_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
+        after_withdrawal_bug(connection, *arguments)
+
     engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
     engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
     engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
     engine.register(SHADOW, partial(shadow_study, rooms=rooms, durable=engine), on_bug=after_watching_bug)
+    engine.register(WITHDRAW, partial(withdraw_study, rooms=rooms, durable=engine), on_bug=after_taking_back_bug)
     rooms.jobs.on_put(engine.look)
     return engine

@@ -230,8 +230,19 @@ class DestinationSettings(_Section):
     ae_title: AETitle
     host: Annotated[str, StringConstraints(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
-    profile: Literal["standard", "ohif", "text", "sc_only"] = "standard"
+    profile: Literal["standard", "ohif", "air", "text", "sc_only"] = "standard"
+    extras: tuple[Literal["kos", "gsps", "seg", "pdf"], ...] = ()
+    language: Literal["en", "de"] = "en"
+    compression: Literal["none", "rle"] = "none"
     commitment: bool = False
+
+    @model_validator(mode="after")
+    def _key_objects_are_there(self) -> "DestinationSettings":
+        if "kos" in self.extras and self.profile == "text":
+            raise ValueError(
+                'extras has "kos", which names the overlays, and profile "text" sends none: choose another profile'
+            )
+        return self
 
 
 class ModelSettings(_Section):
@@ -256,6 +267,7 @@ class ClinicSettings(_Section):
     name: Name
     tier: Tier
     notes: bool = True
+    note_pictures: bool = False
     callers: tuple[CallerSettings, ...] = ()
     destinations: tuple[DestinationSettings, ...] = ()
     models: tuple[ModelSettings, ...] = ()
@@ -396,6 +408,7 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         name=clinic.name,
         tier=clinic.tier,
         sends_notes=clinic.notes,
+        draws_notes=clinic.note_pictures,
         callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
         models=tuple(ClinicModel(**model.model_dump()) for model in clinic.models),

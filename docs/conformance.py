@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from cli.parts import SOFTWARE_VERSION
 from config.settings import DestinationSettings, Settings
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME
-from reports.write import PROFILES, all_writers, contexts_of_profile
+from reports.write import FORMS, KINDS_OF_A_REJECTION, all_writers, contexts_of_profile, contexts_of_rejection
 from scp import associate
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL, TRANSFER_SYNTAXES, UNCOMPRESSED
 from scp.fast import SMALLEST_PEER_PDU
@@ -27,6 +27,7 @@ from scu.store import answer_of
 from storage.file_meta import PRIVATE_INFORMATION_CREATOR_UID
 
 PAGE = Path(__file__).with_name("conformance.md")
+WITHDRAWAL = "(when results are withdrawn)"
 SECTION = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -139,9 +140,10 @@ def service_statuses() -> str:
 
 def proposed() -> str:
     rows = []
-    for profile in PROFILES:
-        rows += [(profile, UID(sop_class).name, UID(syntax).name) for sop_class, syntax in contexts_of_profile(profile)]
-    return _table(("profile", "SOP class", "transfer syntax"), rows)
+    forms = {name: contexts_of_profile(name) for name in FORMS}
+    for name, contexts in {**forms, WITHDRAWAL: contexts_of_rejection()}.items():
+        rows += [(name, UID(sop_class).name, UID(syntax).name) for sop_class, syntax in contexts]
+    return _table(("profile or extra", "SOP class", "transfer syntax"), rows)
 
 
 def commitment_proposed() -> str:
@@ -156,10 +158,10 @@ def answers() -> str:
 
 def results() -> str:
     rows = [
-        (writer.kind, UID(writer.sop_class_uid).name, writer.series_number, ", ".join(_profiles_with(writer.kind)))
+        (writer.kind, UID(writer.sop_class_uid).name, writer.series_number, ", ".join(_forms_with(writer.kind)))
         for writer in all_writers().values()
     ]
-    return _table(("kind", "SOP class", "Series Number", "profiles"), rows)
+    return _table(("kind", "SOP class", "Series Number", "profiles and extras"), rows)
 
 
 def provenance() -> str:
@@ -197,9 +199,11 @@ _ACTIONS = {
 }
 
 
-def _profiles_with(kind: str) -> list[str]:
-    known = DestinationSettings.model_fields["profile"].annotation
-    return [profile for profile, kinds in PROFILES.items() if kind in kinds and profile in str(known)]
+def _forms_with(kind: str) -> list[str]:
+    """Those that can be configured."""
+    known = [str(DestinationSettings.model_fields[field].annotation) for field in ("profile", "extras")]
+    forms = [form for form, kinds in FORMS.items() if kind in kinds and any(repr(form) in names for names in known)]
+    return [*forms, *([WITHDRAWAL] if kind in KINDS_OF_A_REJECTION else [])]
 
 
 def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:

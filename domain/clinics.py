@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from domain.plans import Tier
 from domain.versions import ClinicModel
 
+ENGLISH = "en"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
@@ -23,10 +25,29 @@ class Caller:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResultForm:
+    """What results are written in for all destinations that take the same.
+
+    profile: or an extra.
+    """
+
+    profile: str
+    language: str = ENGLISH
+
+    @property
+    def name(self) -> str:
+        """`standard`, or `standard/de`: what the database knows the form by."""
+        return self.profile if self.language == ENGLISH else f"{self.profile}/{self.language}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
     """An AE that gets a clinic's results. `profile` names the set of result objects it takes.
 
+    extras: kinds of result that it gets besides.
     commitment: it is asked to commit to what it stored (domain/confirmation.py).
+    language: that of what its people read ("en", "de").
+    compression: how pictures travel where it takes them so ("none", "rle"); without loss.
     """
 
     name: str
@@ -34,13 +55,22 @@ class Destination:
     host: str
     port: int
     profile: str = "standard"
+    extras: tuple[str, ...] = ()
     commitment: bool = False
+    language: str = ENGLISH
+    compression: str = "none"
+
+    @property
+    def forms(self) -> tuple[ResultForm, ...]:
+        """That of its profile, and one for each of its extras."""
+        return tuple(ResultForm(profile=profile, language=self.language) for profile in (self.profile, *self.extras))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clinic:
     """The tenant that pays. `sends_notes`: its PACS gets a note for a study that was kept but not analysed.
 
+    draws_notes: as a picture as well as in words, where a destination takes both.
     models: the packages of which it does not simply use the newest version.
     """
 
@@ -50,6 +80,7 @@ class Clinic:
     callers: tuple[Caller, ...]
     destinations: tuple[Destination, ...]
     models: tuple[ClinicModel, ...] = ()
+    draws_notes: bool = False
 
     def model(self, package: str) -> ClinicModel:
         """How it uses this package."""

@@ -6,6 +6,8 @@
         │                     ├──error────> failed     kept; a person has to look
         └──────cancelled──────┴───────────> cancelled  kept, with what still comes; analysed when a person says so
 
+    delivering, done, ... ──a person takes the results back──> withdrawn  more images open a generation, as of one done
+
     (1)  and those that are asked to commit to what they stored have done so
 
 A held study that gets a note passes through none of the other states: the note is delivered beside it.
@@ -23,6 +25,7 @@ class StudyState(StrEnum):
     HELD = "held"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
 
 
 class DeliveryState(StrEnum):
@@ -34,6 +37,7 @@ class DeliveryState(StrEnum):
            └─ it has lost it ──┘
 
     REPLACED: the destination does not take its SOP class, and another form of the same result stands for it.
+    WITHDRAWN: it was taken back before the destination had it.
     """
 
     PENDING = "pending"
@@ -43,6 +47,7 @@ class DeliveryState(StrEnum):
     UNCOMMITTED = "uncommitted"
     REFUSED = "refused"
     REPLACED = "replaced"
+    WITHDRAWN = "withdrawn"
 
 
 class Reason(StrEnum):

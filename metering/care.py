@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-from domain.care import Action, Done, Verb, action_for
+from domain.care import SPOKEN, Action, Done, Rejection, Verb, action_for
 from domain.errors import Refuse
 from domain.plans import Tier
 from domain.queueing import StatRules
@@ -32,8 +32,17 @@ class Care:
         self._tiers = tiers
         self._stat = stat
 
-    def ask(self, verb: Verb, study_instance_uid: str, *, clinics: Collection[str] | None, asked_by: str) -> Done:
-        """Do it. `asked_by` is what the history says of who asked; `clinics` are those that may be seen (None: all).
+    def ask(
+        self,
+        verb: Verb,
+        study_instance_uid: str,
+        *,
+        clinics: Collection[str] | None,
+        asked_by: str,
+        rejection: Rejection = Rejection.SAFETY,
+    ) -> Done:
+        """Do it. `asked_by` is what the history says of who asked, and perhaps why; `clinics` are those that may be
+        seen (None: all). `rejection`: what PACS are told of results that are withdrawn.
 
         Raises:
             Refuse: there is no such study, or this cannot be done with it now; nothing was changed.
@@ -42,7 +51,7 @@ class Care:
             study = asked.lock_newest(connection, study_instance_uid, clinics)
             action = action_for(verb, study.state, study.reason)
             if action is not Action.NOTHING:
-                self._act(connection, action, study, f"asked for {asked_by}")
+                self._act(connection, action, study, f"asked for {asked_by}", rejection)
             after = asked.lock_newest(connection, study_instance_uid, {study.clinic})
         return Done(
             clinic=after.clinic,
@@ -52,10 +61,11 @@ class Care:
             is_changed=action is not Action.NOTHING,
         )
 
-    def _act(self, connection: sa.Connection, action: Action, study: Generation, said: str) -> None:
-        if action is Action.CANCEL:
-            asked.cancel(connection, study, said)
-            release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+    def _act(
+        self, connection: sa.Connection, action: Action, study: Generation, said: str, rejection: Rejection
+    ) -> None:
+        if action in (Action.CANCEL, Action.WITHDRAW):
+            self._end(connection, action, study, said, rejection)
             return
         asked.require_images(connection, study)
         if action is Action.QUEUE:
@@ -65,6 +75,17 @@ class Care:
             self._queue(connection, study.clinic, asked.open_generation(connection, study, said))
         else:
             self._send(connection, study, said)
+
+    def _end(
+        self, connection: sa.Connection, action: Action, study: Generation, said: str, rejection: Rejection
+    ) -> None:
+        """What was charged stays charged; what was only reserved is given back."""
+        if action is Action.CANCEL:
+            asked.cancel(connection, study, said)
+        else:
+            asked.withdraw(connection, study, rejection, f"{SPOKEN[rejection]}, {said}")
+            self._jobs.put_withdrawal(connection, study_id=study.study_id, attempt=1)
+        release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
 
     def _queue(self, connection: sa.Connection, clinic: str, study_id: int) -> None:
         """Its quota is taken by the job, which puts it aside again where there is none."""

@@ -4,7 +4,7 @@
 /docs, /openapi.json            open: the interface explained
 /metrics                        counts for Prometheus
 /api/v1/studies[/{uid}]         what was done to each study, and why
-/api/v1/studies/{uid}/retry     and /cancel, /reanalyse: do something for a study
+/api/v1/studies/{uid}/retry     and /cancel, /reanalyse, /withdraw: do something for a study
 /api/v1/studies/{uid}/feedback  what readers say of its findings
 /api/v1/models                  how versions of a model differ
 /api/v1/clinics, /usage         who may send; what was used

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from fastapi import Request
 
-from domain.care import Done, Verb
+from domain.care import Done, Rejection, Verb
 from domain.clinics import Clinic
 from storage.database import Database
 
@@ -15,7 +15,15 @@ from storage.database import Database
 class Care(Protocol):
     """See metering.care.Care, which brings the job engine along: it is opened only when somebody asks."""
 
-    def ask(self, verb: Verb, study_instance_uid: str, *, clinics: Collection[str] | None, asked_by: str) -> Done: ...
+    def ask(
+        self,
+        verb: Verb,
+        study_instance_uid: str,
+        *,
+        clinics: Collection[str] | None,
+        asked_by: str,
+        rejection: Rejection = Rejection.SAFETY,
+    ) -> Done: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

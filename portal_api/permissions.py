@@ -12,7 +12,7 @@ class Permission(StrEnum):
     MODELS = "models"  # how versions differ
     # These two change something.
     FEEDBACK = "feedback"  # a word about a finding
-    CARE = "care"  # retry, cancel, reanalyse
+    CARE = "care"  # retry, cancel, reanalyse, withdraw
 
 
 class Role(StrEnum):

@@ -36,6 +36,7 @@ FINDINGS = Code(value="121070", scheme="DCM", meaning="Findings")  # PS3.16
 FINDING = Code(value="121071", scheme="DCM", meaning="Finding")  # PS3.16
 LANGUAGE = Code(value="121049", scheme="DCM", meaning="Language of Content Item and Descendants")  # PS3.16
 ENGLISH = Code(value="en-US", scheme="RFC5646", meaning="English (United States)")  # PS3.16
+GERMAN = Code(value="de-DE", scheme="RFC5646", meaning="German (Germany)")  # RFC 5646
 OBSERVER_TYPE = Code(value="121005", scheme="DCM", meaning="Observer Type")  # PS3.16
 DEVICE = Code(value="121007", scheme="DCM", meaning="Device")  # PS3.16
 DEVICE_OBSERVER_UID = Code(value="121012", scheme="DCM", meaning="Device Observer UID")  # PS3.16
@@ -50,6 +51,9 @@ PATIENT_ORIENTATION_COLUMN = Code(value="111043", scheme="DCM", meaning="Patient
 HORIZONTAL_PIXEL_SPACING = Code(value="111026", scheme="DCM", meaning="Horizontal Pixel Spacing")  # PS3.16
 VERTICAL_PIXEL_SPACING = Code(value="111066", scheme="DCM", meaning="Vertical Pixel Spacing")  # PS3.16
 SOURCE = Code(value="260753009", scheme="SCT", meaning="Source")  # PS3.16
+
+ILLUSTRATION_OF_FINDING = Code(value="125201", scheme="DCM", meaning="Illustration of Finding")  # PS3.16
+SUMMARY = Code(value="121111", scheme="DCM", meaning="Summary")  # PS3.16
 
 AI_RESULT = Code(value="AIRESULT", scheme=LOCAL_CODING_SCHEME, meaning="AI Result")  # local
 AI_NOTE = Code(value="AINOTE", scheme=LOCAL_CODING_SCHEME, meaning="AI Note")  # local
@@ -68,6 +72,17 @@ PROCESSING_EQUIPMENT = Code(value="109102", scheme="DCM", meaning="Processing Eq
 SOURCE_IMAGE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")  # PS3.16
 SPATIAL_RESAMPLING = Code(value="113085", scheme="DCM", meaning="Spatial resampling")  # PS3.16
 ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")  # PS3.16 CID 7162
+
+# Titles of Key Object Selections, PS3.16 CID 7010. Those that reject are also reasons for removal from use, CID 7031.
+OF_INTEREST = Code(value="113000", scheme="DCM", meaning="Of Interest")  # PS3.16
+REJECTED_FOR_QUALITY = Code(value="113001", scheme="DCM", meaning="Rejected for Quality Reasons")  # PS3.16
+REJECTED_FOR_SAFETY = Code(value="113037", scheme="DCM", meaning="Rejected for Patient Safety Reasons")  # PS3.16
+INCORRECT_WORKLIST_ENTRY = Code(value="113038", scheme="DCM", meaning="Incorrect Modality Worklist Entry")  # PS3.16
+RETENTION_EXPIRED = Code(value="113039", scheme="DCM", meaning="Data Retention Policy Expired")  # PS3.16
+
+# Where something is rather than what: a box or half of an activation map is no outline of an organ or a disease
+# (PS3.16 CID 7150).
+SPATIAL_CONCEPT = Code(value="309825002", scheme="SCT", meaning="Spatial and Relational Concept")  # PS3.16
 
 # Modality (0008,0060) as a concept, PS3.16 CID 29
 MODALITIES = {

@@ -14,14 +14,16 @@ from typing import Any
 
 from highdicom.sr.value_types import (
     CodeContentItem,
+    CompositeContentItem,
     ContainerContentItem,
     ContentItem,
     ContentSequence,
+    ImageContentItem,
     TextContentItem,
     UIDRefContentItem,
 )
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from domain.findings import Code
 from reports import mould
@@ -31,6 +33,7 @@ from reports.provenance import as_code
 
 Built = ContentItem | ContentSequence
 CONTAINS = "CONTAINS"
+IMAGES = frozenset({SecondaryCaptureImageStorage})  # of those that the node writes
 KEPT_MOULDS = 4096  # some KB each; a model of 18 labels needs 40
 
 
@@ -97,6 +100,11 @@ def uid(name: Code, value: str, relationship: str = CONTAINS) -> Item:
     return Item(_uid, (name, relationship), (UID(value),))
 
 
+def reference(name: Code, sop_class_uid: str, sop_instance_uid: str) -> Item:
+    """To an object of the node's own."""
+    return Item(_reference, (name, sop_class_uid), (UID(sop_instance_uid),))
+
+
 def container(name: Code, items: Iterable[Item], relationship: str | None = CONTAINS) -> Item:
     return Item(_container, (name, relationship), (), (tuple(items),))
 
@@ -111,6 +119,16 @@ def _code(name: Code, value: Code, relationship: str) -> CodeContentItem:
 
 def _uid(name: Code, relationship: str, value: UID) -> UIDRefContentItem:
     return UIDRefContentItem(name=as_code(name), value=value, relationship_type=relationship)
+
+
+def _reference(name: Code, sop_class_uid: str, sop_instance_uid: UID) -> ContentItem:
+    kind = ImageContentItem if sop_class_uid in IMAGES else CompositeContentItem
+    return kind(
+        name=as_code(name),
+        referenced_sop_class_uid=sop_class_uid,
+        referenced_sop_instance_uid=sop_instance_uid,
+        relationship_type=CONTAINS,
+    )
 
 
 def _container(name: Code, relationship: str | None, items: list[Any]) -> ContainerContentItem:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from highdicom.sr import ComprehensiveSR, EnhancedSR
+from highdicom.sr import Comprehensive3DSR, ComprehensiveSR, EnhancedSR
 from highdicom.sr.utils import collect_evidence
 from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
 from domain.errors import Refuse
+from reports.companions import Companion
 from reports.content import Item, built_item
 from reports.draft import Draft
 from reports.encoding import END_OF_ITEM, END_OF_SEQUENCE, encode_opening, encode_sequence
@@ -19,7 +20,8 @@ from reports.request import PreviousResult
 from reports.source import RequestedProcedure, SourceInstance, reference_header
 from reports.validate import is_known_sop_class
 
-DOCUMENTS: dict[str, type[ComprehensiveSR] | type[EnhancedSR]] = {
+DOCUMENTS: dict[str, type[Comprehensive3DSR] | type[ComprehensiveSR] | type[EnhancedSR]] = {
+    Comprehensive3DSRStorage: Comprehensive3DSR,
     ComprehensiveSRStorage: ComprehensiveSR,
     EnhancedSRStorage: EnhancedSR,
 }
@@ -35,8 +37,10 @@ VARYING = frozenset(
 )
 
 
-def structured_report(sop_class_uid: str, material: Material, root: Item, form: Form) -> Draft:
-    """The document, PS3.3 A.35: all the study's images are its evidence.
+def structured_report(
+    sop_class_uid: str, material: Material, root: Item, form: Form, *, companions: Sequence[Companion] = ()
+) -> Draft:
+    """The document, PS3.3 A.35: all the study's images are its evidence, and so are the `companions` that it names.
 
     Raises:
         Refuse: it has none that the standard knows.
@@ -45,27 +49,31 @@ def structured_report(sop_class_uid: str, material: Material, root: Item, form: 
         material=material,
         form=form,
         about=evidence(material)[0],
-        direct=lambda: _build(sop_class_uid, material, built_item(root), form),
+        direct=lambda: _build(sop_class_uid, material, built_item(root), form, companions),
         build_head=_build_head,
         decided_by=(sop_class_uid, root.form),
         varying=VARYING,
-        written=_what_varies(sop_class_uid, material),
+        written=_what_varies(sop_class_uid, material, companions),
         body=lambda encodings: {
             CONTENT_SEQUENCE: encode_sequence(CONTENT_SEQUENCE, _items_of_the_root(root.encode(encodings)))
         },
     )
 
 
-def _build(sop_class_uid: str, material: Material, root: Dataset, form: Form) -> Dataset:
+def _build(
+    sop_class_uid: str, material: Material, root: Dataset, form: Form, companions: Sequence[Companion] = ()
+) -> Dataset:
     """It is complete but never verified and never final: no person has looked at it (PS3.3 C.17.2)."""
     document = DOCUMENTS[sop_class_uid](
-        evidence=[reference_header(material.source, instance) for instance in evidence(material)],
+        evidence=[
+            *(reference_header(material.source, instance) for instance in evidence(material)),
+            *(_reference(material, companion) for companion in companions),
+        ],
         content=root,
         is_complete=True,
         is_final=False,
         is_verified=False,
-        requested_procedures=[_referenced_request(material, item) for item in material.source.requested_procedures]
-        or None,
+        requested_procedures=referenced_requests(material) or None,
         previous_versions=[_reference(material, previous) for previous in _previous_versions(material, sop_class_uid)]
         or None,
         **common_attributes(material, form),
@@ -101,26 +109,28 @@ def _build_head(blank: Material, form: Form, sop_class_uid: str, root_form: Item
     return _build(sop_class_uid, blank, root, form)
 
 
-def _what_varies(sop_class_uid: str, material: Material) -> Dataset:
+def _what_varies(sop_class_uid: str, material: Material, companions: Sequence[Companion]) -> Dataset:
     """The elements that `_build` has highdicom make of the study, besides the content tree."""
     varying = Dataset()
-    varying.CurrentRequestedProcedureEvidenceSequence = _references(material, evidence(material))
-    if material.source.requested_procedures:
-        varying.ReferencedRequestSequence = [
-            _referenced_request(material, item) for item in material.source.requested_procedures
-        ]
+    varying.CurrentRequestedProcedureEvidenceSequence = _references(material, [*evidence(material), *companions])
+    if requests := referenced_requests(material):
+        varying.ReferencedRequestSequence = requests
     if previous := _previous_versions(material, sop_class_uid):
         varying.PredecessorDocumentsSequence = _references(material, previous)
     return varying
 
 
-def _references(material: Material, instances: Sequence[SourceInstance | PreviousResult]) -> list[Dataset]:
+def _references(material: Material, instances: Sequence[SourceInstance | PreviousResult | Companion]) -> list[Dataset]:
     """Items of the Hierarchical SOP Instance Reference Macro, PS3.3 C.17.2.1."""
     no_content = Dataset()
     no_content.ContentSequence = []
     study_instance_uid = material.source.study_instance_uid
     references = [_reference(material, instance) for instance in instances]
     return collect_evidence(references, no_content, study_instance_uid)[0]
+
+
+def referenced_requests(material: Material) -> list[Dataset]:
+    return [_referenced_request(material, item) for item in material.source.requested_procedures]
 
 
 def _referenced_request(material: Material, requested: RequestedProcedure) -> Dataset:
@@ -143,7 +153,7 @@ def _previous_versions(material: Material, sop_class_uid: str) -> list[PreviousR
     return [previous for previous in material.request.previous_results if previous.sop_class_uid == sop_class_uid]
 
 
-def _reference(material: Material, instance: SourceInstance | PreviousResult) -> Dataset:
+def _reference(material: Material, instance: SourceInstance | PreviousResult | Companion) -> Dataset:
     header = Dataset()
     header.StudyInstanceUID = material.source.study_instance_uid
     header.SeriesInstanceUID = instance.series_instance_uid

@@ -1,6 +1,7 @@
 """The film with the model's activation laid over it, transparent enough to read the film through it."""
 
 from functools import lru_cache
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ COLOUR_STOPS = (
     (255, (252, 244, 160)),
 )
 INVISIBLE_BELOW = 64  # of 255: the low quarter is noise, and the film matters more
-STRONGEST_OPACITY = 0.5
+# Between cells that are all lower no interpolated value is visible: bicubic weights overshoot by less than a half.
+SURELY_INVISIBLE_BELOW = 32
+STRONGEST_OPACITY, WEAKEST_OPACITY = 0.5, 0.22  # at the map's maximum, of a finding and of what is none
 # Half of the map's maximum, of 255; with a dark line just outside, so that it shows on a bright film as on a dark one.
 # The lines are drawn into the map itself, as values of their own: what is that low is invisible anyway.
 CONTOURS = ((125, 0, (58, 16, 70)), (128, 1, (255, 222, 140)))  # level, value, colour
@@ -32,15 +35,22 @@ FIELD_MARK_COLOUR = (150, 158, 166)
 FIELD_MARK_LENGTH = 0.04  # of the film's shorter side
 
 
-def film_with_activation(display: DisplayImage, activation: ActivationMap | None, size: tuple[int, int]) -> Image.Image:
-    """The film at `size` (width, height) in RGB. The map lies on the rectangle that the network looked at."""
+def film_with_activation(
+    display: DisplayImage, activation: ActivationMap | None, size: tuple[int, int], *, is_strong: bool = True
+) -> Image.Image:
+    """The film at `size` (width, height) in RGB. The map lies on the rectangle that the network looked at.
+
+    is_strong: what it shows was found. Every map reaches its own maximum somewhere, that of a score below its threshold
+    as well: in full colour it would point at something that the model does not say is there.
+    """
     film = Image.frombuffer("L", (display.columns, display.rows), display.pixels, "raw", "L", 0, 1)
     if film.size != size:
         film = film.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    picture = film.convert("RGB")
     if activation is None:
-        return film.convert("RGB")
+        return picture
     box = field_of_view(display, activation, size)
-    picture = _coloured(np.asarray(film), activation, box)
+    _colour(picture, np.asarray(film), activation, box, _blends(is_strong))
     if not covers_all(display, activation):
         _mark_corners(ImageDraw.Draw(picture), box, round(FIELD_MARK_LENGTH * min(size)))
     return picture
@@ -71,36 +81,63 @@ def colour_scale(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(_palette()[values], (height, width, 3))))
 
 
-def _coloured(film: Greys, activation: ActivationMap, box: tuple[int, int, int, int]) -> Image.Image:
+def _colour(
+    picture: Image.Image,
+    film: Greys,
+    activation: ActivationMap,
+    box: tuple[int, int, int, int],
+    blends: NDArray[np.uint32],
+) -> None:
     """`film` is (rows, columns). In strips: film and map -> one place in the table of blends -> red, green, blue."""
     rows, columns = film.shape
-    picture = Image.new("RGB", (columns, rows))
     # Of a very large film a few pixels share a value, or nobody would see the lines where it is shown reduced.
     shared = max(1, min(rows, columns) // SHARED_FROM)
     left, top, right, bottom = (edge // shared for edge in box)
-    down = _enlarging(activation.rows, top, bottom, -(-rows // shared))
-    across = _enlarging(activation.columns, left, right, -(-columns // shared))
-    values = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns) @ across.T
+    cells = np.array(activation.values, np.float32).reshape(activation.rows, activation.columns)
+    shown_rows = _reach(cells.max(axis=1), top, bottom, -(-rows // shared))
+    shown_columns = _reach(cells.max(axis=0), left, right, -(-columns // shared))
+    if not shown_rows or not shown_columns:
+        return
+    down = _enlarging(activation.rows, top, bottom, shown_rows)
+    values = cells @ _enlarging(activation.columns, left, right, shown_columns).T
     for start in range(0, len(down), STRIP_ROWS):
         # With a row of its neighbours above and below, so that a contour does not see where the strip ends.
         first, last = max(start - 1, 0), min(start + STRIP_ROWS + 1, len(down))
         strip = _with_contours(np.clip(np.rint(down[first:last] @ values), LOWEST, 255).astype(np.uint8))
         strip = strip[start - first :][:STRIP_ROWS]
         if shared > 1:
-            strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)[:, :columns]
-        places = film[start * shared : (start + STRIP_ROWS) * shared].astype(np.uint16) << 8
-        places |= strip[: len(places)]
-        blended = _blends().take(places, mode="clip")
-        picture.paste(Image.frombytes("RGB", (columns, len(places)), blended, "raw", "RGBX"), (0, start * shared))
-    return picture
+            strip = strip.repeat(shared, axis=0).repeat(shared, axis=1)
+        corner = ((shown_rows.start + start) * shared, shown_columns.start * shared)
+        places = film[corner[0] :, corner[1] :][: strip.shape[0], : strip.shape[1]].astype(np.uint16) << 8
+        places |= strip[: places.shape[0], : places.shape[1]]
+        blended = blends.take(places, mode="clip")
+        size = (places.shape[1], places.shape[0])
+        picture.paste(Image.frombytes("RGB", size, blended, "raw", "RGBX"), (corner[1], corner[0]))
 
 
-def _enlarging(count: int, start: int, stop: int, length: int) -> Weights:
-    """(length, count): the weights of the map's rows (or columns) for each of the film's; none beside the map."""
+def _reach(highest: Weights, start: int, stop: int, length: int) -> range:
+    """The film's rows (or columns) on which those of the map can show that are so high, spread from `start` to `stop`.
+
+    With a pixel beside them, where a contour sees that the map ends.
+    """
+    (shown,) = np.nonzero(highest >= SURELY_INVISIBLE_BELOW)
+    if not len(shown):
+        return range(0)
+    pixels_per_cell = (stop - start) / len(highest)
+    beside = ceil(2 * max(pixels_per_cell, 1)) + 1  # as far as bicubic interpolation looks
+    first = start + floor(shown[0] * pixels_per_cell) - beside
+    last = start + ceil((shown[-1] + 1) * pixels_per_cell) + beside
+    return range(max(first, start - 1, 0), min(last, stop + 1, length))
+
+
+def _enlarging(count: int, start: int, stop: int, shown: range) -> Weights:
+    """(shown, count): the weights of the map's rows (or columns) for these of the film's; none beside the map."""
     inside = Image.fromarray(np.eye(count, dtype=np.float32)).resize((count, stop - start), Image.Resampling.BICUBIC)
-    weights = np.zeros((length, count), np.float32)
-    shown = slice(max(start, 0), min(stop, length))
-    weights[shown] = np.asarray(inside)[shown.start - start : shown.stop - start]
+    weights = np.zeros((len(shown), count), np.float32)
+    within = range(max(start, shown.start), min(stop, shown.stop))
+    weights[within.start - shown.start : within.stop - shown.start] = np.asarray(inside)[
+        within.start - start : within.stop - start
+    ]
     return weights
 
 
@@ -120,14 +157,14 @@ def _with_contours(values: Greys) -> Greys:
     return marked
 
 
-@lru_cache(maxsize=1)
-def _blends() -> NDArray[np.uint32]:
+@lru_cache(maxsize=2)
+def _blends(is_strong: bool) -> NDArray[np.uint32]:
     """The colour of each grey of the film (the place's high byte) under each value of the map (its low byte).
 
     RGBX, as it lies in memory.
     """
     greys = np.arange(256.0)[:, np.newaxis, np.newaxis]
-    colours, opacities = _palette().astype(np.float64), _opacities()
+    colours, opacities = _palette().astype(np.float64), _opacities(is_strong)
     for _, value, colour in CONTOURS:
         colours[value], opacities[value] = colour, CONTOUR_OPACITY
     blends = np.full((256, 256, 4), 255, np.uint8)
@@ -145,10 +182,10 @@ def _palette() -> Greys:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def _opacities() -> NDArray[np.float64]:
-    """(256,), in [0, 1]: none at the bottom, rising evenly to the strongest."""
+def _opacities(is_strong: bool) -> NDArray[np.float64]:
+    """(256,), in [0, 1]: none at the bottom, rising evenly to the top."""
     rising = (np.arange(256) - INVISIBLE_BELOW) / (255 - INVISIBLE_BELOW)
-    return np.asarray(np.clip(rising, 0, 1) * STRONGEST_OPACITY)
+    return np.asarray(np.clip(rising, 0, 1) * (STRONGEST_OPACITY if is_strong else WEAKEST_OPACITY))
 
 
 def _mark_corners(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], length: int) -> None:

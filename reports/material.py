@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from domain.findings import ImageAnalysis
+from reports.language import Words
 from reports.request import ReportRequest
 from reports.source import SourceInstance, SourceStudy
+from reports.words import LANGUAGES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,3 +19,8 @@ class Material:
 
     def source_of(self, image: ImageAnalysis) -> SourceInstance:
         return self.source.instance(image.sop_instance_uid)
+
+    @property
+    def words(self) -> Words:
+        """What the reader is told in."""
+        return LANGUAGES[self.request.language]

@@ -5,37 +5,35 @@ from typing import Any
 
 from highdicom.sr import (
     AlgorithmIdentification,
-    CodedConcept,
-    DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
     MeasurementReport,
     ObservationContext,
-    ObserverContext,
     QualitativeEvaluation,
     TrackingIdentifier,
 )
-from highdicom.sr.value_types import ContainerContentItem
+from highdicom.sr.value_types import ContainerContentItem, ContentItem
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ComprehensiveSRStorage
 
 from domain.findings import Analysis, Code, ImageAnalysis, ModelIdentity
-from domain.identity import LOCAL_CODING_SCHEME, MANUFACTURER, MODEL_NAME
+from domain.identity import LOCAL_CODING_SCHEME
 from reports.codes import (
     ARTIFICIAL_INTELLIGENCE,
     COMMENT,
     DETECTED,
-    DEVICE,
     NOT_DETECTED,
     PRESENCE,
     QUALITATIVE_EVALUATIONS,
     procedure_reported,
 )
-from reports.content import Item, container, text
+from reports.companions import Companion
+from reports.content import Item, container, reference, text
 from reports.document import structured_report
 from reports.draft import Draft
 from reports.image_library import image_library
 from reports.material import Material
+from reports.observer import device_observer
 from reports.provenance import Form, as_code
 from reports.request import NodeIdentity
 from reports.uids import derived_uid
@@ -60,9 +58,13 @@ def measurement_report(
     title: str,
     groups: Iterable[Item],
     evaluations: Sequence[Item] = (),
+    sop_class_uid: str = ComprehensiveSRStorage,
+    companions: Sequence[Companion] = (),
 ) -> Draft:
-    """The document. `evaluations` stand before the comment that says it all in a sentence."""
-    form = Form(kind=kind, series_number=series_number, title=title, coding_schemes=_private_coding_schemes(analysis))
+    """The document. `evaluations` stand before the comment that says it all in a sentence. `companions`: the other
+    results of the same analysis that it names.
+    """
+    form = Form(kind=kind, series_number=series_number, title=title, coding_schemes=private_coding_schemes(analysis))
     images = [instance for instance in material.source.instances if instance.is_image]
     comment = text(COMMENT, material.source.writable(" ".join(_sentences(analysis))))
     root = Item(
@@ -72,10 +74,13 @@ def measurement_report(
         (
             (image_library(images),) if images else (),
             tuple(groups),
-            (container(QUALITATIVE_EVALUATIONS, [*evaluations, comment]),),
+            (
+                container(QUALITATIVE_EVALUATIONS, [*evaluations, comment]),
+                *(reference(one.purpose, one.sop_class_uid, one.sop_instance_uid) for one in companions),
+            ),
         ),
     )
-    return structured_report(ComprehensiveSRStorage, material, root, form)
+    return structured_report(sop_class_uid, material, root, form, companions=companions)
 
 
 def _report(
@@ -84,10 +89,10 @@ def _report(
     procedure: Code,
     libraries: list[ContainerContentItem],
     groups: list[Any],
-    evaluations: list[ContainerContentItem],
+    behind: list[ContentItem],
 ) -> MeasurementReport:
     report = MeasurementReport(
-        observation_context=_observation_context(model, node),
+        observation_context=ObservationContext(observer_device_context=device_observer(model.device_uid, node)),
         procedure_reported=as_code(procedure),
         imaging_measurements=groups,
     )
@@ -95,23 +100,8 @@ def _report(
     # TID 1500 has the library before the measurements and the evaluations, its row 12, at the end.
     for library in libraries:
         root.ContentSequence.insert(_place_of_measurements(root), library)
-    root.ContentSequence.extend(evaluations)
+    root.ContentSequence.extend(behind)
     return report
-
-
-def _observation_context(model: ModelIdentity, node: NodeIdentity) -> ObservationContext:
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=CodedConcept.from_code(as_code(DEVICE)),
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=model.device_uid,
-                name=MODEL_NAME,
-                manufacturer_name=MANUFACTURER,
-                model_name=node.model_name,
-                serial_number=node.serial_number,
-            ),
-        )
-    )
 
 
 def _finding_sites(analysis: Analysis) -> frozenset[str]:
@@ -127,7 +117,7 @@ def _place_of_measurements(root: Dataset) -> int:
 def about_group(model: ModelIdentity, label: str, code: Code, site: Code | None, tracking: UID) -> dict[str, Any]:
     """What a group is about and which model says it, for highdicom's templates of groups."""
     return {
-        "tracking_identifier": TrackingIdentifier(identifier=f"AI {label_in_words(in_ascii(label))}", uid=tracking),
+        "tracking_identifier": TrackingIdentifier(identifier=tracking_identifier(label), uid=tracking),
         "finding_type": as_code(code),
         "finding_sites": [FindingSite(as_code(site))] if site else None,
         "algorithm_id": _algorithm(model),
@@ -146,6 +136,10 @@ def _algorithm(model: ModelIdentity) -> AlgorithmIdentification:
         manufacturer=in_ascii(model.manufacturer) or None,
         parameters=[f"weights SHA-256 {model.weights_sha256}"] if model.weights_sha256 else None,
     )
+
+
+def tracking_identifier(label: str) -> str:
+    return f"AI {label_in_words(in_ascii(label))}"
 
 
 def tracking_uid(model: ModelIdentity, image: ImageAnalysis, label: str) -> UID:
@@ -175,7 +169,7 @@ def _sentences(analysis: Analysis) -> Iterator[str]:
     yield f"Model: {model_in_words(analysis.model)}."
 
 
-def _private_coding_schemes(analysis: Analysis) -> frozenset[str]:
+def private_coding_schemes(analysis: Analysis) -> frozenset[str]:
     """Coding Scheme Designators that begin with 99 are private and have to be explained (PS3.3 C.12.1.1.1)."""
     answers = (answer for image in analysis.images for answer in image.answers)
     codes = (code for answer in answers for code in (answer.code, answer.site) if code)

@@ -74,11 +74,19 @@ def series_instance_uid(material: Material, form: Form) -> str:
     """All objects of one kind form a series of their own, and each generation of a study another one: Series Date and
     Software Versions belong to a series and must not differ within it (PS3.3 C.7.3.1).
     """
-    return derived_uid(material.fingerprint, form.kind, "series")
+    return kind_series_uid(material, form.kind)
 
 
 def sop_instance_uid(material: Material, form: Form) -> str:
-    return derived_uid(material.fingerprint, form.kind, str(form.instance_number))
+    return kind_instance_uid(material, form.kind, form.instance_number)
+
+
+def kind_series_uid(material: Material, kind: str) -> str:
+    return derived_uid(material.fingerprint, kind, "series")
+
+
+def kind_instance_uid(material: Material, kind: str, instance_number: int) -> str:
+    return derived_uid(material.fingerprint, kind, str(instance_number))
 
 
 def stamp(dataset: Dataset, material: Material) -> Dataset:
@@ -116,6 +124,15 @@ def model_of(material: Material) -> ModelIdentity | None:
 
 def as_code(code: Code) -> CodeTuple:
     return CodeTuple(code.value, code.scheme, code.meaning)
+
+
+def code_item(code: Code) -> Dataset:
+    """Code Sequence Macro, PS3.3 8.8."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme
+    item.CodeMeaning = code.meaning
+    return item
 
 
 def _content_qualification(model: ModelIdentity | None) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
+from domain.care import Rejection
 from domain.findings import Analysis, DisplayImage, ImageAnalysis
 from domain.study import Study
 
@@ -20,10 +21,14 @@ class NodeIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """Why a study has no analysis: not configured, not in the plan, over its quota, refused."""
+    """Why a study has no analysis: not configured, not in the plan, over its quota, refused.
+
+    It is in the language of its request. `is_drawn`: as a picture as well, where a destination takes both.
+    """
 
     title: str
     lines: tuple[str, ...]
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,24 +42,28 @@ class PreviousResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRequest:
-    """Everything that the results of one study are made from: an analysis, or a note that says why there is none.
+    """Everything that the results of one study are made from: an analysis, a note that says why there is none, or the
+    rejection of earlier results, which then are the study's instances.
 
     `displays` holds the picture of each analysed image by its SOP Instance UID; only the overlay needs them.
     `decision` explains the routing, a sentence a line. The content date and time of every object is the moment the
-    study was complete, so that writing them again gives the same bytes.
+    study was complete, so that writing them again gives the same bytes. `language` is that of what people
+    read: a key of reports.words.LANGUAGES.
     """
 
     study: Study
     node: NodeIdentity
     analysis: Analysis | None = None
     note: Note | None = None
+    rejection: Rejection | None = None
     displays: Mapping[str, DisplayImage] = field(default_factory=dict)
     decision: tuple[str, ...] = ()
     previous_results: tuple[PreviousResult, ...] = ()
+    language: str = "en"
 
     def __post_init__(self) -> None:
-        if (self.analysis is None) == (self.note is None):
-            raise ValueError("a report is either about an analysis or a note that says why there is none")
+        if sum(given is not None for given in (self.analysis, self.note, self.rejection)) != 1:
+            raise ValueError("a report is about an analysis, a note that says why there is none, or a rejection")
         if self.analysis is not None:
             _require_answers_in_range(self.analysis)
             _require_images_of_the_study(self.analysis, self.study)

@@ -18,7 +18,6 @@ from datetime import date
 from typing import BinaryIO
 
 import pydicom
-from highdicom.enum import SpecificCharacterSetValues
 from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
@@ -28,6 +27,9 @@ from pydicom.tag import Tag
 
 from domain.errors import Refuse
 from domain.study import Instance, Study
+from reports.character_sets import DEFAULT_REPERTOIRE, DEFINED_TERMS
+from reports.grayscale import READ_FOR_GRAYSCALE, Grayscale, read_grayscale
+from reports.words import in_ascii, spelled_out
 
 OpenFile = Callable[[str], BinaryIO]  # from an instance's path to its plain text
 
@@ -50,7 +52,6 @@ FORMS = {
 }
 PATIENT_ORIENTATION = re.compile(r"[ARPLHFLETDVROSCBI]{1,3}")
 
-KNOWN_CHARACTER_SETS = frozenset(character_set.value for character_set in SpecificCharacterSetValues)
 ESCAPE = b"\x1b"  # opens the seven-bit character sets of ISO 2022
 
 READ_TAGS = [
@@ -59,6 +60,7 @@ READ_TAGS = [
     *DATES_AND_CODES,
     *OPTIONAL_DATES_AND_CODES,
     "SpecificCharacterSet",
+    "SOPInstanceUID",
     "Modality",
     "Manufacturer",
     "ManufacturerModelName",
@@ -73,6 +75,7 @@ READ_TAGS = [
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
     "RequestAttributesSequence",
+    *READ_FOR_GRAYSCALE,
 ]
 
 
@@ -114,6 +117,7 @@ class SourceInstance:
     imager_pixel_spacing_mm: tuple[float, float] | None
     equipment: tuple[tuple[str, str], ...]
     lossy_compression: tuple[tuple[str, tuple[str, ...]], ...]
+    grayscale: Grayscale | None = None
 
     @property
     def is_image(self) -> bool:
@@ -139,14 +143,15 @@ class SourceStudy:
         return next((element.value for element in self.copied if element.keyword == keyword), b"")
 
     def writable(self, text: str) -> str:
-        """Text of ours as this study's results can hold it: in the source's character set, else in ASCII.
+        """Text of ours as this study's results can hold it: in the source's character set, else spelled in ASCII.
 
         The results have one Specific Character Set, and the patient's name already needs the source's.
         """
-        printable = "".join(character if character.isprintable() else " " for character in text)
-        if printable.isascii() or _survives(printable, self.character_set):
-            return printable
-        return printable.encode("ascii", "replace").decode("ascii")
+        printable = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+        for spelled in (printable, spelled_out(printable)):  # a Japanese set has kanji and no umlaut
+            if spelled.isascii() or _survives(spelled, self.character_set):
+                return spelled
+        return in_ascii(printable)
 
 
 def open_plain_file(path: str) -> BinaryIO:
@@ -161,7 +166,7 @@ def read_source(study: Study, *, first: Sequence[str] = (), open_file: OpenFile 
         Refuse: no header, or not each of `first`, can be read; or nobody defines the identity's character set.
     """
     ordered = sorted(study.instances, key=lambda instance: instance.sop_instance_uid not in first)
-    read = [(instance, header) for instance in ordered if (header := _header(open_file, instance.path)) is not None]
+    read = [(instance, header) for instance in ordered if (header := _header(open_file, instance)) is not None]
     if not read or not {instance.sop_instance_uid for instance, _ in read}.issuperset(first):
         raise Refuse(
             "the headers of the images that the results are about cannot be read as DICOM",
@@ -204,12 +209,14 @@ def reference_header(source: SourceStudy, instance: SourceInstance) -> Dataset:
     return header
 
 
-def _header(open_file: OpenFile, path: str) -> Dataset | None:
+def _header(open_file: OpenFile, instance: Instance) -> Dataset | None:
     try:
-        with open_file(path) as file:
-            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(READ_TAGS))
+        with open_file(instance.path) as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(READ_TAGS))
     except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError):
         return None
+    # pydicom reads a file that is cut off as far as it goes: a header of nothing would be that of nobody.
+    return header if _text_of(header, "SOPInstanceUID") == instance.sop_instance_uid else None
 
 
 def _copied_elements(header: Dataset) -> Iterator[CopiedElement]:
@@ -266,7 +273,7 @@ def _character_set(header: Dataset, copied: Sequence[CopiedElement]) -> bytes:
     value = _character_set_bytes(header.get("SpecificCharacterSet"))
     terms = [term.decode("ascii", "replace").strip() for term in value.split(b"\\")]
     # The first of several may be empty and then stands for the default repertoire: normal in Japan (C.12.1.1.2).
-    if all(term in KNOWN_CHARACTER_SETS for term in terms if term) and any(terms):
+    if all(term in DEFINED_TERMS for term in terms if term) and any(terms):
         return value
     if all(_is_plain(element.value) for element in copied) or not any(terms):
         return b""
@@ -286,9 +293,11 @@ def _character_set_bytes(value: object) -> bytes:
 
 
 def _survives(text: str, character_set: bytes) -> bool:
-    if not character_set:
+    terms = character_set.decode("ascii").split("\\")
+    # pydicom would write these as Latin 1, which nobody is told of.
+    if terms[0].strip() in DEFAULT_REPERTOIRE and any("\x80" <= character <= "\xff" for character in text):
         return False
-    encodings = convert_encodings(character_set.decode("ascii").split("\\"))
+    encodings = convert_encodings(terms)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -310,6 +319,7 @@ def _source_instance(instance: Instance, header: Dataset) -> SourceInstance:
         imager_pixel_spacing_mm=_imager_pixel_spacing_mm(header),
         equipment=tuple(_equipment(header)),
         lossy_compression=tuple(_lossy_compression(header)),
+        grayscale=read_grayscale(header),
     )
 
 

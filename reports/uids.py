@@ -17,7 +17,7 @@ from reports.request import ReportRequest
 from reports.source import SourceStudy
 
 # Raise it with every change of a writer that changes what it writes.
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
 
 
 def fingerprint_of(request: ReportRequest, source: SourceStudy) -> str:
@@ -46,8 +46,10 @@ def _parts(request: ReportRequest, source: SourceStudy) -> Iterator[bytes]:
         [instance.sop_instance_uid for instance in study.instances],
         request.node,
         request.note,
+        request.rejection,
         request.decision,
         request.previous_results,
+        request.language,
         request.analysis.model if request.analysis else None,
     )
     yield repr(described).encode()

@@ -15,38 +15,46 @@ import pydicom
 
 # highdicom keeps its reader of these tables to itself. A second copy of them would cost 0.6 s and 100 MB.
 from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map, get_sop_class_iod_map
-from highdicom.enum import SpecificCharacterSetValues
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 
 from domain.errors import Refuse
+from reports.character_sets import DEFINED_TERMS
 
 # PS3.5 9.1: components without leading zeros, 64 characters at most.
 WELL_FORMED_UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-CHARACTER_SETS = frozenset(character_set.value for character_set in SpecificCharacterSetValues)
 # Each attribute of the content tree belongs to one type of item, which these tables do not tell apart.
 CONTENT_MODULE = "sr-document-content"
-CONTENT_TREE = "ContentSequence"
+# Not looked into for UIDs: that tree, and the picture.
+OPAQUE = frozenset({Tag("ContentSequence"), Tag("PixelData")})
+NOTHING = b" \0"
+# Nor which functional groups an object has, and whether for all frames or for each: they demand all of them twice.
+FUNCTIONAL_GROUPS = ([Tag("SharedFunctionalGroupsSequence")], [Tag("PerFrameFunctionalGroupsSequence")])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requirement:
     """An attribute that has to be there: at `path` if the sequences of the path are, with a value if type 1."""
 
-    path: tuple[str, ...]
-    keyword: str
+    path: tuple[BaseTag, ...]
+    tag: BaseTag
     needs_value: bool
+
+    @property
+    def name(self) -> str:
+        return "/".join(map(keyword_for_tag, (*self.path, self.tag)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectDefinition:
     """What the standard says of one IOD. `nested` is keyed by the sequence at the top that the path starts with."""
 
-    known: frozenset[str]
+    known: frozenset[BaseTag]
     top: tuple[Requirement, ...]
-    nested: Mapping[str, tuple[Requirement, ...]]
+    nested: Mapping[BaseTag, tuple[Requirement, ...]]
 
 
 def require_valid(content: bytes) -> None:
@@ -86,19 +94,30 @@ def is_known_sop_class(sop_class_uid: str) -> bool:
     return sop_class_uid in get_sop_class_iod_map()
 
 
+def may_lack_frame_of_reference(sop_class_uid: str) -> bool:
+    """Whether an image of this class can do without a position in space, as radiographs do."""
+    modules = get_iod_module_map()[get_sop_class_iod_map()[sop_class_uid]]
+    return all(module["key"] != "frame-of-reference" or module["usage"] != "M" for module in modules)
+
+
 @lru_cache(maxsize=16)
 def _definition_of(sop_class_uid: str) -> ObjectDefinition:
-    known: set[str] = set()
+    known: set[BaseTag] = set()
     top: list[Requirement] = []
-    nested: dict[str, list[Requirement]] = {}
+    nested: dict[BaseTag, list[Requirement]] = {}
     for module in get_iod_module_map()[get_sop_class_iod_map()[sop_class_uid]]:
         for attribute in get_module_attribute_map()[module["key"]]:
-            path = tuple(attribute["path"])
+            tags = [tag_for_keyword(keyword) for keyword in (*attribute["path"], attribute["keyword"])]
+            if None in tags:  # of a repeating group (60xx), which no result has
+                continue
+            *path, tag = (Tag(number) for number in tags if number is not None)
             if not path:
-                known.add(attribute["keyword"])
+                known.add(tag)
             if module["usage"] != "M" or module["key"] == CONTENT_MODULE or attribute["type"] not in ("1", "2"):
                 continue
-            requirement = Requirement(path=path, keyword=attribute["keyword"], needs_value=attribute["type"] == "1")
+            if path in FUNCTIONAL_GROUPS:
+                continue
+            requirement = Requirement(path=tuple(path), tag=tag, needs_value=attribute["type"] == "1")
             if path:
                 nested.setdefault(path[0], []).append(requirement)
             else:
@@ -106,51 +125,56 @@ def _definition_of(sop_class_uid: str) -> ObjectDefinition:
     return ObjectDefinition(
         known=frozenset(known),
         top=tuple(top),
-        nested={keyword: tuple(requirements) for keyword, requirements in nested.items()},
+        nested={tag: tuple(requirements) for tag, requirements in nested.items()},
     )
 
 
 def _missing(dataset: Dataset, definition: ObjectDefinition) -> Iterator[str]:
     yield from _unmet([dataset], definition.top)
-    for keyword, requirements in definition.nested.items():
-        if keyword in dataset:
+    present = dataset.keys()
+    for tag, requirements in definition.nested.items():
+        if tag in present:
             yield from _unmet([dataset], requirements)
 
 
 def _unmet(datasets: Sequence[Dataset], requirements: Iterable[Requirement]) -> Iterator[str]:
     for requirement in requirements:
         for item in _items_at(datasets, requirement.path):
-            name = "/".join((*requirement.path, requirement.keyword))
-            if requirement.keyword not in item:
-                yield f"{name} is missing"
-            elif requirement.needs_value and item[requirement.keyword].is_empty:
-                yield f"{name} is empty"
+            if requirement.tag not in item.keys():  # noqa: SIM118  # the data set itself would look for a keyword
+                yield f"{requirement.name} is missing"
+            elif requirement.needs_value and _is_empty(item, requirement.tag):
+                yield f"{requirement.name} is empty"
 
 
-def _items_at(datasets: Sequence[Dataset], path: Sequence[str]) -> Sequence[Dataset]:
-    for keyword in path:
-        datasets = [item for dataset in datasets for item in dataset.get(keyword, None) or ()]
+def _is_empty(item: Dataset, tag: BaseTag) -> bool:
+    element = item.get_item(tag)
+    if isinstance(element, RawDataElement) and (element.value or b"").strip(NOTHING):
+        return False
+    return bool(item[tag].is_empty)  # blanks may be a value, and zeros are
+
+
+def _items_at(datasets: Sequence[Dataset], path: Sequence[BaseTag]) -> Sequence[Dataset]:
+    for tag in path:
+        datasets = [item for dataset in datasets if tag in dataset.keys() for item in dataset[tag].value or ()]  # noqa: SIM118
     return datasets
 
 
 def _unknown(dataset: Dataset, definition: ObjectDefinition) -> Iterator[str]:
     for tag in _tags(dataset):
-        keyword = keyword_for_tag(tag)
-        if keyword not in definition.known:
-            yield f"{keyword or tag} does not belong to this IOD"
+        if tag not in definition.known:
+            yield f"{keyword_for_tag(tag) or tag} does not belong to this IOD"
 
 
-def _malformed_uids(dataset: Dataset, path: tuple[str, ...]) -> Iterator[str]:
+def _malformed_uids(dataset: Dataset, path: tuple[BaseTag, ...]) -> Iterator[str]:
     for tag in _tags(dataset):
-        keyword = keyword_for_tag(tag)
-        if keyword in (CONTENT_TREE, "PixelData"):
+        element = dataset.get_item(tag)
+        if tag in OPAQUE:
             continue
-        vr = dataset.get_item(tag).VR
-        if vr == "SQ":
+        if element.VR == "SQ":
             for item in dataset[tag].value:
-                yield from _malformed_uids(item, (*path, keyword))
-        elif vr == "UI" and not _are_well_formed(dataset[tag].value):
-            yield f"{'/'.join((*path, keyword))} is not a UID"
+                yield from _malformed_uids(item, (*path, tag))
+        elif element.VR == "UI" and not _are_well_formed(element):
+            yield f"{'/'.join(map(keyword_for_tag, (*path, tag)))} is not a UID"
 
 
 def _tags(dataset: Dataset) -> tuple[BaseTag, ...]:
@@ -158,7 +182,12 @@ def _tags(dataset: Dataset) -> tuple[BaseTag, ...]:
     return tuple(dataset.keys())
 
 
-def _are_well_formed(value: object) -> bool:
+def _are_well_formed(element: DataElement | RawDataElement) -> bool:
+    """A UID, or several. One that was read is looked at as it was read."""
+    if isinstance(element, RawDataElement):
+        text = (element.value or b"").decode("ascii", "replace").rstrip("\0 ")
+        return all(map(WELL_FORMED_UID.fullmatch, text.split("\\")))
+    value = element.value
     values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
     return all(WELL_FORMED_UID.fullmatch(str(one)) for one in values)
 
@@ -176,5 +205,5 @@ def _unknown_character_sets(dataset: Dataset) -> Iterator[str]:
     value = dataset.get("SpecificCharacterSet") or ()
     terms = [value] if isinstance(value, str) else list(value)
     for term in terms[1:] if len(terms) > 1 and not terms[0] else terms:
-        if term not in CHARACTER_SETS:
+        if term not in DEFINED_TERMS:
             yield f"Specific Character Set {term!r} is not defined"

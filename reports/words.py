@@ -1,26 +1,39 @@
-"""The sentences that more than one result says, so that they say the same."""
+"""The sentences that more than one result says, so that they say the same.
+
+reports/languages/ has the words; here they become sentences about a finding, a value, a model.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from itertools import groupby
 
 from domain.findings import Finding, Measurement, ModelIdentity
+from reports.language import Words
+from reports.languages import english, german
 
-NOT_FOR_DIAGNOSTIC_USE = "NOT FOR DIAGNOSTIC USE"
-DEMONSTRATION_MODEL = "DEMONSTRATION MODEL"
-DEMONSTRATION_REASON = "It runs outside the patients it was made for: its answers say nothing about this patient."
-NOTHING_FOUND = "No finding reached its threshold. This does not exclude disease."
-CERTAINTY_IS_NOT_PROBABILITY = (
-    "Certainty is the model's own score against its tested threshold. It is not a probability of disease."
-)
-NO_ONE_HAS_CHECKED = "A machine wrote this result; no person has checked it."
+ENGLISH = english.WORDS
+LANGUAGES = {"en": ENGLISH, "de": german.WORDS}  # by what a destination's `language` says
+
+# What says it in English alone, in whatever language its destination reads: the measurement reports, for programs.
+NOT_FOR_DIAGNOSTIC_USE = ENGLISH.not_for_diagnostic_use
+DEMONSTRATION_MODEL = ENGLISH.demonstration_model
+DEMONSTRATION_REASON = ENGLISH.demonstration_reason
+NOTHING_FOUND = ENGLISH.nothing_found
 
 LONGEST_LO = 64  # characters in a Long String, PS3.5 6.2
+# How Germans spell these where they cannot write them.
+SPELLINGS = {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"}
+AMONG_CAPITALS = re.compile("(?<=[A-ZÄÖÜ])[ÄÖÜ]|[ÄÖÜ](?=[A-ZÄÖÜ])")
 
 
-def warnings_for(model: ModelIdentity | None) -> tuple[str, ...]:
+def warnings_for(model: ModelIdentity | None, words: Words = ENGLISH) -> tuple[str, ...]:
     """What has to stand on every result, the gravest first. A cleared model's result carries none."""
     if model is None:
         return ()
     if model.is_demonstration:
-        return (DEMONSTRATION_MODEL, NOT_FOR_DIAGNOSTIC_USE)
-    return () if model.is_cleared else (NOT_FOR_DIAGNOSTIC_USE,)
+        return (words.demonstration_model, words.not_for_diagnostic_use)
+    return () if model.is_cleared else (words.not_for_diagnostic_use,)
 
 
 def series_description(title: str, model: ModelIdentity | None) -> str:
@@ -28,50 +41,81 @@ def series_description(title: str, model: ModelIdentity | None) -> str:
     return " - ".join((title, *warnings_for(model)))[:LONGEST_LO]
 
 
-def label_in_words(label: str) -> str:
+def label_in_words(label: str, words: Words = ENGLISH) -> str:
     """`Pleural_Thickening`, as data sets name their labels, for a reader."""
-    return label.replace("_", " ")
+    return words.labels.get(label) or label.replace("_", " ")
 
 
-def percents(finding: Finding) -> tuple[str, str]:
+def percents(finding: Finding, words: Words = ENGLISH) -> tuple[str, str]:
     """Certainty and threshold in percent, with as few decimals as keep them on their right sides of each other.
 
     49.96 % against a threshold of 50 % is not detected, and "50 %" would say the opposite.
     """
-    return _apart(finding.certainty * 100, finding.threshold * 100, decimals=0)
+    return _apart(finding.certainty * 100, finding.threshold * 100, words, decimals=0)
 
 
-def value_and_threshold(measurement: Measurement) -> tuple[str, str]:
+def value_and_threshold(measurement: Measurement, words: Words = ENGLISH) -> tuple[str, str]:
     """Both with their unit, as `percents`; an empty threshold where there is none."""
     unit = measurement.unit.value
     if measurement.threshold is None:
-        return f"{measurement.value:.1f} {unit}", ""
-    value, threshold = _apart(measurement.value, measurement.threshold, decimals=1)
+        return f"{_spoken(f'{measurement.value:.1f}', words)} {unit}", ""
+    value, threshold = _apart(measurement.value, measurement.threshold, words, decimals=1)
     return f"{value} {unit}", f"{threshold} {unit}"
 
 
-def measurement_in_words(measurement: Measurement) -> str:
-    value, threshold = value_and_threshold(measurement)
-    return f"{label_in_words(measurement.label)} {value}" + (f" (threshold {threshold})" if threshold else "")
+def measurement_in_words(measurement: Measurement, words: Words = ENGLISH) -> str:
+    value, threshold = value_and_threshold(measurement, words)
+    sentence = words.measurement_with_threshold if threshold else words.measurement
+    return sentence.format(label=label_in_words(measurement.label, words), value=value, threshold=threshold)
 
 
-def _apart(value: float, threshold: float, *, decimals: int) -> tuple[str, str]:
-    """Both rounded alike, with at least so many decimals."""
-    for places in range(decimals, decimals + 6):
-        if (round(value, places) >= round(threshold, places)) == (value >= threshold):
-            return f"{value:.{places}f}", f"{threshold:.{places}f}"
-    return repr(value), repr(threshold)
+def finding_in_words(finding: Finding, words: Words = ENGLISH) -> str:
+    certainty, threshold = percents(finding, words)
+    return words.finding.format(label=label_in_words(finding.label, words), certainty=certainty, threshold=threshold)
 
 
-def finding_in_words(finding: Finding) -> str:
-    certainty, threshold = percents(finding)
-    return f"{label_in_words(finding.label)}, certainty {certainty} % (threshold {threshold} %)"
+def findings_in_short(findings: Iterable[Finding], words: Words = ENGLISH) -> str:
+    """Many of them: neighbours that have a threshold in common name it once."""
+    told = [(percents(finding, words), label_in_words(finding.label, words)) for finding in findings]
+    return "; ".join(
+        words.threshold_of_all.format(
+            findings=", ".join(
+                words.finding_without_threshold.format(label=label, certainty=certainty)
+                for (certainty, _), label in group
+            ),
+            threshold=threshold,
+        )
+        for threshold, group in groupby(told, key=lambda one: one[0][1])
+    )
 
 
-def model_in_words(model: ModelIdentity) -> str:
-    return f"{model.title}, version {model.version}"
+def model_in_words(model: ModelIdentity, words: Words = ENGLISH) -> str:
+    return words.model.format(title=model.title, version=model.version)
+
+
+def spelled_out(text: str) -> str:
+    """`Größe` as `Groesse`, and `FÜR` as `FUER`."""
+    if text.isascii():
+        return text
+    in_capitals = AMONG_CAPITALS.sub(lambda match: SPELLINGS[match[0]].upper(), text)
+    return "".join(SPELLINGS.get(character, character) for character in in_capitals)
 
 
 def in_ascii(text: str) -> str:
-    """Text in the characters that every character set and every font has."""
-    return text.encode("ascii", "replace").decode("ascii")
+    """Text in the characters that every character set has: without accents, and `?` for what is no Latin letter."""
+    if text.isascii():
+        return text
+    letters = unicodedata.normalize("NFKD", spelled_out(text))
+    return "".join(c for c in letters if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
+
+
+def _apart(value: float, threshold: float, words: Words, *, decimals: int) -> tuple[str, str]:
+    """Both rounded alike, with at least so many decimals."""
+    for places in range(decimals, decimals + 6):
+        if (round(value, places) >= round(threshold, places)) == (value >= threshold):
+            return _spoken(f"{value:.{places}f}", words), _spoken(f"{threshold:.{places}f}", words)
+    return _spoken(repr(value), words), _spoken(repr(threshold), words)
+
+
+def _spoken(number: str, words: Words) -> str:
+    return number.replace(".", words.decimal_mark)

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from reports.direct import DirectDraft
 from reports.draft import Draft
 from reports.material import Material
+
+Drafted = Draft | DirectDraft
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,4 +21,4 @@ class Writer:
     kind: str
     sop_class_uid: str
     series_number: int
-    write: Callable[[Material], Iterable[Draft]]
+    write: Callable[[Material], Iterable[Drafted]]

@@ -87,13 +87,17 @@ class StoreAssociation:
     def is_open(self) -> bool:
         return bool(self._association.is_established)
 
+    def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+        """Whether the peer has accepted a context of this pair."""
+        return (sop_class_uid, transfer_syntax_uid) in self._accepted
+
     def send(self, file: OutgoingFile) -> SendOutcome:
         """Send one file; when the association has ended, say so."""
 
         def outcome(answer: Answer, status: int | None, detail: str) -> SendOutcome:
             return SendOutcome(sop_instance_uid=file.sop_instance_uid, answer=answer, status=status, detail=detail)
 
-        if (file.sop_class_uid, file.transfer_syntax_uid) not in self._accepted:
+        if not self.takes(file.sop_class_uid, file.transfer_syntax_uid):
             what = f"SOP class {file.sop_class_uid} in transfer syntax {file.transfer_syntax_uid}"
             return outcome(Answer.NOT_TAKEN, None, f"the peer does not take {what}")
         if not self.is_open:

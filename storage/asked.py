@@ -1,19 +1,25 @@
-"""The rows behind what a person asks for a study: tried again, cancelled, analysed anew (domain/care.py)."""
+"""The rows behind what a person asks for a study: tried again, cancelled, analysed anew, withdrawn (domain/care.py)."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from domain.care import Rejection
 from domain.errors import Refuse
 from domain.states import DeliveryState, Reason, StudyState
 from storage.clinic_lock import lock_clinic
 from storage.database import utc_now
+from storage.deliveries import HAS_OR_GETS_IT
 from storage.events import add_event
 from storage.tables import deliveries, instances, results, studies
 
 # Instead of the reason for which a study counts as complete (domain/completion.py).
 CANCELLED, REANALYSIS = "cancelled", "reanalysis"
+ENDED_BY_WITHDRAWAL = {
+    DeliveryState.PENDING: DeliveryState.WITHDRAWN,
+    DeliveryState.STORED: DeliveryState.DELIVERED,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +142,37 @@ def open_generation(connection: sa.Connection, study: Generation, said: str) -> 
     ).scalar_one()
     add_event(connection, study_id, REANALYSIS, said)
     return int(study_id)
+
+
+def withdraw(connection: sa.Connection, study: Generation, rejection: Rejection, said: str) -> None:
+    """Send nothing more of the study, and wait for no commitment; what was sent is taken back by a job.
+
+    Raises:
+        Refuse: no generation of it has a result that went anywhere.
+    """
+    is_of_study = studies.c.clinic == study.clinic, studies.c.study_instance_uid == study.study_instance_uid
+    its_deliveries = studies.join(results).join(deliveries)
+    sent = sa.select(deliveries.c.id).select_from(its_deliveries).where(*is_of_study, ~results.c.is_note)
+    if connection.execute(sent.where(deliveries.c.state.in_(HAS_OR_GETS_IT)).limit(1)).first() is None:
+        raise Refuse(
+            "no destination has, or will get, a result of the study",
+            reason="no_results",
+            hint="there is nothing to withdraw",
+        )
+    # The studies' rows before those of their deliveries, as whoever records a delivery takes them.
+    is_ended = sa.or_(studies.c.id == study.study_id, studies.c.state == StudyState.DELIVERING)
+    connection.execute(
+        sa.update(studies)
+        .where(*is_of_study, is_ended)
+        .values(state=StudyState.WITHDRAWN, reason=rejection, finished_at=utc_now())
+    )
+    for state, instead in ENDED_BY_WITHDRAWAL.items():
+        connection.execute(
+            sa.update(deliveries)
+            .where(deliveries.c.id.in_(sent.where(deliveries.c.state == state)))
+            .values(state=instead, confirmation_id=None, due_at=None)
+        )
+    add_event(connection, study.study_id, "withdrawn", said)
 
 
 def _whose(connection: sa.Connection, study_instance_uid: str, clinics: Collection[str] | None) -> str:

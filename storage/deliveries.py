@@ -40,6 +40,16 @@ class PendingResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResultReference:
+    """A result as another object refers to it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
     """A result that waits for a destination. `attempts`: those that were made. `due_at`: see storage/tables.py.
 
@@ -206,6 +216,33 @@ def chargeable_study(connection: sa.Connection, study_id: int, accepted: Collect
         packages=tuple(analysis.model.package for analysis in analyses),
         result_sop_instance_uid=first,
     )
+
+
+def held_at(connection: sa.Connection, clinic: str, study_instance_uid: str) -> dict[str, tuple[ResultReference, ...]]:
+    """Which results of any generation each destination has or may have. One that was on its way when it was withdrawn
+    may have arrived; a note is no result.
+    """
+    rows = connection.execute(
+        sa.select(deliveries.c.destination, results)
+        .select_from(_ON_THE_WAY)
+        .where(
+            studies.c.clinic == clinic,
+            studies.c.study_instance_uid == study_instance_uid,
+            deliveries.c.state.in_((*HAS_OR_GETS_IT, DeliveryState.WITHDRAWN)),
+            ~results.c.is_note,
+        )
+        .order_by(deliveries.c.destination, results.c.id)
+    ).all()
+    held: dict[str, tuple[ResultReference, ...]] = {}
+    for row in rows:
+        result = ResultReference(
+            sop_class_uid=row.sop_class_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+            transfer_syntax_uid=row.transfer_syntax_uid,
+        )
+        held[row.destination] = (*held.get(row.destination, ()), result)
+    return held
 
 
 def refused_kinds(connection: sa.Connection, study_id: int, destination: str) -> set[str]:

@@ -6,6 +6,7 @@ stat          why it goes before others                  committed     its insta
 routed        to which models                            done, held, failed
 analysed      by which model                             requeued, sent_again, cancelled, reanalysis   who asked
 written       which results                              pixels_removed, erased
+withdrawn     why, and who asked                         not_withdrawn: where the results have to be removed by hand
 retry         an attempt that failed, and why
 """
 

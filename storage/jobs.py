@@ -24,10 +24,12 @@ DESTINATION_QUEUE = "destinations"
 # The earlier kind: a job for each study, destination and attempt. What is left of them still finishes.
 DELIVERY_QUEUE = "deliveries"
 SHADOW_QUEUE = "shadows"
+WITHDRAWAL_QUEUE = "withdrawals"
 PROCESS_STUDY = "process_study"
 DRAIN = "drain"
 DELIVER = "deliver"
 SHADOW = "shadow"
+WITHDRAW = "withdraw"
 # In a connection's `info`, until it goes back to its pool: the queues into which its transaction has put something.
 _PUT_IN = "collimator put jobs in"
 
@@ -71,6 +73,11 @@ def study_job_id(study_id: int, number: int) -> str:
 def shadow_job_id(study_id: int, number: int, attempt: int) -> str:
     """The name of a shadow's job for what a study's job of this number has analysed."""
     return f"shadow:{study_id}:{number}:{attempt}"
+
+
+def withdrawal_job_id(study_id: int, attempt: int) -> str:
+    """The name of the job that takes back what was sent of a study: once, for only a new generation can be anew."""
+    return f"withdraw:{study_id}:{attempt}"
 
 
 def drain_job_id(clinic: str, destination: str, number: int) -> str:
@@ -130,6 +137,17 @@ class JobQueue:
             workflow_name=SHADOW,
             queue_name=SHADOW_QUEUE,
             workflow_id=shadow_job_id(study_id, number, attempt),
+            app_version=APPLICATION_VERSION,
+            priority=ORDINARY_PRIORITY,
+        )
+        self._put(connection, options, delay_s, study_id, attempt)
+
+    def put_withdrawal(self, connection: sa.Connection, *, study_id: int, attempt: int, delay_s: float = 0.0) -> None:
+        """Take back what was sent of a study that is withdrawn. `attempt` counts from 1."""
+        options = EnqueueOptions(
+            workflow_name=WITHDRAW,
+            queue_name=WITHDRAWAL_QUEUE,
+            workflow_id=withdrawal_job_id(study_id, attempt),
             app_version=APPLICATION_VERSION,
             priority=ORDINARY_PRIORITY,
         )

@@ -35,6 +35,7 @@ from storage.jobs import (
     SCHEMA,
     SHADOW_QUEUE,
     STUDY_QUEUE,
+    WITHDRAWAL_QUEUE,
     queues_with_jobs,
     serializer,
 )
@@ -65,6 +66,8 @@ DESTINATIONS_AT_ONCE = 64
 DELIVERIES_AT_ONCE = 2
 # What only watches takes turns, and nobody waits for it.
 SHADOWS_AT_ONCE = 1
+# Some milliseconds each, and rarely one.
+WITHDRAWALS_AT_ONCE = 1
 # For the queues, checkpoints and notifications of one worker, on a server.
 CONNECTIONS = 20
 GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
@@ -96,6 +99,7 @@ class Engine:
             DESTINATION_QUEUE: DESTINATIONS_AT_ONCE,
             DELIVERY_QUEUE: DELIVERIES_AT_ONCE,
             SHADOW_QUEUE: SHADOWS_AT_ONCE,
+            WITHDRAWAL_QUEUE: WITHDRAWALS_AT_ONCE,
         }
         self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._jobs_at_once}
         self._running = _Running(self.look)

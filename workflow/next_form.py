@@ -1,12 +1,14 @@
 """What a destination gets instead of results whose SOP class it does not take: the next form of its profile.
 
-    standard  ->  text  ->  sc_only
+    air  ->  standard  ->  text  ->  sc_only
 
-The picture and the text of `standard` are forms by themselves: where they arrive, nothing more has to be written.
+The picture and the text of `standard` are forms by themselves: where they arrive, nothing more has to be written. An
+extra that a destination does not take stays away, and its profile stands for it.
 """
 
 from dataclasses import dataclass
 
+from domain.clinics import ResultForm
 from domain.errors import Away, CollimatorError
 from domain.routing import decide
 from reports.write import kinds_of, next_profile
@@ -20,9 +22,9 @@ from workflow.steps import write_form
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """The profile that stands for the destination's own; empty: there is none. `rows`: what was written for it."""
+    """The form that stands for the destination's own; empty: there is none. `rows`: what was written for it."""
 
-    profile: str = ""
+    name: str = ""
     why: str = ""
     rows: tuple[ResultRow, ...] = ()
 
@@ -44,16 +46,17 @@ def next_form(rooms: Rooms, clinic: str, destination_name: str, study_id: int, s
     }
     profile = destination and next_profile(destination.profile, refused)
     analyses = studies.analyses_of(rooms.database, study_id)
-    if not profile or not analyses:
+    if not destination or not profile or not analyses:
         return NO_FORM
     why = "; ".join(dict.fromkeys(outcome.detail for outcome in sent.outcomes if outcome.answer is Answer.NOT_TAKEN))
+    form = ResultForm(profile=profile, language=destination.language)
     if set(kinds_of(profile)) <= there:
-        return Form(profile=profile, why=why)
+        return Form(name=form.name, why=why)
     try:
         study = studies.read_study(rooms.database, rooms.spool, study_id)
-        written = write_form(rooms, study, decide(study, rooms.rulebook), analyses, profile=profile)
+        written = write_form(rooms, study, decide(study, rooms.rulebook), analyses, form=form)
     except Away:
         raise
     except CollimatorError:  # without its images there is no picture: the results stay refused
         return NO_FORM
-    return Form(profile=profile, why=why, rows=written.rows)
+    return Form(name=form.name, why=why, rows=written.rows)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from domain.states import DeliveryState
 from metering.ledger import charge
 from metering.quota import release
+from reports.write import EXTRAS, KINDS_OF_A_REJECTION
 from scu.store import Answer, SendOutcome
 from storage import deliveries, studies
 from storage.database import utc_now
@@ -53,13 +54,14 @@ def record(
             detail=outcome.detail,
             due_at=_due_at(rooms, outcome, result, sent, has_failed_before) if is_pending else None,
         )
+        _say_what_stays(connection, study_id, destination, result, state)
     if told:
         attempt = 1 + max(waiting[outcome.sop_instance_uid].attempts for outcome in told)
         add_event(connection, study_id, "delivery", _summary(destination, attempt, sent))
-    if form.profile:
-        takers = {form.profile: [destination]}
+    if form.name and told:  # not of what was withdrawn meanwhile
+        takers = {form.name: [destination]}
         studies.save_results(connection, study_id, form.rows, takers)
-        add_event(connection, study_id, "fell back", f"{destination} gets the form {form.profile}: {form.why}")
+        add_event(connection, study_id, "fell back", f"{destination} gets the form {form.name}: {form.why}")
     _charge_if_first(connection, study_id, destination, sent)
     if studies.finish_study(connection, study_id):
         # Charged by now, or never: a study that no destination took leaves its quota to others.
@@ -80,10 +82,18 @@ def _due_at(
     return result.due_at
 
 
+def _say_what_stays(
+    connection: sa.Connection, study_id: int, destination: str, result: Waiting, state: DeliveryState
+) -> None:
+    if result.kind in KINDS_OF_A_REJECTION and state is DeliveryState.REFUSED:
+        said = f"{destination} did not take the rejection note: remove the results there by hand"
+        add_event(connection, study_id, "not_withdrawn", said)
+
+
 def _state(rooms: Rooms, outcome: SendOutcome, result: Waiting, form: Form, stored: DeliveryState) -> DeliveryState:
     if outcome.answer is Answer.RETRY and is_given_up(rooms, result):
         return DeliveryState.REFUSED
-    if outcome.answer is Answer.NOT_TAKEN and form.profile and not result.is_note:
+    if outcome.answer is Answer.NOT_TAKEN and not result.is_note and (form.name or result.kind in EXTRAS):
         return DeliveryState.REPLACED
     return stored if outcome.answer is Answer.STORED else deliveries.STATE_AFTER[outcome.answer]
 

@@ -1,13 +1,23 @@
-"""A job's association with one destination: the results of one study after the other go over it."""
+"""A job's association with one destination: the results of one study after the other go over it.
 
-from contextlib import ExitStack
+Results lie uncompressed. Where a destination is to get its pictures compressed and has accepted that, they are
+compressed on their way; where it has not, or then refuses one, they go as they lie.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
+
+from domain.clinics import Destination
 from domain.errors import Retry
+from inference.rle import with_rle_lossless
 from scu.store import (
     MAXIMUM_CONTEXTS,
     Address,
@@ -22,6 +32,7 @@ from storage.deliveries import PendingResult
 from workflow.rooms import Rooms
 
 DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 Annex C
+COMPRESSED_PICTURE = (str(SecondaryCaptureImageStorage), str(RLELossless))
 
 
 class Line(StrEnum):
@@ -71,6 +82,7 @@ class Sender:
         self._open = ExitStack()
         self._association: StoreAssociation | None = None
         self._contexts: list[tuple[str, str]] = []
+        self._compresses = False
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +111,7 @@ class Sender:
                 files = [self._outgoing(result, lent) for result in due]
             except OSError as error:
                 return _all(due, Answer.RETRY, f"a result cannot be read: {error.strerror}")
-            outcomes = tuple(_already_there(association.send(file)) for file in files)
+            outcomes = tuple(_already_there(self._store(association, file)) for file in files)
         if association.is_open or not any(outcome.answer is Answer.RETRY for outcome in outcomes):
             return Sent(outcomes=outcomes)
         return Sent(outcomes=outcomes, line=Line.BROKEN if was_open else Line.FAILED)
@@ -109,17 +121,33 @@ class Sender:
             destination = self._rooms.destination(self._clinic, self._destination)
             assert destination is not None
             self._contexts = deliveries.pending_contexts(
-                self._rooms.database, clinic=self._clinic, destination=self._destination, limit=MAXIMUM_CONTEXTS
+                self._rooms.database, clinic=self._clinic, destination=self._destination, limit=MAXIMUM_CONTEXTS - 1
             )
+            self._compresses = self._has_pictures_to_compress(destination)
+            compressed = [COMPRESSED_PICTURE] if self._compresses else []
             self._association = self._open.enter_context(
                 store_association(
                     Address(ae_title=destination.ae_title, host=destination.host, port=destination.port),
-                    self._contexts,
+                    [*self._contexts, *compressed],
                     calling_ae_title=self._rooms.ae_title,
                     timeout_s=self._rooms.delivery.timeout_s,
                 )
             )
         return self._association
+
+    def _has_pictures_to_compress(self, destination: Destination) -> bool:
+        return destination.compression == "rle" and any(
+            sop_class_uid == SecondaryCaptureImageStorage for sop_class_uid, _ in self._contexts
+        )
+
+    def _store(self, association: StoreAssociation, file: OutgoingFile) -> SendOutcome:
+        is_picture = file.sop_class_uid == SecondaryCaptureImageStorage
+        if self._compresses and is_picture and association.takes(*COMPRESSED_PICTURE):
+            with _in_memory(with_rle_lossless(file.path.read_bytes())) as path:
+                outcome = association.send(replace(file, path=path, transfer_syntax_uid=RLELossless))
+            if outcome.answer is not Answer.REFUSED or _is_there_already(outcome):
+                return outcome
+        return association.send(file)
 
     def _outgoing(self, result: PendingResult, lent: ExitStack) -> OutgoingFile:
         """The result's plain text, on a disk or in memory, as long as `lent` is open."""
@@ -134,9 +162,22 @@ class Sender:
 
 def _already_there(outcome: SendOutcome) -> SendOutcome:
     """A result's SOP Instance UID stands for the same bytes always: a peer that has it already has our result."""
-    if outcome.status == DUPLICATE_SOP_INSTANCE:
+    if _is_there_already(outcome):
         return replace(outcome, answer=Answer.STORED, detail="the peer has it already")
     return outcome
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[Path]:
+    """As a file, for a library that reads files only. On no disk: results may be sealed where they lie."""
+    with os.fdopen(os.memfd_create("compressed", os.MFD_CLOEXEC), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield Path(f"/proc/self/fd/{file.fileno()}")
+
+
+def _is_there_already(outcome: SendOutcome) -> bool:
+    return outcome.status == DUPLICATE_SOP_INSTANCE
 
 
 def _all(due: list[PendingResult], answer: Answer, detail: str, line: Line = Line.UP) -> Sent:

@@ -1,11 +1,12 @@
 """The steps of process_study, each a plain function on the rooms it needs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
 import structlog
 
+from domain.clinics import ResultForm
 from domain.errors import Away, Refuse, Retry
 from domain.findings import Analysis, DisplayImage, ModelIdentity
 from domain.plans import PLANS
@@ -16,8 +17,10 @@ from domain.study import Instance, Study
 from domain.versions import Choice, Role, choose
 from inference.package import Package
 from metering.quota import release, reserve
+from reports.language import Words
 from reports.picture import FILM_BOXES
 from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
+from reports.words import LANGUAGES
 from reports.write import write_results as write_objects
 from storage import studies
 from storage.clinic_lock import lock_clinic
@@ -36,16 +39,7 @@ log = structlog.get_logger()
 MAXIMUM_ATTEMPTS = 3
 RETRY_DELAY_S = 5.0
 AWAY_DELAY_S = 30.0
-DEFAULT_PROFILE = "standard"
-
-NOTE_TITLES = {
-    Reason.NOT_IN_PLAN: "Not analysed: the model is not part of the subscription",
-    Reason.NOT_CONFIGURED: "Not analysed: no model is configured for this body part",
-    Reason.OUTSIDE_POPULATION: "Not analysed: outside the population of the model",
-    Reason.OVER_QUOTA: "Not analysed yet: this month's quota is used up",
-    Reason.UNREADABLE_PIXELS: "Not analysed: the image cannot be read",
-    Reason.NOT_MEASURABLE: "Not analysed: the model did not find what it measures",
-}
+DEFAULT_FORM = ResultForm(profile="standard")
 
 
 def admit(rooms: Rooms, study_id: int, study: Study) -> Decision:
@@ -129,25 +123,35 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
 def write_results(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> Written:
     """Write every analysis as the objects that the clinic's destinations take."""
     requests = _requests(rooms, study, decision, analyses)
-    return _keep(rooms, study, requests, _profiles(rooms, study), is_note=False)
+    forms = _forms(rooms, study)
+    return _keep(rooms, study, lambda language: _in_language(requests, language), forms, is_note=False)
 
 
 def write_form(
-    rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis], *, profile: str
+    rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis], *, form: ResultForm
 ) -> Written:
     """Write every analysis in one form, for a destination that turned out not to take its own."""
-    return _keep(rooms, study, _requests(rooms, study, decision, analyses), [profile], is_note=False)
+    requests = _requests(rooms, study, decision, analyses)
+    return _keep(rooms, study, lambda language: _in_language(requests, language), [form], is_note=False)
 
 
 def write_note(rooms: Rooms, study: Study, refusal: Refuse) -> Written:
     """Write the note that tells the PACS why there is no analysis, where the clinic wants notes."""
-    if refusal.reason not in NOTED or not rooms.clinic(study.clinic).sends_notes:
+    clinic = rooms.clinic(study.clinic)
+    if refusal.reason not in NOTED or not clinic.sends_notes:
         return Written(rows=())
-    # The hint is for the administrator, who finds it in the study's history; the radiologist can do nothing with it.
-    lines = (_sentence(refusal.message), "The images are kept. Nothing was charged.")
-    note = Note(title=NOTE_TITLES[Reason(refusal.reason)], lines=lines)
-    request = ReportRequest(study=study, node=rooms.node, note=note)
-    return _keep(rooms, study, [request], _profiles(rooms, study), is_note=True)
+
+    def in_language(language: str) -> list[ReportRequest]:
+        note = replace(note_in_words(refusal, LANGUAGES[language]), is_drawn=clinic.draws_notes)
+        return [ReportRequest(study=study, node=rooms.node, note=note, language=language)]
+
+    return _keep(rooms, study, in_language, _forms(rooms, study), is_note=True)
+
+
+def note_in_words(refusal: Refuse, words: Words) -> Note:
+    """What the radiologist is told. The hint is for the administrator, who finds it in the study's history."""
+    message = words.note_message.format(message=_sentence(refusal.message))
+    return Note(title=words.note_titles[Reason(refusal.reason)], lines=(message, words.note_kept))
 
 
 def hand_over_analysis(
@@ -171,9 +175,7 @@ def hand_over_analysis(
 def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Study, written: Written) -> None:
     """Enter the results and see to it that each destination has a job to bring them, all in one commit."""
     clinic = rooms.clinic(study.clinic)
-    takers = {
-        profile: [d.name for d in clinic.destinations if d.profile == profile] for profile in _profiles(rooms, study)
-    }
+    takers = {form.name: [d.name for d in clinic.destinations if form in d.forms] for form in _forms(rooms, study)}
     studies.save_results(connection, study_id, written.rows, takers)
     if studies.finish_study(connection, study_id):
         release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
@@ -236,11 +238,11 @@ def explain_to_reader(decision: Decision) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_sentence(image.reason) for image in decision.images if image.package is not None))
 
 
-def explain_version(model: ModelIdentity) -> tuple[str, ...]:
+def explain_version(model: ModelIdentity, words: Words) -> tuple[str, ...]:
     """Why this version, for the readable report; only where a reader would not expect it."""
     if model.role is not Role.CANARY:
         return ()
-    return (f"Version {model.version} is tried on a share of this clinic's studies, of which this is one.",)
+    return (words.version_is_tried.format(version=model.version),)
 
 
 def _choices(rooms: Rooms, study: Study, decision: Decision) -> Iterable[Choice]:
@@ -262,9 +264,10 @@ def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, Displ
     return {image.sop_instance_uid: rooms.analyst.display(image.path, within=FILM_BOXES) for image in images}
 
 
-def _profiles(rooms: Rooms, study: Study) -> list[str]:
-    """The profiles to write; a clinic without destinations gets its results on disk."""
-    return list(dict.fromkeys(d.profile for d in rooms.clinic(study.clinic).destinations)) or [DEFAULT_PROFILE]
+def _forms(rooms: Rooms, study: Study) -> list[ResultForm]:
+    """The forms to write; a clinic without destinations gets its results on disk."""
+    forms = (form for destination in rooms.clinic(study.clinic).destinations for form in destination.forms)
+    return list(dict.fromkeys(forms)) or [DEFAULT_FORM]
 
 
 def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence[Analysis]) -> list[ReportRequest]:
@@ -274,7 +277,7 @@ def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence
             node=rooms.node,
             analysis=analysis,
             displays=_displays(rooms, study, analysis),
-            decision=(*explain_to_reader(decision), *explain_version(analysis.model)),
+            decision=explain_to_reader(decision),
             previous_results=tuple(
                 PreviousResult(sop_class_uid=class_uid, sop_instance_uid=instance_uid, series_instance_uid=series_uid)
                 for class_uid, instance_uid, series_uid in studies.previous_results(rooms.database, study)
@@ -284,23 +287,40 @@ def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence
     ]
 
 
+def _in_language(requests: Sequence[ReportRequest], language: str) -> list[ReportRequest]:
+    return [
+        replace(
+            request,
+            language=language,
+            decision=(*request.decision, *explain_version(request.analysis.model, LANGUAGES[language])),
+        )
+        for request in requests
+        if request.analysis is not None
+    ]
+
+
 def _keep(
-    rooms: Rooms, study: Study, requests: Sequence[ReportRequest], profiles: Sequence[str], *, is_note: bool
+    rooms: Rooms,
+    study: Study,
+    in_language: Callable[[str], Sequence[ReportRequest]],
+    forms: Sequence[ResultForm],
+    *,
+    is_note: bool,
 ) -> Written:
     rows = []
     name = study_name(study.clinic, study.study_instance_uid)
-    for profile in profiles:
-        for request in requests:
-            for written in write_objects(request, profile=profile, open_file=rooms.spool.open_at):
+    for form in forms:
+        for request in in_language(form.language):
+            for written in write_objects(request, profile=form.profile, open_file=rooms.spool.open_at):
                 rooms.results.put(written.sop_instance_uid, written.content, study=name)
-                rows.append(_row(written, profile, is_note))
+                rows.append(_row(written, form, is_note))
     return Written(rows=tuple(rows))
 
 
-def _row(written: WrittenResult, profile: str, is_note: bool) -> ResultRow:
+def _row(written: WrittenResult, form: ResultForm, is_note: bool) -> ResultRow:
     return ResultRow(
         kind=written.kind,
-        profile=profile,
+        profile=form.name,
         is_note=is_note,
         sop_class_uid=written.sop_class_uid,
         sop_instance_uid=written.sop_instance_uid,

@@ -1,12 +1,17 @@
 """The report for people: a short Enhanced SR (1.2.840.10008.5.1.4.1.1.88.22), readable in any viewer that shows text.
 
-It answers in this order: what was found; what was looked for and not found; what was not looked for; then by which
-model, on which images, why this model, and what its limits are. A study without an analysis gets the note instead:
-why there is none. It follows no template. Viewers often leave out the names of the items, so every line stands alone.
+    Warning                     unless the model is cleared
+    Findings                    what was found                          these three in a line each,
+    Looked for and not found    what was looked for and not found       where one image was analysed
+    Not looked for              what was not looked for
+    Model, Images, Why this model, Limits
+
+A study without an analysis gets the note instead: why there is none. It follows no template. Viewers often leave out
+the names of the items and run them together, so every line is a sentence that stands alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.uid import EnhancedSRStorage
 
@@ -37,16 +42,14 @@ from reports.codes import (
 from reports.content import Item, code, container, text, uid
 from reports.document import structured_report
 from reports.draft import Draft
+from reports.image_names import image_in_words
+from reports.language import Words
 from reports.material import Material
 from reports.provenance import Form, model_of
 from reports.request import Note
-from reports.source import SourceInstance
 from reports.words import (
-    CERTAINTY_IS_NOT_PROBABILITY,
-    DEMONSTRATION_REASON,
-    NO_ONE_HAS_CHECKED,
-    NOTHING_FOUND,
     finding_in_words,
+    findings_in_short,
     label_in_words,
     measurement_in_words,
     model_in_words,
@@ -61,11 +64,15 @@ SERIES_NUMBER = 9004
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A heading and its lines. `line_name` is the concept of each line."""
+    """A heading and its lines. `line_name` is the concept of each line.
+
+    is_english: the lines are others' words, who wrote them in English, whatever the report's language is.
+    """
 
     heading: Code
     lines: tuple[str, ...]
     line_name: Code = COMMENT
+    is_english: bool = False
 
 
 def write(material: Material) -> Iterable[Draft]:
@@ -78,7 +85,8 @@ def write(material: Material) -> Iterable[Draft]:
         coding_schemes=frozenset({LOCAL_CODING_SCHEME}),
     )
     sections = (_as_container(section, material) for section in _sections(material) if section.lines)
-    root = container(AI_NOTE if note is not None else AI_RESULT, [*_context(material), *sections], relationship=None)
+    title = _heading(AI_NOTE if note is not None else AI_RESULT, material)
+    root = container(title, [*_context(material), *sections], relationship=None)
     yield structured_report(EnhancedSRStorage, material, root, form)
 
 
@@ -90,106 +98,130 @@ def _sections(material: Material) -> Iterator[Section]:
 
 
 def _sections_of_analysis(material: Material, analysis: Analysis) -> Iterator[Section]:
-    yield Section(heading=WARNING, lines=tuple(_warning_lines(analysis)))
+    words = material.words
+    yield Section(heading=WARNING, lines=tuple(_warning_lines(analysis, words)))
     yield Section(heading=FINDINGS, lines=tuple(_found(material, analysis)), line_name=FINDING)
     yield Section(heading=LOOKED_FOR, lines=tuple(_not_found(material, analysis)), line_name=FINDING)
-    yield Section(heading=NOT_LOOKED_FOR, lines=tuple(_not_looked_for(material, analysis)))
-    yield Section(heading=MODEL, lines=tuple(_model_lines(analysis)))
+    yield Section(heading=NOT_LOOKED_FOR, lines=(_not_looked_for(material, analysis),))
+    yield Section(heading=MODEL, lines=tuple(_model_lines(analysis, words)))
     yield Section(heading=IMAGES, lines=tuple(_image_lines(material)))
-    yield Section(heading=WHY_THIS_MODEL, lines=material.request.decision)
-    yield Section(heading=LIMITS, lines=(*analysis.model.limits, CERTAINTY_IS_NOT_PROBABILITY, NO_ONE_HAS_CHECKED))
+    yield Section(heading=WHY_THIS_MODEL, lines=material.request.decision, is_english=True)
+    yield Section(heading=LIMITS, lines=tuple(_limits(analysis, words)), is_english=True)
 
 
 def _sections_of_note(material: Material, note: Note) -> Iterator[Section]:
     yield Section(heading=REASON, lines=(note.title, *note.lines))
-    yield Section(heading=NOT_LOOKED_FOR, lines=("This study was not analysed: no finding was looked for.",))
+    yield Section(heading=NOT_LOOKED_FOR, lines=(material.words.note_nothing_looked_for,))
     yield Section(heading=IMAGES, lines=tuple(_image_lines(material)))
-    yield Section(heading=ROUTING, lines=material.request.decision)
+    yield Section(heading=ROUTING, lines=material.request.decision, is_english=True)
 
 
-def _warning_lines(analysis: Analysis) -> Iterator[str]:
-    yield from warnings_for(analysis.model)
+def _warning_lines(analysis: Analysis, words: Words) -> Iterator[str]:
+    yield from warnings_for(analysis.model, words)
     if analysis.model.is_demonstration:
-        yield DEMONSTRATION_REASON
+        yield words.demonstration_reason
 
 
 def _found(material: Material, analysis: Analysis) -> Iterator[str]:
-    lines = [
-        *_lines_of_measurements(material, analysis, "Found", lambda one: one.is_detected),
-        *_lines_of_findings(material, analysis, "Found", lambda image: image.detected),
-    ]
-    yield from lines or [NOTHING_FOUND]
+    """A line, where there is one image; of several, each says what was found on it. Then what is told unjudged."""
+    words = material.words
+    if not any(_detected(image, words) for image in analysis.images):
+        yield words.nothing_found
+    else:
+        for image in analysis.images:
+            answers = "; ".join(_detected(image, words))
+            told = (words.found, words.found_on) if answers else (words.nothing_found, words.nothing_found_on)
+            yield _told(material, image, told, answers)
+    yield from _measured(material, analysis, lambda one: one.threshold is None)
+
+
+def _detected(image: ImageAnalysis, words: Words) -> list[str]:
+    measured = [measurement_in_words(one, words) for one in image.measurements if one.is_detected]
+    return measured + [_with_places(finding, image, words) for finding in image.detected]
+
+
+def _with_places(finding: Finding, image: ImageAnalysis, words: Words) -> str:
+    told = finding_in_words(finding, words)
+    places = sum(region.label == finding.label for region in image.regions)
+    return words.places.format(finding=told, count=places) if places > 1 else told
 
 
 def _not_found(material: Material, analysis: Analysis) -> Iterator[str]:
-    yield from _lines_of_measurements(material, analysis, "Measured", lambda one: not one.is_detected)
-    yield from _lines_of_findings(material, analysis, "Not found", lambda image: image.not_detected)
+    words = material.words
+    not_found = [(image, findings_in_short(image.not_detected, words)) for image in analysis.images]
+    yield from (
+        _told(material, image, (words.not_found, words.not_found_on), answers)
+        for image, answers in not_found
+        if answers
+    )
+    yield from _measured(material, analysis, lambda one: one.threshold is not None and not one.is_detected)
+    if all(answer.is_detected for image in analysis.images for answer in image.answers):
+        yield words.all_found
 
 
-def _lines_of_findings(
-    material: Material, analysis: Analysis, verdict: str, of_image: Callable[[ImageAnalysis], tuple[Finding, ...]]
-) -> Iterator[str]:
-    """A line a finding; where several images were analysed, each line says which it is about."""
+def _measured(material: Material, analysis: Analysis, is_wanted: Callable[[Measurement], bool]) -> Iterator[str]:
+    words = material.words
     for image in analysis.images:
-        for finding in of_image(image):
-            places = sum(region.label == finding.label for region in image.regions)
-            marked = f", {places} places marked" if places > 1 else ""
-            yield f"{verdict}{_where(material, analysis, image)}: {finding_in_words(finding)}{marked}"
+        answers = "; ".join(measurement_in_words(one, words) for one in image.measurements if is_wanted(one))
+        if answers:
+            yield _told(material, image, (words.measured, words.measured_on), answers)
 
 
-def _lines_of_measurements(
-    material: Material, analysis: Analysis, verdict: str, is_wanted: Callable[[Measurement], bool]
-) -> Iterator[str]:
-    for image in analysis.images:
-        for measurement in filter(is_wanted, image.measurements):
-            yield f"{verdict}{_where(material, analysis, image)}: {measurement_in_words(measurement)}"
+def _told(material: Material, image: ImageAnalysis, sentences: tuple[str, str], answers: str) -> str:
+    """The first sentence where one image was analysed, else the second one, which names the image."""
+    of_one, of_several = sentences
+    name = image_in_words(material.source, material.source_of(image), material.words)
+    is_only_one = len(material.request.analysed_images) == 1
+    return (of_one if is_only_one else of_several).format(answers=answers, image=name)
 
 
-def _where(material: Material, analysis: Analysis, image: ImageAnalysis) -> str:
-    return f" on {_name_of(material, material.source_of(image))}" if len(analysis.images) > 1 else ""
-
-
-def _not_looked_for(material: Material, analysis: Analysis) -> Iterator[str]:
-    labels = dict.fromkeys(label_in_words(answer.label) for image in analysis.images for answer in image.answers)
-    yield f"Anything other than: {', '.join(labels)}."
+def _not_looked_for(material: Material, analysis: Analysis) -> str:
+    words = material.words
+    answers = (answer for image in analysis.images for answer in image.answers)
+    labels = dict.fromkeys(label_in_words(answer.label, words) for answer in answers)
     analysed = {image.sop_instance_uid for image in analysis.images}
-    for instance in material.source.instances:
-        if instance.sop_instance_uid not in analysed:
-            yield f"{_name_of(material, instance)} was not analysed."
+    others = [
+        image_in_words(material.source, instance, words)
+        for instance in material.source.instances
+        if instance.sop_instance_uid not in analysed
+    ]
+    line = words.not_looked_for.format(labels=", ".join(labels))
+    return f"{line} {words.not_analysed.format(images=', '.join(others))}" if others else line
 
 
-def _model_lines(analysis: Analysis) -> Iterator[str]:
+def _model_lines(analysis: Analysis, words: Words) -> Iterator[str]:
     model = analysis.model
-    yield model_in_words(model) + (f", by {model.manufacturer}" if model.manufacturer else "")
-    if model.intended_use:
-        yield f"Intended use: {model.intended_use}"
+    name = model_in_words(model, words)
+    yield words.made_by.format(model=name, manufacturer=model.manufacturer) if model.manufacturer else f"{name}."
+    yield words.no_one_has_checked
+    yield words.certainty_is_not_probability
     if model.weights_sha256:
-        yield f"Weights SHA-256: {model.weights_sha256}"
+        yield words.weights.format(digest=model.weights_sha256)
+
+
+def _limits(analysis: Analysis, words: Words) -> Iterator[str]:
+    """In the words of the package's manifest."""
+    if analysis.model.intended_use:
+        yield words.intended_use.format(use=analysis.model.intended_use)
+    yield from analysis.model.limits
 
 
 def _image_lines(material: Material) -> Iterator[str]:
+    words, source = material.words, material.source
     if material.request.study.generation > 1:
-        yield f"Result {material.request.study.generation} of this study: more images came after the one before."
+        yield words.more_images_came.format(generation=material.request.study.generation)
     analysed = {image.sop_instance_uid for image in material.request.analysed_images}
-    for instance in material.source.instances:
-        state = "analysed" if instance.sop_instance_uid in analysed else "not analysed"
-        yield f"{_name_of(material, instance)}: {state}, SOP Instance UID {instance.sop_instance_uid}"
-    unread = len(material.request.study.instances) - len(material.source.instances)
+    for instance in source.instances:
+        state = words.image_analysed if instance.sop_instance_uid in analysed else words.image_not_analysed
+        yield state.format(image=image_in_words(source, instance, words), uid=instance.sop_instance_uid)
+    unread = len(material.request.study.instances) - len(source.instances)
     if unread:
-        yield f"{unread} more could not be read."
-
-
-def _name_of(material: Material, instance: SourceInstance) -> str:
-    """`Image 2 (DX, LL)`: the number is the place in the study as it was read."""
-    number = material.source.instances.index(instance) + 1
-    facts = ", ".join(fact for fact in (instance.modality, instance.view_position) if fact)
-    kind = "Image" if instance.is_image else "Object"
-    return f"{kind} {number} ({facts})" if facts else f"{kind} {number}"
+        yield words.unread.format(count=unread)
 
 
 def _context(material: Material) -> Iterator[Item]:
     """TID 1204 language and TID 1002/1004 observer, as far as a text needs them."""
-    yield code(LANGUAGE, ENGLISH, HAS_CONCEPT_MOD)
+    yield code(LANGUAGE, material.words.language, HAS_CONCEPT_MOD)
     yield code(OBSERVER_TYPE, DEVICE, HAS_OBS_CONTEXT)
     model = model_of(material)
     if model is not None:
@@ -199,7 +231,14 @@ def _context(material: Material) -> Iterator[Item]:
 
 def _as_container(section: Section, material: Material) -> Item:
     lines = [text(section.line_name, material.source.writable(line)) for line in section.lines if line]
-    return container(section.heading, lines)
+    is_in_another = section.is_english and material.words.language != ENGLISH
+    language = [code(LANGUAGE, ENGLISH, HAS_CONCEPT_MOD)] if is_in_another else []
+    return container(_heading(section.heading, material), [*language, *lines])
+
+
+def _heading(code: Code, material: Material) -> Code:
+    """The same code as ever, read in the reader's language (PS3.3 8.3: Code Meaning may be in any)."""
+    return replace(code, meaning=material.source.writable(material.words.headings[code.value]))
 
 
 WRITER = Writer(kind=KIND, sop_class_uid=EnhancedSRStorage, series_number=SERIES_NUMBER, write=write)

@@ -14,12 +14,22 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     assert VERBS[verb] in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("arguments", [[], ["sned"], ["serve", "--confg", "x"], ["send"], ["study"], ["models"]])
+BECAUSE = ["study", "1.2.3", "--withdraw", "because"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["sned"], ["serve", "--confg", "x"], ["send"], ["study"], ["models"], BECAUSE]
+)
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: collimator" in capsys.readouterr().err
+
+
+def test_why_without_a_reason_that_a_pacs_knows_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "1.2.3", "--why", "it was upside down"]) == 2
+    assert "--withdraw REASON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

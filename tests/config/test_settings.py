@@ -12,6 +12,7 @@ from domain.errors import Misconfigured
 from domain.plans import Tier
 
 CLINIC = '[[clinics]]\nname = "st-mary"\ntier = "basic"\n'
+PACS = '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 4\n'
 TLS_FILES = 'tls_certificate_file = "node.pem"\ntls_key_file = "node.key"\ntls_ca_file = "authorities.pem"'
 
 WRONG = [
@@ -64,6 +65,14 @@ WRONG = [
     (
         CLINIC + '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 4\nprofile = "all"',
         ["clinics.0.destinations.0.profile", "'standard'", "'all'"],
+    ),
+    (
+        CLINIC + PACS + 'extras = ["kos", "fax"]',
+        ["clinics.0.destinations.0.extras.1", "'kos', 'gsps', 'seg' or 'pdf'", "'fax'"],
+    ),
+    (
+        CLINIC + PACS + 'profile = "text"\nextras = ["kos"]',
+        ['extras has "kos", which names the overlays, and profile "text" sends none: choose another profile'],
     ),
     (
         CLINIC + 2 * '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 4\n',

@@ -7,14 +7,15 @@ from domain.errors import Refuse
 from domain.states import StudyState
 
 TABLE = {
-    # state: retry, cancel, reanalyse; None: refused
-    "receiving": (None, Action.CANCEL, None),
-    "queued": (Action.NOTHING, Action.CANCEL, Action.NOTHING),
-    "delivering": (Action.NOTHING, None, None),
-    "done": (None, None, Action.OPEN_GENERATION),
-    "held": (Action.QUEUE, None, None),
-    "failed": (Action.QUEUE, None, None),
-    "cancelled": (Action.QUEUE, Action.NOTHING, None),
+    # state: retry, cancel, reanalyse, withdraw; None: refused
+    "receiving": (None, Action.CANCEL, None, None),
+    "queued": (Action.NOTHING, Action.CANCEL, Action.NOTHING, None),
+    "delivering": (Action.NOTHING, None, None, Action.WITHDRAW),
+    "done": (None, None, Action.OPEN_GENERATION, Action.WITHDRAW),
+    "held": (Action.QUEUE, None, None, Action.WITHDRAW),
+    "failed": (Action.QUEUE, None, None, Action.WITHDRAW),
+    "cancelled": (Action.QUEUE, Action.NOTHING, None, Action.WITHDRAW),
+    "withdrawn": (None, None, Action.OPEN_GENERATION, Action.NOTHING),
 }
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from domain.care import Rejection
 from domain.findings import (
     ActivationMap,
     Analysis,
@@ -106,6 +107,11 @@ def analysis(
             for instance in study.instances[:images]
         ),
     )
+
+
+def rejection_request(study: Study) -> ReportRequest:
+    """As if the study's instances were results."""
+    return ReportRequest(study=study, node=NODE, rejection=Rejection.SAFETY)
 
 
 def report_request(study: Study, answer: Analysis | None = None) -> ReportRequest:

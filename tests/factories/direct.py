@@ -4,11 +4,11 @@ from io import BytesIO
 
 import pydicom
 
-from reports.draft import Draft
 from reports.encoding import without_lengths
+from reports.writer import Drafted
 
 
-def written_directly(draft: Draft) -> bytes:
+def written_directly(draft: Drafted) -> bytes:
     """The complete file. Of all sequences only the Content Sequence as a whole tells its length, as the node's do."""
     dataset = without_lengths(draft.direct())
     if "ContentSequence" in dataset:

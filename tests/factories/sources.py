@@ -11,10 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.charset import convert_encodings
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as ItemSequence
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.valuerep import PersonName
 
 from domain.study import Instance, InstanceFacts, Study
 
@@ -100,6 +108,91 @@ def _with(number: int, **values: object) -> list[Dataset]:
     return [dataset]
 
 
+def _named(number: int, character_sets: list[str], name: bytes) -> list[Dataset]:
+    """Patient's Name in these bytes, whatever they are in these character sets; empty: none is named."""
+    encodings = convert_encodings(character_sets) if character_sets else ["iso8859"]
+    datasets = _with(number, SpecificCharacterSet=character_sets, PatientName=PersonName(name, encodings))
+    if not character_sets:
+        del datasets[0].SpecificCharacterSet
+    return datasets
+
+
+def _in(number: int, transfer_syntax_uid: UID) -> list[Dataset]:
+    dataset = radiograph(number)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    if transfer_syntax_uid == ExplicitVRBigEndian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, np.uint16).byteswap().tobytes()
+    return [dataset]
+
+
+def _with_frames(number: int) -> list[Dataset]:
+    dataset = radiograph(number)
+    dataset.NumberOfFrames = 3
+    dataset.PixelData *= 3
+    return [dataset]
+
+
+def _signed(number: int) -> list[Dataset]:
+    dataset = radiograph(number)
+    dataset.PixelRepresentation = 1
+    dataset.BitsStored, dataset.HighBit = 16, 15
+    dataset.PixelData = np.arange(-1792, 1792, dtype=np.int16).tobytes()
+    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, -1024, "US"
+    return [dataset]
+
+
+def _padded(number: int) -> list[Dataset]:
+    dataset = radiograph(number)
+    pixels = np.arange(64 * 56, dtype=np.uint16).reshape(64, 56)
+    pixels[:, :8] = 4095
+    dataset.PixelData = pixels.tobytes()
+    dataset.add_new("PixelPaddingValue", "US", 4095)
+    dataset.add_new("PixelPaddingRangeLimit", "US", 4090)
+    return [dataset]
+
+
+def _with_a_lookup_table(number: int, keyword: str) -> list[Dataset]:
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4096, 0, 16])
+    table.add_new("LUTData", "OW", np.linspace(65535, 0, 4096).astype(np.uint16).tobytes())
+    if keyword == "ModalityLUTSequence":
+        table.ModalityLUTType = "US"
+    return _with(number, **{keyword: ItemSequence([table])})
+
+
+def _colour(number: int) -> list[Dataset]:
+    dataset = radiograph(number)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = (np.arange(64 * 56 * 3) % 251).astype(np.uint8).tobytes()
+    return [dataset]
+
+
+def _lossy(number: int) -> list[Dataset]:
+    return _with(
+        number,
+        LossyImageCompression="01",
+        LossyImageCompressionRatio=["10.5", "3.2"],
+        LossyImageCompressionMethod=["ISO_10918_1", "ISO_15444_1"],
+    )
+
+
+def _with_orders(number: int, *orders: dict[str, str]) -> list[Dataset]:
+    items = []
+    for order in orders:
+        item = Dataset()
+        for keyword, value in order.items():
+            setattr(item, keyword, value)
+        items.append(item)
+    return _with(number, RequestAttributesSequence=ItemSequence(items))
+
+
+def _empty(number: int) -> list[Dataset]:
+    """Every type 2 attribute of patient and study is there, and says nothing."""
+    keywords = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
+    return _with(number, **dict.fromkeys((*keywords, "AccessionNumber", "ReferringPhysicianName"), ""))
+
+
 def _with_private_tags(number: int) -> list[Dataset]:
     dataset = radiograph(number)
     block = dataset.private_block(0x0019, "ACME PRIVATE", create=True)
@@ -135,7 +228,7 @@ def _rg1() -> list[Dataset]:
     return [pydicom.dcmread(path)]
 
 
-CASES = (
+PLAIN_CASES = (
     SourceCase(1, "plain", b"DOE^JANE", lambda: [radiograph(1)]),
     SourceCase(2, "no accession number", b"DOE^JANE", lambda: _without(2, "AccessionNumber")),
     SourceCase(
@@ -211,6 +304,98 @@ CASES = (
     SourceCase(18, "orientation and spacing empty", b"DOE^JANE", lambda: _with(18, PatientOrientation="")),
     SourceCase(19, "a real film, CR", b"CompressedSamples^RG1", _rg1),
 )
+
+
+def _in_script(number: int, name: str, character_sets: str, patient_name: bytes) -> SourceCase:
+    """Names as PS3.5 Annexes H to K write them, or as people have them."""
+    terms = character_sets.split("\\") if character_sets else []
+    return SourceCase(number, name, patient_name, lambda: _named(number, terms, patient_name))
+
+
+def _of_jane(number: int, name: str, make: Callable[[int], list[Dataset]]) -> SourceCase:
+    return SourceCase(number, name, b"DOE^JANE", lambda: make(number))
+
+
+IN_OTHER_SCRIPTS = (
+    _in_script(20, "Latin 1", "ISO_IR 100", b"\xc4neas^R\xfcdiger"),
+    _in_script(21, "Latin 2", "ISO_IR 101", b"Wa\xb3\xeasa^\xa3ukasz"),
+    _in_script(22, "Greek", "ISO_IR 126", b"\xc4\xe9\xef\xed\xf5\xf3\xe9\xef\xf2"),
+    _in_script(23, "Arabic", "ISO_IR 127", b"\xe2\xc8\xc7\xe6\xea^\xe4\xe6\xd2\xc7\xd1"),
+    _in_script(24, "Hebrew", "ISO_IR 138", b"\xf9\xf8\xe5\xef^\xe3\xe1\xe5\xf8\xe4"),
+    _in_script(25, "Turkish", "ISO_IR 148", b"\xc7avu\xfeo\xf0lu^G\xfcl"),
+    _in_script(26, "Thai", "ISO_IR 166", b"\xca\xc1\xaa\xd2\xc2"),
+    _in_script(
+        27,
+        "Japanese with katakana of half width",
+        "ISO 2022 IR 13\\ISO 2022 IR 87",
+        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J",
+    ),
+    _in_script(
+        28,
+        "Korean",
+        "\\ISO 2022 IR 149",
+        b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf",
+    ),
+    _in_script(
+        29,
+        "Chinese in ISO 2022",
+        "\\ISO 2022 IR 58",
+        b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
+    ),
+    _in_script(30, "Chinese in GBK", "GBK", b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab"),
+    _in_script(31, "letters of Latin 1 without a word about it", "", b"M\xfcller^J\xfcrgen"),
+    _in_script(32, "a character set that nobody defines, and does not need", "ISO_IR 999", b"DOE^JANE"),
+    _in_script(33, "a name of every component, with empty ones", "ISO_IR 100", b"DOE^JANE^ANN^^PHD^"),
+    _in_script(34, "a name that is too long", "ISO_IR 100", b"VON^" + b"X" * 90),
+)
+IDENTITIES = (
+    SourceCase(35, "all of type 2 there and empty", b"", lambda: _empty(35)),
+    _of_jane(36, "no birth date, no sex", lambda number: _without(number, "PatientBirthDate", "PatientSex")),
+    _of_jane(37, "sex in small letters", lambda number: _with(number, PatientSex="f")),
+    _of_jane(38, "no date and no time", lambda number: _without(number, "StudyDate", "StudyTime")),
+    _of_jane(39, "a day that no calendar has", lambda number: _with(number, PatientBirthDate="19700230")),
+    _of_jane(
+        40,
+        "a range of dates, a time of one digit",
+        lambda number: _with(number, StudyDate="20261101-20261130", StudyTime="9"),
+    ),
+    _of_jane(41, "a patient ID that is too long", lambda number: _with(number, PatientID="P" * 100)),
+    _of_jane(42, "a patient ID with blanks about it", lambda number: _with(number, PatientID="  007 ")),
+    _of_jane(43, "an accession number that is too long", lambda number: _with(number, AccessionNumber="A-" + "9" * 19)),
+    _of_jane(44, "a UID of 64 characters", lambda number: _with(number, StudyInstanceUID="1.2." + "3" * 60)),
+    _of_jane(45, "a time zone that is none", lambda number: _with(number, TimezoneOffsetFromUTC="+2")),
+    _of_jane(46, "a request that says nothing", lambda number: _with_orders(number, {})),
+    _of_jane(
+        47,
+        "two requests",
+        lambda number: _with_orders(
+            number, {"RequestedProcedureID": "RP1"}, {"RequestedProcedureID": "RP2", "AccessionNumber": "ORDER-2"}
+        ),
+    ),
+)
+IMAGES = (
+    _of_jane(48, "Implicit VR", lambda number: _in(number, ImplicitVRLittleEndian)),
+    _of_jane(49, "big endian", lambda number: _in(number, ExplicitVRBigEndian)),
+    _of_jane(50, "deflated", lambda number: _in(number, DeflatedExplicitVRLittleEndian)),
+    _of_jane(51, "three frames", _with_frames),
+    _of_jane(52, "signed pixels", _signed),
+    _of_jane(53, "padding values", _padded),
+    _of_jane(54, "a modality lookup table", lambda number: _with_a_lookup_table(number, "ModalityLUTSequence")),
+    _of_jane(55, "a VOI lookup table", lambda number: _with_a_lookup_table(number, "VOILUTSequence")),
+    _of_jane(56, "colour", _colour),
+    _of_jane(57, "compressed with loss, twice", _lossy),
+    _of_jane(58, "lying on its side", lambda number: _with(number, PatientOrientation=["F", "R"])),
+    _of_jane(59, "an orientation in words", lambda number: _with(number, PatientOrientation=["LEFT", "FEET"])),
+    _of_jane(
+        60,
+        "pixels twice as high as wide, of no known size",
+        lambda number: _with(number, PixelAspectRatio=["2", "1"], ImagerPixelSpacing=None),
+    ),
+    _of_jane(61, "a spacing of zero", lambda number: _with(number, ImagerPixelSpacing=["0", "0"])),
+    _of_jane(62, "no modality and no view", lambda number: _with(number, Modality="", ViewPosition="")),
+    _of_jane(63, "two windows", lambda number: _with(number, WindowCenter=["2048", "9"], WindowWidth=["4096", "3"])),
+)
+CASES = (*PLAIN_CASES, *IN_OTHER_SCRIPTS, *IDENTITIES, *IMAGES)
 
 
 def case(number: int) -> SourceCase:

@@ -14,7 +14,7 @@ from scu.store import describe, send_files
 from storage.overview import list_quarantine
 from tests.factories.arrivals import encoded
 from tests.factories.raw_store import store_raw
-from tests.factories.sources import CASES, radiograph, stored_study
+from tests.factories.sources import PLAIN_CASES, radiograph, stored_study
 from tests.journeys.house import Node, Orthanc, wait_until
 from tests.journeys.test_a_study_and_its_pacs import errors_of
 
@@ -97,15 +97,17 @@ def test_odd_studies_get_valid_results_under_the_patients_own_identity(
     orthanc.start(node_port=node.receiver_port)
     node.start("serve")
     names = {}
-    for case in CASES:
+    for case in PLAIN_CASES:
         for instance in stored_study(case.make(), tmp_path).instances:
             assert node.send(Path(instance.path)) == ["stored"]
             names[str(pydicom.dcmread(instance.path).StudyInstanceUID)] = case.patient_name
-    wait_until(lambda: [h.state for h in node.histories()] == ["done"] * len(CASES), "all are done", within_s=180.0)
+    wait_until(
+        lambda: [h.state for h in node.histories()] == ["done"] * len(PLAIN_CASES), "all are done", within_s=180.0
+    )
 
     results = [orthanc.file(instance) for instance in orthanc.instances()]
     # An overlay, a measurement report and a text for each, and a second overlay for the one study of two views.
-    assert len(results) == 3 * len(CASES) + 1
+    assert len(results) == 3 * len(PLAIN_CASES) + 1
     for content in results:
         assert errors_of(require_program("dciodvfy"), content, node.folder) == []
         dataset = pydicom.dcmread(BytesIO(content), stop_before_pixels=True)

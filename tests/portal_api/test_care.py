@@ -59,6 +59,42 @@ def test_a_study_that_is_being_received_can_be_cancelled(operator: TestClient) -
     assert (answer.json()["state"], answer.json()["generation"]) == ("cancelled", 2)
 
 
+WITHDRAW = f"/api/v1/studies/{ST_MARY_STUDY}/withdraw"
+
+
+def test_results_are_taken_back_and_the_history_says_by_whom_and_why(operator: TestClient, filled: Database) -> None:
+    operator.post(f"/api/v1/studies/{ST_MARY_STUDY}/cancel")  # of the late image; what was sent before stays
+    answer = operator.post(WITHDRAW, json={"rejection": "quality", "why": "the film was a phantom"})
+    assert (answer.status_code, answer.json()["state"]) == (200, "withdrawn")
+    assert [job.split(":")[0] for job in jobs(filled)] == ["withdraw"]
+    history = operator.get(f"/api/v1/studies/{ST_MARY_STUDY}").json()["generations"][-1]
+    assert (history["state"], history["reason"]) == ("withdrawn", "quality")
+    assert history["events"][-1]["event"] == "withdrawn"
+    assert history["events"][-1]["detail"] == (
+        "for quality reasons, asked for by the API key operator: the film was a phantom"
+    )
+
+
+def test_a_study_that_is_still_received_is_cancelled_first(operator: TestClient, filled: Database) -> None:
+    answer = operator.post(WITHDRAW, json={"rejection": "safety"})
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("the study is receiving and cannot be withdrawn (cancel it first;")
+    assert jobs(filled) == []
+
+
+def test_what_was_never_sent_cannot_be_taken_back(operator: TestClient) -> None:
+    answer = operator.post(f"/api/v1/studies/{MERCY_STUDY}/withdraw", json={"rejection": "safety"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409,
+        "no destination has, or will get, a result of the study (there is nothing to withdraw)",
+    )
+
+
+@pytest.mark.parametrize("said", [{}, {"rejection": "because"}, {"rejection": "safety", "why": "x" * 401}, None])
+def test_a_reason_has_to_be_one_that_a_pacs_understands(operator: TestClient, said: object) -> None:
+    assert operator.post(WITHDRAW, json=said).status_code == 422
+
+
 def test_a_study_of_two_clinics_has_to_be_told_apart(operator: TestClient, filled: Database) -> None:
     receive(filled, ST_MARY, MERCY_STUDY, "1.2.3.2.77")
     answer = operator.post(RETRY)

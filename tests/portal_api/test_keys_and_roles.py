@@ -36,12 +36,14 @@ def test_a_role_reads_what_the_table_allows_and_nothing_else(
     assert answer.status_code == ((404 if route == COMPARISON else 200) if route in MAY_READ[role] else 403)
 
 
-@pytest.mark.parametrize("verb", ["retry", "cancel", "reanalyse"])
+@pytest.mark.parametrize("verb", ["retry", "cancel", "reanalyse", "withdraw"])
 @pytest.mark.parametrize("role", MAY_READ)
 def test_only_operator_and_admin_may_do_something_for_a_study(
     client: TestClient, keys: dict[str, str], role: str, verb: str
 ) -> None:
-    answer = client.post(f"/api/v1/studies/1.2.3.999/{verb}", headers={"Authorization": f"Bearer {keys[role]}"})
+    said = {"rejection": "safety"} if verb == "withdraw" else None
+    bearer = {"Authorization": f"Bearer {keys[role]}"}
+    answer = client.post(f"/api/v1/studies/1.2.3.999/{verb}", headers=bearer, json=said)
     assert answer.status_code == (404 if role in ("operator", "admin") else 403)
     assert client.post(f"{STUDY}/{verb}").status_code == 401
 
@@ -59,7 +61,7 @@ def test_viewer_operator_and_admin_may_say_something_of_a_finding(
 def test_every_route_is_in_the_matrix_above(client: TestClient) -> None:
     described = client.get("/openapi.json").json()["paths"]
     one = "/api/v1/studies/{study_instance_uid}"
-    asked = {f"{one}/retry", f"{one}/cancel", f"{one}/reanalyse"}
+    asked = {f"{one}/{verb}" for verb in ("retry", "cancel", "reanalyse", "withdraw")}
     templates = {one, f"{one}/feedback", "/api/v1/models/{package}/comparison"}
     assert set(described) == {"/health", *GUARDED} - {STUDY, FEEDBACK, COMPARISON} | templates | asked
     changing = {route for route, methods in described.items() if set(methods) != {"get"}}

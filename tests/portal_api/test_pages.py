@@ -244,6 +244,17 @@ def test_another_clinics_study_is_not_there(sign_in: SignIn) -> None:
     assert "mercy" not in listed
 
 
+def test_results_that_were_withdrawn_are_said_to_be(
+    sign_in: SignIn, client: TestClient, keys: dict[str, str], filled: Database
+) -> None:
+    page = sign_in("viewer")
+    assert "withdrawn" not in page.get(STUDY).text
+    for verb in ("cancel", "withdraw"):
+        headers = {"X-API-Key": keys["operator"]}
+        client.post(f"/api/v1{STUDY}/{verb}", headers=headers, json={"rejection": "safety"}).raise_for_status()
+    assert "These results were withdrawn. Do not use them." in page.get(STUDY).text
+
+
 def test_a_study_without_an_analysis_says_why(sign_in: SignIn) -> None:
     page = sign_in("admin").get(f"/studies/{MERCY_STUDY}").text
     assert "No model has analysed this study: not configured." in page

@@ -8,9 +8,10 @@ from PIL import Image
 
 from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, ModelIdentity, Region
 from reports.heatmap import film_with_activation
+from reports.letters import font, length, wrapped, write
 from reports.marks import draw_marks
-from reports.picture import SMALL, _font, draw_page, wrapped
-from reports.picture import _length as length
+from reports.picture import SMALL, draw_note, draw_page
+from reports.words import LANGUAGES
 from tests.factories.analyses import (
     CLEARED_MODEL,
     COBB_ANGLE,
@@ -114,6 +115,69 @@ def test_a_film_without_a_map_is_left_grey() -> None:
     assert (picture[..., 1] == picture[..., 2]).all()
 
 
+def test_a_map_of_a_score_below_its_threshold_is_fainter_than_that_of_a_finding() -> None:
+    """Scaled to its own maximum, it would look as sure as the other one."""
+
+    def colourfulness(certainty: float) -> float:
+        page = np.asarray(page_of(500, 500, findings=(replace(PNEUMONIA, certainty=certainty),)))
+        film = page[200:600, 100:700].astype(int)
+        return float((film.max(axis=-1) - film.min(axis=-1)).mean())
+
+    assert colourfulness(0.1) < 0.6 * colourfulness(0.9)
+    assert colourfulness(0.1) > 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_warning_stands_in_the_lower_band_too_where_no_control_of_a_viewer_covers_it(language: str) -> None:
+    pages = [
+        np.asarray(
+            draw_page(display(500, 500), an_image(), model, "Image 1 · Collimator 0.1.0", words=LANGUAGES[language])
+        )
+        for model in (MODEL, CLEARED_MODEL)
+    ]
+    warned, cleared = ((page[-140:] == (238, 118, 104)).all(axis=-1).sum() for page in pages)
+    assert warned > 100
+    assert cleared == 0
+
+
+def an_image() -> ImageAnalysis:
+    return ImageAnalysis(sop_instance_uid="1.2", findings=FINDINGS, activation=activation(500, 500))
+
+
+def test_an_umlaut_is_a_letter_with_two_dots_and_as_wide_as_without() -> None:
+    assert length("Über", SMALL) == length("Uber", SMALL)
+    page, plain = (Image.new("RGB", (80, 60)) for _ in range(2))
+    write(page, (10, 20), "Ä", 30, (255, 255, 255))
+    write(plain, (10, 20), "A", 30, (255, 255, 255))
+    above = np.asarray(page)[:, :, 0].astype(int) - np.asarray(plain)[:, :, 0]
+    rows, columns = np.nonzero(above > 100)
+    assert above.min() == 0
+    assert rows.max() < np.nonzero(np.asarray(plain)[:, :, 0])[0].min() + 3
+    assert len(np.unique(np.diff(np.unique(columns)))) == 2  # two dots, and a gap between them
+
+
+def test_a_letter_that_the_font_lacks_is_spelled_and_one_that_nothing_spells_is_a_question_mark() -> None:
+    assert length("Straße é", SMALL) == length("Strasse e", SMALL)
+    assert length("胸", SMALL) == length("?", SMALL)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_note_is_a_page_of_the_same_design_and_leaves_the_corners_free(language: str) -> None:
+    lines = ("The basic plan's 100 studies of this month are used up. " * 3, "The images are kept.")
+    page = np.asarray(draw_note("Not analysed yet", lines, "Collimator 0.1.0", words=LANGUAGES[language]))
+    height, width = page.shape[:2]
+    assert (width, height) == (1280, 860)
+    side = width // 5
+    for corner in (page[:80, :side], page[:80, -side:], page[-60:, :side], page[-60:, -side:]):
+        assert (corner == (10, 11, 12)).all()
+    assert (page != (10, 11, 12)).any(axis=-1).sum() > 5000
+
+
+def test_a_note_that_is_long_makes_its_page_longer() -> None:
+    lines = tuple(f"Sentence number {number} of a very long explanation." for number in range(40))
+    assert draw_note("Not analysed", lines, "Collimator 0.1.0").height > 1300
+
+
 MARK = (250, 168, 40)
 
 
@@ -123,7 +187,7 @@ def test_a_region_is_boxed_where_it_is_on_the_film(shape: tuple[int, int]) -> No
     box = Region(label="Pneumonia", certainty=0.8, left=columns / 4, top=rows / 4, width=columns / 2, height=rows / 2)
     film = film_with_activation(display(rows, columns), None, (400, 400 * rows // columns))
     image = ImageAnalysis(sop_instance_uid="1.2", findings=FINDINGS, activation=None, regions=(box,))
-    draw_marks(film, display(rows, columns), image, _font(SMALL))
+    draw_marks(film, display(rows, columns), image, font(SMALL))
     down, across = np.nonzero((np.asarray(film) == MARK).all(axis=-1))
     edges = [across.min() / film.width, across.max() / film.width, down.min() / film.height, down.max() / film.height]
     assert edges == pytest.approx([0.25, 0.75, 0.25, 0.75], abs=0.03)
@@ -139,7 +203,7 @@ def test_each_of_several_regions_tells_its_own_certainty() -> None:
 def test_what_was_measured_is_drawn_to_the_films_edges_and_told_beside_it() -> None:
     film = film_with_activation(display(), None, (560, 640))
     image = ImageAnalysis(sop_instance_uid="1.2", findings=(), activation=None, measurements=(COBB_ANGLE,))
-    draw_marks(film, display(), image, _font(SMALL))
+    draw_marks(film, display(), image, font(SMALL))
     marked = (np.asarray(film) == MARK).all(axis=-1)
     assert marked[:, :3].any()
     assert marked[:, -3:].any()

@@ -62,7 +62,8 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def drafts(asked: ReportRequest) -> list[Draft]:
     source = read_source(asked.study)
     material = Material(request=asked, source=source, fingerprint=fingerprint_of(asked, source))
-    return [draft for writer in all_writers().values() for draft in writer.write(material)]
+    every = (draft for writer in all_writers().values() for draft in writer.write(material))
+    return [draft for draft in every if isinstance(draft, Draft)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -108,8 +109,8 @@ def test_an_analysis(
 @given(title=SENTENCES, lines=st.lists(SENTENCES, max_size=4))
 def test_a_note(study: Study, title: str, lines: list[str]) -> None:
     asked = ReportRequest(study=study, node=NODE, note=Note(title=title, lines=tuple(lines)), decision=DECISION)
-    (draft,) = drafts(asked)
-    assert draft.encode() == written_directly(draft)
+    for draft in drafts(asked):
+        assert draft.encode() == written_directly(draft)
 
 
 def test_several_threads_may_write_at_the_same_time(study: Study) -> None:

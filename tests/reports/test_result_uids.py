@@ -55,6 +55,7 @@ DIFFERENCES: dict[str, Callable[[Study], ReportRequest]] = {
     "the decision": lambda study: replace(report_request(study), decision=("Another rule matched.",)),
     "the node's software": lambda study: replace(report_request(study), node=replace(NODE, software_version="0.1.1")),
     "the node's serial number": lambda study: replace(report_request(study), node=replace(NODE, serial_number="2")),
+    "the language": lambda study: replace(report_request(study), language="de"),
     "a note": lambda study: ReportRequest(study=study, node=NODE, note=Note(title="Over quota", lines=())),
     "another note": lambda study: ReportRequest(study=study, node=NODE, note=Note(title="Refused", lines=())),
 }
@@ -77,7 +78,7 @@ def test_any_difference_gives_other_uids(study: Study, difference: str) -> None:
 
 def test_no_two_differences_share_a_uid(study: Study) -> None:
     everything = [uid for make in DIFFERENCES.values() for uid in uids(make(study))]
-    assert len(everything) == len(set(everything)) == 3 * 13 + 2
+    assert len(everything) == len(set(everything)) == 3 * 14 + 2
 
 
 def test_a_corrected_name_gives_other_uids(study: Study) -> None:

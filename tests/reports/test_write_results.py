@@ -159,23 +159,43 @@ def test_the_text_report_says_what_was_found_then_what_was_not_then_what_was_not
     assert texts(document) == [
         "Collimator",
         "NOT FOR DIAGNOSTIC USE",
-        "Found: Pneumonia, certainty 83 % (threshold 50 %)",
-        "Not found: Effusion, certainty 12 % (threshold 50 %)",
-        "Not found: Pleural Thickening, certainty 5 % (threshold 50 %)",
-        "Anything other than: Pneumonia, Effusion, Pleural Thickening.",
-        "Image 2 (DX, LL) was not analysed.",
-        "torchxrayvision densenet121-res224-all, version 1.0.0, by mlmed",
-        "Intended use: Research on adult chest radiographs, PA or AP.",
-        "Weights SHA-256: 56524913dd16a906422e8d8b66a7a5c46be1d82eb7ac012d8103776f1aa68899",
-        "Image 1 (DX, PA): analysed, SOP Instance UID 2.25.4711.13.1.1",
-        "Image 2 (DX, LL): not analysed, SOP Instance UID 2.25.4711.13.2.1",
+        "Found: Pneumonia, certainty 83 % (threshold 50 %).",
+        "Not found: Effusion 12 %, Pleural Thickening 5 % (threshold 50 %).",
+        "Not looked for: anything other than Pneumonia, Effusion, Pleural Thickening. Not analysed: Image 2 (DX, LL).",
+        "torchxrayvision densenet121-res224-all, version 1.0.0, by mlmed.",
+        "A machine wrote this result; no person has checked it.",
+        "Certainty is the model's own score against its tested threshold. It is not a probability of disease.",
+        "Weights SHA-256: 56524913dd16a906422e8d8b66a7a5c46be1d82eb7ac012d8103776f1aa68899.",
+        "Image 1 (DX, PA): analysed, SOP Instance UID 2.25.4711.13.1.1.",
+        "Image 2 (DX, LL): not analysed, SOP Instance UID 2.25.4711.13.2.1.",
         "Body Part Examined is CHEST.",
         "The patient is 56 years old; the model is made for 18 and older.",
+        "Intended use: Research on adult chest radiographs, PA or AP.",
         "It reads frontal views of adults only.",
         "It was never tested on portable films.",
-        "Certainty is the model's own score against its tested threshold. It is not a probability of disease.",
-        "A machine wrote this result; no person has checked it.",
     ]
+
+
+def test_where_several_images_were_analysed_each_has_its_own_line(tmp_path: Path) -> None:
+    study = stored_study(case(13).make(), tmp_path)
+    both = analysis(study, images=2)
+    frontal, lateral = both.images
+    lateral = replace(lateral, findings=tuple(replace(one, certainty=0.2) for one in lateral.findings))
+    lines = texts(written(report_request(study, replace(both, images=(frontal, lateral))), "text")["text_sr"])
+    assert lines[2:7] == [
+        "Found on Image 1 (DX, PA): Pneumonia, certainty 83 % (threshold 50 %).",
+        "No finding on Image 2 (DX, LL) reached its threshold.",
+        "Not found on Image 1 (DX, PA): Effusion 12 %, Pleural Thickening 5 % (threshold 50 %).",
+        "Not found on Image 2 (DX, LL): Pneumonia 20 %, Effusion 20 %, Pleural Thickening 20 % (threshold 50 %).",
+        "Not looked for: anything other than Pneumonia, Effusion, Pleural Thickening.",
+    ]
+
+
+def test_where_everything_was_found_the_second_answer_is_there_all_the_same(study: Study) -> None:
+    lines = texts(
+        written(report_request(study, analysis(study, findings=(finding("Pneumonia", 0.9),))), "text")["text_sr"]
+    )
+    assert lines[2:4] == ["Found: Pneumonia, certainty 90 % (threshold 50 %).", "Nothing else was looked for."]
 
 
 def detected_and_measured(study: Study, **changes: object) -> Analysis:
@@ -188,23 +208,23 @@ def detected_and_measured(study: Study, **changes: object) -> Analysis:
 def test_the_text_report_tells_a_measured_value_and_how_many_places_are_marked(study: Study) -> None:
     lines = texts(written(report_request(study, detected_and_measured(study)), "text")["text_sr"])
     assert lines[2:5] == [
-        "Found: Pneumonia, certainty 83 % (threshold 50 %), 2 places marked",
+        "Found: Pneumonia, certainty 83 % (threshold 50 %), 2 places marked.",
+        "Not found: Effusion 12 %, Pleural Thickening 5 % (threshold 50 %).",
         # One decimal would say that it reaches its threshold.
-        "Measured: Cobb angle 24.96 deg (threshold 25.00 deg)",
-        "Not found: Effusion, certainty 12 % (threshold 50 %)",
+        "Measured: Cobb angle 24.96 deg (threshold 25.00 deg).",
     ]
-    assert "Anything other than: Cobb angle, Pneumonia, Effusion, Pleural Thickening." in lines
+    assert "Not looked for: anything other than Cobb angle, Pneumonia, Effusion, Pleural Thickening." in lines
 
 
 def test_a_value_at_its_threshold_is_found_and_one_without_a_threshold_is_only_told(study: Study) -> None:
     at = detected_and_measured(study, findings=(), measurements=(replace(COBB_ANGLE, value=25.0),))
     assert texts(written(report_request(study, at), "text")["text_sr"])[2] == (
-        "Found: Cobb angle 25.0 deg (threshold 25.0 deg)"
+        "Found: Cobb angle 25.0 deg (threshold 25.0 deg)."
     )
     told = detected_and_measured(study, findings=(), measurements=(replace(COBB_ANGLE, threshold=None),))
     assert texts(written(report_request(study, told), "text")["text_sr"])[2:4] == [
         "No finding reached its threshold. This does not exclude disease.",
-        "Measured: Cobb angle 25.0 deg",
+        "Measured: Cobb angle 25.0 deg.",
     ]
 
 
@@ -221,9 +241,9 @@ def test_a_study_without_findings_is_not_called_healthy(study: Study) -> None:
     )
 
 
-def test_a_note_is_a_text_report_alone_whatever_the_profile(study: Study) -> None:
+def test_a_note_is_a_text_report_alone_where_the_profile_takes_one(study: Study) -> None:
     request = ReportRequest(study=study, node=NODE, note=NOTE, decision=("No rule matched.",))
-    for profile in ("standard", "text", "sc_only"):
+    for profile in ("standard", "ohif", "text"):
         results = written(request, profile)
         assert list(results) == ["text_sr"]
         assert results["text_sr"].SeriesDescription == "AI Note"
@@ -233,9 +253,21 @@ def test_a_note_is_a_text_report_alone_whatever_the_profile(study: Study) -> Non
             "The study was kept.",
             "Nothing was charged.",
             "This study was not analysed: no finding was looked for.",
-            "Image 1 (DX, PA): not analysed, SOP Instance UID 2.25.4711.1.1.1",
+            "Image 1 (DX, PA): not analysed, SOP Instance UID 2.25.4711.1.1.1.",
             "No rule matched.",
         ]
+
+
+def test_a_note_is_a_picture_where_pictures_are_all_that_is_taken_or_the_clinic_wants_both(study: Study) -> None:
+    request = ReportRequest(study=study, node=NODE, note=NOTE)
+    assert list(written(request, "sc_only")) == ["overlay"]
+    both = written(replace(request, note=replace(NOTE, is_drawn=True)))
+    assert list(both) == ["overlay", "text_sr"]
+    picture = both["overlay"]
+    assert (picture.SeriesDescription, picture.Rows, picture.Columns) == ("AI Note", 860, 1280)
+    assert picture.ImageType == ["ORIGINAL", "SECONDARY", "OTHER"]
+    assert "SourceImageSequence" not in picture
+    assert "DerivationDescription" not in picture
 
 
 def test_a_revised_report_names_the_one_it_replaces(study: Study) -> None:

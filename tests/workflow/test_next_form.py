@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from domain.clinics import Clinic
+from domain.clinics import Clinic, ResultForm
 from domain.errors import Refuse
 from metering.ledger import read_ledger
 from reports.write import next_profile
@@ -26,6 +26,7 @@ CLASSES = {
     "measurement_sr": "1.2.840.10008.5.1.4.1.1.88.33",
     "text_sr": "1.2.840.10008.5.1.4.1.1.88.22",
 }
+EXTRA = {"gsps": "1.2.840.10008.5.1.4.1.1.11.1"}
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def pacs(monkeypatch: pytest.MonkeyPatch) -> Pacs:
 
 
 def row(kind: str, number: int, profile: str = "standard") -> ResultRow:
-    return replace(result(kind, f"2.25.10{number}"), sop_class_uid=CLASSES[kind], profile=profile)
+    return replace(result(kind, f"2.25.10{number}"), sop_class_uid={**CLASSES, **EXTRA}[kind], profile=profile)
 
 
 def standard() -> list[ResultRow]:
@@ -60,6 +61,12 @@ def with_profile(rooms: Rooms, profile: str) -> Rooms:
         ("standard", ["overlay", "text_sr"], None),
         ("text", ["text_sr"], "sc_only"),
         ("sc_only", ["overlay"], None),
+        ("air", ["air_sr"], "standard"),
+        ("air", ["overlay"], "text"),
+        ("air", ["text_sr"], "sc_only"),
+        ("ohif", ["region_sr"], "text"),
+        ("standard", ["gsps", "seg"], None),
+        ("standard", ["gsps", "measurement_sr"], "text"),
     ],
 )
 def test_the_next_form_is_the_first_one_behind_that_needs_nothing_of_what_is_refused(
@@ -90,6 +97,17 @@ def test_where_the_next_form_has_arrived_the_study_is_done(
     run_newest(rooms, puts)
     assert states(database) == ("done", after)
     assert events(database, "fell back") == [f"pacs gets the form {form}: does not take it"]
+    assert len(read_ledger(database)) == 1
+
+
+def test_an_extra_that_is_not_taken_stays_away_and_changes_nothing_else(
+    database: Database, rooms: Rooms, puts: Puts, pacs: Pacs
+) -> None:
+    waiting_study(rooms, 1, [*standard(), row("gsps", 4, "gsps")])
+    pacs.takes_not = set(EXTRA.values())
+    run_newest(rooms, puts)
+    assert states(database) == ("done", ["delivered", "delivered", "delivered", "replaced"])
+    assert events(database, "fell back") == []
     assert len(read_ledger(database)) == 1
 
 
@@ -127,8 +145,8 @@ def test_a_picture_is_drawn_and_sent_at_once_to_who_does_not_take_the_text(
     picture = row("overlay", 7, "sc_only")
     written: list[str] = []
 
-    def draw(rooms: Rooms, *_: object, profile: str) -> Written:
-        written.append(profile)
+    def draw(rooms: Rooms, *_: object, form: ResultForm) -> Written:
+        written.append(form.name)
         rooms.results.put(picture.sop_instance_uid, b"a picture", study=study_name("st-mary", "1.2.3.1"))
         return Written(rows=(picture,))
 
