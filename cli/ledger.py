@@ -1,4 +1,4 @@
-"""`collimator ledger`: what was charged, in the order it was charged; and `collimator ledger credit`, to take it back."""
+"""`collimator ledger`: what was charged, in the order it was charged; `collimator ledger credit`: take it back."""
 
 import argparse
 import csv

@@ -94,20 +94,10 @@ def build_app(
         open_care=open_care,
     )
     app.include_router(health.router)
-    for guarded in (
-        studies,
-        study,
-        feedback,
-        care,
-        clinics_route,
-        usage,
-        ledger,
-        invoices,
-        quarantine,
-        models,
-        metrics,
-    ):
+    for guarded in (studies, study, feedback, care, clinics_route, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
+    for about_money in (usage, ledger, invoices):
+        app.include_router(about_money.router, responses=REFUSALS)
     for page in (sign_in_page, studies_page, study_page, usage_page):
         app.include_router(page.router)
     app.routes.append(rendering.assets())

@@ -61,8 +61,8 @@ def ledger(
 def give(
     request: Request, key: Annotated[ApiKey, Depends(requires(Permission.CREDIT))], wanted: WantedCredit
 ) -> GivenCredit:
-    """Once for a charge; who asked and why stays in the ledger for good. Not with a key that is bound to a clinic: nobody
-    takes back what they owe themselves.
+    """Once for a charge; who asked and why stays in the ledger for good. Not with a key that is bound to a clinic:
+    nobody takes back what they owe themselves.
     """
     if key.clinic is not None:
         raise HTTPException(403, "a key that is bound to a clinic may not give credits")

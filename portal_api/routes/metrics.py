@@ -37,7 +37,7 @@ METRICS = (
         "charged",
         "collimator_studies_charged_this_month",
         ("clinic",),
-        "Studies charged in billing periods that began this month, in UTC.",
+        "Studies charged in the billing period that began in this month.",
     ),
     ("instances", "collimator_instances", ("clinic",), "Instances that were received and kept."),
     ("sent_again", "collimator_instances_sent_again_total", ("clinic",), "Identical re-sends, acknowledged, dropped."),

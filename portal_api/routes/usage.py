@@ -1,6 +1,6 @@
 """GET /api/v1/usage: what each clinic used of its plan in a billing period, and what became of each study."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -15,7 +15,7 @@ from storage.api_keys import ApiKey
 
 router = APIRouter(tags=["usage"])
 UsageKey = Annotated[ApiKey, Depends(requires(Permission.USAGE))]
-CSV = {200: {"content": {"text/csv": {}}}}
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
 
 
 @router.get("/api/v1/usage", summary="What was used of each plan")
