@@ -1,7 +1,8 @@
 """Who takes part: the clinic that pays, the callers that may send for it, the destinations that get its results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from domain.billing import BillingTerms
 from domain.plans import Tier
 from domain.versions import ClinicModel
 
@@ -72,6 +73,7 @@ class Clinic:
 
     draws_notes: as a picture as well as in words, where a destination takes both.
     models: the packages of which it does not simply use the newest version.
+    billing: who pays, and for which periods.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Clinic:
     destinations: tuple[Destination, ...]
     models: tuple[ClinicModel, ...] = ()
     draws_notes: bool = False
+    billing: BillingTerms = field(default_factory=BillingTerms)
 
     def model(self, package: str) -> ClinicModel:
         """How it uses this package."""
