@@ -1,0 +1,46 @@
+"""Invoice items: what the meter can no longer bring onto an invoice, and what is given back. The ledger's row is named."""
+
+import stripe
+
+from metering.stripe.meter import idempotency_key
+
+LEDGER_ID, STUDIES, PERIOD = "collimator_ledger_id", "collimator_studies", "collimator_period"
+CURRENCY = "usd"
+PAGE = 100
+
+
+def create(
+    client: stripe.StripeClient,
+    *,
+    customer_id: str,
+    ledger_id: int,
+    period: str,
+    studies: int,
+    amount_usd_cents: int,
+    key: str,
+    errors: int,
+) -> str:
+    """Its id. `studies`: 1 for a charge, -1 for a credit."""
+    what = "Study" if studies > 0 else "Credit for a study"
+    made = client.v1.invoice_items.create(
+        {
+            "customer": customer_id,
+            "amount": amount_usd_cents,
+            "currency": CURRENCY,
+            "description": f"{what} of {period}, row {ledger_id} of the ledger",
+            "metadata": {LEDGER_ID: str(ledger_id), STUDIES: str(studies), PERIOD: period},
+        },
+        {"idempotency_key": idempotency_key(key, errors)},
+    )
+    return str(made.id)
+
+
+def find(client: stripe.StripeClient, *, customer_id: str, ledger_id: int, since_s: int) -> str | None:
+    """The id of the item that was made for this row of the ledger since then, if one was."""
+    items = client.v1.invoice_items.list(
+        {"customer": customer_id, "created": {"gte": since_s}, "limit": PAGE}
+    )
+    for item in items.auto_paging_iter():
+        if (item.metadata or {}).get(LEDGER_ID) == str(ledger_id):
+            return str(item.id)
+    return None
