@@ -1,7 +1,8 @@
 """Who takes part: the clinic that pays, the callers that may send for it, the destinations that get its results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from domain.billing import BillingTerms
 from domain.plans import Tier
 from domain.versions import ClinicModel
 
@@ -42,6 +43,7 @@ class Clinic:
     """The tenant that pays. `sends_notes`: its PACS gets a note for a study that was kept but not analysed.
 
     models: the packages of which it does not simply use the newest version.
+    billing: who pays, and for which periods.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Clinic:
     callers: tuple[Caller, ...]
     destinations: tuple[Destination, ...]
     models: tuple[ClinicModel, ...] = ()
+    billing: BillingTerms = field(default_factory=BillingTerms)
 
     def model(self, package: str) -> ClinicModel:
         """How it uses this package."""

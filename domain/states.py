@@ -54,6 +54,7 @@ class Reason(StrEnum):
     NOT_CONFIGURED = "not_configured"
     OUTSIDE_POPULATION = "outside_population"
     OVER_QUOTA = "over_quota"
+    NO_SUBSCRIPTION = "no_subscription"
     UNREADABLE_PIXELS = "unreadable_pixels"
     INVALID_RESULT = "invalid_result"
     NOT_MEASURABLE = "not_measurable"
@@ -70,6 +71,7 @@ NOTED = frozenset(
         Reason.NOT_CONFIGURED,
         Reason.OUTSIDE_POPULATION,
         Reason.OVER_QUOTA,
+        Reason.NO_SUBSCRIPTION,
         Reason.UNREADABLE_PIXELS,
         Reason.NOT_MEASURABLE,
     }
@@ -84,5 +86,9 @@ HELD = frozenset(
         Reason.NOT_CONFIGURED,
         Reason.OUTSIDE_POPULATION,
         Reason.OVER_QUOTA,
+        Reason.NO_SUBSCRIPTION,
     }
 )
+
+# Of these, what time alone lifts: they are analysed by themselves.
+WAITS_FOR_QUOTA = frozenset({Reason.OVER_QUOTA, Reason.NO_SUBSCRIPTION})

@@ -14,8 +14,7 @@ from domain.care import Action, Done, Verb, action_for
 from domain.errors import Refuse
 from domain.plans import Tier
 from domain.queueing import StatRules
-from domain.states import Reason
-from metering.quota import release, reserve
+from metering.quota import release, reserve, why_none
 from storage import asked, outboxes, studies
 from storage.asked import Generation
 from storage.database import Database, utc_now
@@ -78,12 +77,9 @@ class Care:
 
     def _send(self, connection: sa.Connection, study: Generation, said: str) -> None:
         """It is charged when a destination takes a result after all; the quota for that was given back."""
-        has_quota = reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now())
-        if not has_quota:
-            raise Refuse(
-                "this month's studies are used up",
-                reason=Reason.OVER_QUOTA,
-                hint="try again when the month turns or the plan grows",
-            )
+        now = utc_now()
+        if not reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=now):
+            none = why_none(connection, clinic=study.clinic, now=now)
+            raise Refuse(none.message, reason=none.reason, hint="try again when there is quota")
         for destination in asked.send_again(connection, study, said):
             outboxes.wake(connection, self._jobs, clinic=study.clinic, destination=destination)

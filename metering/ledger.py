@@ -1,4 +1,10 @@
-"""The ledger: one row for each study that was charged, written with the delivery that earned it. It is the truth."""
+"""The ledger: one row for each study that was charged, written with the delivery that earned it. It is the truth.
+
+    charge   once for ever for a clinic and a Study Instance UID
+    credit   takes one charge back, once, and says who wanted it and why; the charge stays where it is
+
+No row is ever changed or removed: the database refuses it. Copies that others keep (Stripe, an invoice) follow it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +12,37 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from domain.plans import PLANS, Tier, billing_period
-from metering.quota import end_reservation, used
+from domain.errors import Refuse
+from domain.plans import Basis, Plan, basis_of
+from domain.subscription import SubscriptionState
+from metering.quota import charged, end_reservation
+from metering.subscriptions import period_at, subscription_at
+from storage import audit
+from storage.clinic_lock import lock_clinic
 from storage.database import Database
-from storage.tables import clinics, ledger
+from storage.events import add_event
+from storage.plain import from_plain, to_plain
+from storage.tables import invoices, ledger
+
+CHARGE, CREDIT = "charge", "credit"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChargedModel:
+    """A model that answered for a charged study. `device_uid` changes with its weights and its manifest."""
+
+    package: str
+    version: str
+    device_uid: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerRow:
-    """One charged study, and the first result that a destination accepted for it."""
+    """One charged study, and the first result that a destination accepted for it; or the credit that took it back.
+
+    number: which study of its period it was. result_sop_instance_uids: all results of the analysis.
+    corrects, who, why, amount_usd_cents: of a credit; an amount of None is what the study cost.
+    """
 
     clinic: str
     study_instance_uid: str
@@ -24,19 +52,16 @@ class LedgerRow:
     result_sop_instance_uid: str
     destination: str
     charged_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
-    """A clinic's month. `included` None: unlimited. `used` counts charged and reserved studies."""
-
-    clinic: str
-    tier: str
-    period: str
-    used: int
-    charged: int
-    included: int | None
-    price_usd_cents: int
+    id: int
+    kind: str
+    basis: Basis
+    number: int
+    models: tuple[ChargedModel, ...]
+    result_sop_instance_uids: tuple[str, ...]
+    corrects: int | None
+    who: str
+    why: str
+    amount_usd_cents: int | None
 
 
 def charge(
@@ -49,77 +74,144 @@ def charge(
     result_sop_instance_uid: str,
     destination: str,
     now: datetime,
+    models: Sequence[ChargedModel] = (),
+    result_sop_instance_uids: Sequence[str] = (),
 ) -> bool:
-    """Charge a study, once for ever; False when it was charged before. The reservation becomes the charge."""
-    tier = connection.scalars(sa.select(clinics.c.tier).where(clinics.c.name == clinic).with_for_update()).one()
+    """Charge a study, once for ever; False when it was charged before. The reservation becomes the charge, in the
+    period that it was made in.
+    """
+    lock_clinic(connection, clinic)
     charged_before = sa.select(ledger.c.id).where(
         ledger.c.clinic == clinic, ledger.c.study_instance_uid == study_instance_uid
     )
     if connection.execute(charged_before).first() is not None:
         return False
-    end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-    connection.execute(
-        sa.insert(ledger).values(
-            clinic=clinic,
-            study_instance_uid=study_instance_uid,
-            study_id=study_id,
-            period=billing_period(now),
-            tier=tier,
-            packages=list(packages),
-            result_sop_instance_uid=result_sop_instance_uid,
-            destination=destination,
-            charged_at=now,
-        )
+    reserved_in = end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+    period = reserved_in or period_at(connection, clinic=clinic, moment=now).key
+    subscription = subscription_at(connection, clinic=clinic, moment=now)
+    number = charged(connection, clinic=clinic, period=period) + 1
+    is_on_trial = subscription.state_at(now) is SubscriptionState.TRIALING
+    _insert(
+        connection,
+        clinic=clinic,
+        kind=CHARGE,
+        study_instance_uid=study_instance_uid,
+        study_id=study_id,
+        period=period,
+        tier=subscription.plan.tier,
+        plan=to_plain(subscription.plan),
+        basis=Basis.TRIAL if is_on_trial else basis_of(subscription.plan, number),
+        number=number,
+        packages=list(packages),
+        models=[to_plain(model) for model in models],
+        result_sop_instance_uid=result_sop_instance_uid,
+        result_sop_instance_uids=list(result_sop_instance_uids) or [result_sop_instance_uid],
+        destination=destination,
+        charged_at=now,
     )
     return True
 
 
+def credit(
+    connection: sa.Connection,
+    *,
+    clinic: str,
+    study_instance_uid: str,
+    why: str,
+    who: str,
+    now: datetime,
+    amount_usd_cents: int | None = None,
+) -> int:
+    """Take a study's charge back; the id of the new row. The study is not charged again.
+
+    While the charge's period has no invoice, the study does not count in it any more, and leaves room in its quota.
+    Later the credit stands on the invoice of the period in which it is given.
+
+    Raises:
+        Refuse: the study was never charged, its charge was taken back before, or nobody said why.
+    """
+    if not why.strip():
+        raise Refuse("a credit needs a reason", reason="no_reason", hint="say why: it stands in the ledger for good")
+    lock_clinic(connection, clinic)
+    rows = connection.execute(
+        sa.select(ledger)
+        .where(ledger.c.clinic == clinic, ledger.c.study_instance_uid == study_instance_uid)
+        .order_by(ledger.c.id)
+    ).all()
+    if not rows:
+        raise Refuse(f"{clinic} was never charged for study {study_instance_uid!r}", reason="unknown_charge")
+    if len(rows) > 1:
+        given = f"by {rows[1].who} at {rows[1].charged_at:%Y-%m-%d %H:%M} UTC"
+        raise Refuse("the study's charge was taken back before", reason="credited_before", hint=given)
+    taken_back = rows[0]
+    credit_id = _insert(
+        connection,
+        **{
+            **taken_back._mapping,
+            "id": None,
+            "kind": CREDIT,
+            "period": _period_of_credit(connection, clinic, taken_back.period, now),
+            "charged_at": now,
+            "corrects": taken_back.id,
+            "who": who,
+            "why": why.strip(),
+            "amount_usd_cents": amount_usd_cents,
+        },
+    )
+    add_event(connection, taken_back.study_id, "credited", f"by {who}")
+    audit.enter(connection, at=now, who=who, act="credited", clinic=clinic, detail=f"ledger row {taken_back.id}: {why}")
+    return credit_id
+
+
 def read_ledger(database: Database, *, clinic: str | None = None, period: str | None = None) -> list[LedgerRow]:
-    """The ledger's rows in the order they were charged."""
+    """The ledger's rows in the order in which they were written. `period`: a key, or a month in which periods begin."""
     query = sa.select(ledger).order_by(ledger.c.id)
     if clinic is not None:
         query = query.where(ledger.c.clinic == clinic)
     if period is not None:
-        query = query.where(ledger.c.period == period)
+        query = query.where(ledger.c.period.startswith(period))
     with database.read() as connection:
-        return [
-            LedgerRow(
-                clinic=row.clinic,
-                study_instance_uid=row.study_instance_uid,
-                period=row.period,
-                tier=row.tier,
-                packages=tuple(row.packages),
-                result_sop_instance_uid=row.result_sop_instance_uid,
-                destination=row.destination,
-                charged_at=row.charged_at,
-            )
-            for row in connection.execute(query)
-        ]
+        return [row_of(row) for row in connection.execute(query)]
 
 
-def read_usage(database: Database, *, period: str, clinic: str | None = None) -> list[Usage]:
-    """What each clinic used in a period."""
-    query = sa.select(clinics).order_by(clinics.c.name)
-    if clinic is not None:
-        query = query.where(clinics.c.name == clinic)
-    with database.read() as connection:
-        usages = []
-        for row in connection.execute(query).all():
-            plan = PLANS[Tier(row.tier)]
-            charged = connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(ledger)
-                .where(ledger.c.clinic == row.name, ledger.c.period == period)
-            )
-            usages.append(
-                Usage(
-                    clinic=row.name,
-                    tier=row.tier,
-                    period=period,
-                    used=used(connection, clinic=row.name, period=period),
-                    charged=charged or 0,
-                    included=plan.studies_per_month,
-                    price_usd_cents=plan.price_usd_cents,
-                )
-            )
-    return usages
+def row_of(row: sa.Row[tuple[object, ...]]) -> LedgerRow:
+    values = row._mapping
+    return LedgerRow(
+        clinic=values["clinic"],
+        study_instance_uid=values["study_instance_uid"],
+        period=values["period"],
+        tier=values["tier"],
+        packages=tuple(values["packages"]),
+        result_sop_instance_uid=values["result_sop_instance_uid"],
+        destination=values["destination"],
+        charged_at=values["charged_at"],
+        id=values["id"],
+        kind=values["kind"],
+        basis=Basis(values["basis"]),
+        number=values["number"],
+        models=tuple(from_plain(ChargedModel, model) for model in values["models"]),
+        result_sop_instance_uids=tuple(values["result_sop_instance_uids"]),
+        corrects=values["corrects"],
+        who=values["who"],
+        why=values["why"],
+        amount_usd_cents=values["amount_usd_cents"],
+    )
+
+
+def plan_of(row: sa.Row[tuple[object, ...]]) -> Plan | None:
+    """The terms that a row was charged under; None: it is from before terms were kept with it."""
+    plain = row._mapping["plan"]
+    return from_plain(Plan, plain) if plain else None
+
+
+def _insert(connection: sa.Connection, **values: object) -> int:
+    values = {key: value for key, value in values.items() if key != "id"}
+    return int(connection.execute(sa.insert(ledger).values(values).returning(ledger.c.id)).scalar_one())
+
+
+def _period_of_credit(connection: sa.Connection, clinic: str, period: str, now: datetime) -> str:
+    """The charge's own, as long as nobody was asked to pay for it."""
+    issued = sa.select(invoices.c.number).where(invoices.c.clinic == clinic, invoices.c.period == period)
+    if connection.execute(issued).first() is None:
+        return period
+    return period_at(connection, clinic=clinic, moment=now).key

@@ -1,34 +1,94 @@
-"""Quota: reserved before the work and released when it fails, so that parallel studies never overrun a plan."""
+"""Quota: reserved before the work and released when it fails, so that parallel studies never overrun a plan.
 
-from collections.abc import Sequence
+Whoever reserves or charges holds the clinic's lock: of any number at the same moment, one after the other counts. A
+study counts in the period in which it was admitted, also when a PACS that was away takes its result in the next one.
+"""
+
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+import structlog
 
-from domain.plans import PLANS, Tier, billing_period, has_room
-from domain.states import StudyState
-from storage.tables import clinics, ledger, reservations, studies
+from domain.errors import Refuse
+from domain.plans import alert_at, has_grace, has_room
+from domain.states import Reason, StudyState
+from domain.subscription import EFFECTS, Subscription
+from metering.subscriptions import period_at, subscription_at
+from storage.clinic_lock import lock_clinic
+from storage.events import add_event
+from storage.tables import ledger, reservations, studies
+
+log = structlog.get_logger()
 
 # A generation in these states has its study's reservation, or may come to need it.
 IN_WORK = (StudyState.QUEUED, StudyState.DELIVERING)
 
 
-def reserve(connection: sa.Connection, *, clinic: str, study_instance_uid: str, now: datetime) -> bool:
-    """Take one study from the clinic's quota of this period; False when nothing is left.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How it stands with a clinic at a moment: its subscription, its period, and what was used of that."""
+
+    subscription: Subscription
+    period: str
+    used: int
+    takes_work: bool
+
+
+def standing(connection: sa.Connection, *, clinic: str, now: datetime) -> Standing:
+    subscription = subscription_at(connection, clinic=clinic, moment=now)
+    period = period_at(connection, clinic=clinic, moment=now).key
+    return Standing(
+        subscription=subscription,
+        period=period,
+        used=used(connection, clinic=clinic, period=period),
+        takes_work=subscription.takes_work(now),
+    )
+
+
+def reserve(
+    connection: sa.Connection, *, clinic: str, study_instance_uid: str, now: datetime, is_stat: bool = False
+) -> bool:
+    """Take one study from the clinic's quota of this period; False when there is none for it (`why_none`).
 
     A study that was charged before needs no quota: a revised result is free. Asking twice takes one.
     """
-    tier = Tier(connection.scalars(sa.select(clinics.c.tier).where(clinics.c.name == clinic).with_for_update()).one())
+    lock_clinic(connection, clinic)
     where = (clinic, study_instance_uid)
     if _is_there(connection, ledger, *where) or _is_there(connection, reservations, *where):
         return True
-    period = billing_period(now)
-    if not has_room(PLANS[tier], used(connection, clinic=clinic, period=period)):
+    now_stands = standing(connection, clinic=clinic, now=now)
+    plan = now_stands.subscription.plan
+    fits = has_room(plan, now_stands.used) or (is_stat and has_grace(plan, now_stands.used))
+    if not now_stands.takes_work or not fits:
         return False
     connection.execute(
-        sa.insert(reservations).values(clinic=clinic, study_instance_uid=study_instance_uid, period=period, made_at=now)
+        sa.insert(reservations).values(
+            clinic=clinic, study_instance_uid=study_instance_uid, period=now_stands.period, made_at=now
+        )
     )
+    reached = alert_at(plan, now_stands.used + 1)
+    if reached is not None:
+        _alert(connection, clinic, study_instance_uid, now_stands, reached)
     return True
+
+
+def why_none(connection: sa.Connection, *, clinic: str, now: datetime) -> Refuse:
+    """Why `reserve` said no. The message is for the PACS, and says nothing of money; the hint is for the clinic."""
+    now_stands = standing(connection, clinic=clinic, now=now)
+    state = now_stands.subscription.state_at(now)
+    if not now_stands.takes_work:
+        return Refuse(
+            "the clinic's subscription does not take new studies at this time",
+            reason=Reason.NO_SUBSCRIPTION,
+            hint=f"it is {state}: {EFFECTS[state].meaning}; the study is analysed by itself when it is active again",
+        )
+    plan = now_stands.subscription.plan
+    return Refuse(
+        f"the {plan.tier} plan's {plan.last_study} studies of this period are used up",
+        reason=Reason.OVER_QUOTA,
+        hint="it is analysed by itself when the next period begins or the plan grows",
+    )
 
 
 def release(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> None:
@@ -47,25 +107,44 @@ def release(connection: sa.Connection, *, clinic: str, study_instance_uid: str) 
         end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
 
 
-def end_reservation(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> None:
-    """Remove it, whoever still needed it: the charge takes its place."""
-    connection.execute(
-        sa.delete(reservations).where(
-            reservations.c.clinic == clinic, reservations.c.study_instance_uid == study_instance_uid
-        )
+def end_reservation(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> str | None:
+    """Remove it, whoever still needed it: the charge takes its place. The period that it was taken from."""
+    return connection.scalar(
+        sa.delete(reservations)
+        .where(reservations.c.clinic == clinic, reservations.c.study_instance_uid == study_instance_uid)
+        .returning(reservations.c.period)
     )
 
 
 def used(connection: sa.Connection, *, clinic: str, period: str) -> int:
-    """Studies charged or reserved in a period."""
-    counts: Sequence[int] = [
-        connection.scalar(
-            sa.select(sa.func.count()).select_from(table).where(table.c.clinic == clinic, table.c.period == period)
+    """Studies charged or reserved in a period. One whose charge was taken back in the same period leaves room."""
+    reserved = sa.select(sa.func.count()).where(reservations.c.clinic == clinic, reservations.c.period == period)
+    return charged(connection, clinic=clinic, period=period) + (connection.scalar(reserved) or 0)
+
+
+def charged(connection: sa.Connection, *, clinic: str, period: str) -> int:
+    """Studies charged in a period, without those whose charge was taken back in the same period."""
+    credits = ledger.alias()
+    charges = (
+        sa.select(sa.func.count())
+        .select_from(ledger.outerjoin(credits, sa.and_(credits.c.corrects == ledger.c.id, credits.c.period == period)))
+        .where(ledger.c.clinic == clinic, ledger.c.period == period, ledger.c.kind == "charge", credits.c.id.is_(None))
+    )
+    return connection.scalar(charges) or 0
+
+
+def _alert(connection: sa.Connection, clinic: str, study_instance_uid: str, stands: Standing, reached: int) -> None:
+    """In the log, and in the history of the study that reached it."""
+    included = stands.subscription.plan.studies_per_month
+    log.warning("quota_alert", clinic=clinic, percent=reached, used=stands.used + 1, included=included)
+    study_id = connection.scalar(
+        sa.select(sa.func.max(studies.c.id)).where(
+            studies.c.clinic == clinic, studies.c.study_instance_uid == study_instance_uid
         )
-        or 0
-        for table in (ledger, reservations)
-    ]
-    return sum(counts)
+    )
+    if study_id is not None:
+        detail = f"{stands.used + 1} of the {included} studies of period {stands.period} are used ({reached} %)"
+        add_event(connection, study_id, "quota", detail)
 
 
 def _is_there(connection: sa.Connection, table: sa.Table, clinic: str, study_instance_uid: str) -> bool:

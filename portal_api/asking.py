@@ -12,8 +12,8 @@ UID_PATTERN = r"^[0-9.]{1,64}$"
 CLINIC_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # The database would refuse a NUL, and no Accession Number holds a control character (PS3.5 6.2, SH).
 PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
-# A calendar month. The year 0000 is none.
-PERIOD_PATTERN = r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])$"
+# The key of a billing period, or the month that it begins in. The year 0000 is none.
+PERIOD_PATTERN = r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$"
 PACKAGE_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 VERSION_PATTERN = r"^[^\x00-\x1f\x7f]{0,64}$"
 LONGEST_PAGE = 500
@@ -25,7 +25,10 @@ StateQuery = Annotated[StudyState | None, Query(description="only studies in thi
 StudyUidQuery = Annotated[str | None, Query(pattern=UID_PATTERN, description="Study Instance UID (0020,000D)")]
 AccessionQuery = Annotated[str | None, Query(pattern=PRINTABLE_PATTERN, description="Accession Number (0008,0050)")]
 ReasonQuery = Annotated[str | None, Query(pattern=r"^[a-z_]{1,32}$", description="only with this reason")]
-PeriodQuery = Annotated[str | None, Query(pattern=PERIOD_PATTERN, description="YYYY-MM; this month when left out")]
+PeriodQuery = Annotated[
+    str | None,
+    Query(pattern=PERIOD_PATTERN, description="YYYY-MM, or the day that it begins; the present one when left out"),
+]
 PackageName = Annotated[str, Path(pattern=PACKAGE_PATTERN, description="a model package: chest, …")]
 Limit = Annotated[int, Query(ge=1, le=LONGEST_PAGE, description="at most so many")]
 Offset = Annotated[int, Query(ge=0, le=FARTHEST_OFFSET, description="leave out so many of the newest")]

@@ -54,7 +54,7 @@ class Counts:
 
 
 def read_counts(database: Database, *, period: str, clinics: Collection[str] | None) -> Counts:
-    """All counts of the clinics that the reader may see (None: all). `charged` is that of the billing period."""
+    """All counts of the clinics that the reader may see (None: all). `charged`: in periods that begin in this month."""
     on_the_way = studies.join(results).join(deliveries)
     pending = deliveries.c.state == DeliveryState.PENDING
     with database.read() as connection:
@@ -70,12 +70,13 @@ def read_counts(database: Database, *, period: str, clinics: Collection[str] | N
             return tuple(Count(labels=tuple(label or "" for label in row[:-1]), value=_number(row[-1])) for row in rows)
 
         oldest = sa.func.min(results.c.written_at)
+        charges = (ledger.c.kind == "charge", ledger.c.period.startswith(period))
         return Counts(
             studies=count(studies, (studies.c.clinic, studies.c.state)),
             quarantined=count(quarantine, (quarantine.c.clinic, quarantine.c.reason)),
             deliveries=count(on_the_way, (*BY_CLINIC_AND_DESTINATION, deliveries.c.state)),
             oldest_pending_delivery_s=count(on_the_way, BY_CLINIC_AND_DESTINATION, oldest, pending),
-            charged=count(ledger, (ledger.c.clinic,), None, ledger.c.period == period),
+            charged=count(ledger, (ledger.c.clinic,), None, *charges),
             instances=count(instances, (instances.c.clinic,)),
             sent_again=count(instances, (instances.c.clinic,), sa.func.sum(instances.c.times_sent_again)),
             sent_back=count(studies.join(results), (studies.c.clinic,), sa.func.sum(results.c.times_sent_back)),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from domain.findings import Analysis
+from domain.findings import Analysis, ModelIdentity
 from domain.states import DeliveryState
 from storage.database import Database, utc_now
 from storage.plain import from_plain
@@ -60,7 +60,9 @@ class ChargeableStudy:
     clinic: str
     study_instance_uid: str
     packages: tuple[str, ...]
+    models: tuple[ModelIdentity, ...]
     result_sop_instance_uid: str
+    result_sop_instance_uids: tuple[str, ...]
 
 
 def studies_due(
@@ -190,12 +192,9 @@ def record_outcome(
 
 def chargeable_study(connection: sa.Connection, study_id: int, accepted: Collection[str]) -> ChargeableStudy | None:
     """The study to charge when one of the `accepted` results belongs to its analysis; a note earns nothing."""
-    first = connection.scalar(
-        sa.select(results.c.sop_instance_uid)
-        .where(results.c.study_id == study_id, ~results.c.is_note, results.c.sop_instance_uid.in_(accepted))
-        .order_by(results.c.id)
-        .limit(1)
-    )
+    of_analysis = sa.select(results.c.sop_instance_uid).where(results.c.study_id == study_id, ~results.c.is_note)
+    uids = list(connection.scalars(of_analysis.order_by(results.c.id)))
+    first = next((uid for uid in uids if uid in accepted), None)
     if first is None:
         return None
     row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
@@ -204,7 +203,9 @@ def chargeable_study(connection: sa.Connection, study_id: int, accepted: Collect
         clinic=row.clinic,
         study_instance_uid=row.study_instance_uid,
         packages=tuple(analysis.model.package for analysis in analyses),
+        models=tuple(analysis.model for analysis in analyses),
         result_sop_instance_uid=first,
+        result_sop_instance_uids=tuple(uids),
     )
 
 

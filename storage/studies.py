@@ -10,7 +10,8 @@ from domain.completion import CompletionRules, completion_reason, next_moment
 from domain.errors import Refuse
 from domain.findings import Analysis
 from domain.procedure_step import NO_STEPS
-from domain.states import HELD, DeliveryState, Reason, StudyState
+from domain.queueing import STAT_PRIORITY
+from domain.states import HELD, WAITS_FOR_QUOTA, DeliveryState, Reason, StudyState
 from domain.study import Instance, InstanceFacts, Study
 from storage.database import Database, utc_now
 from storage.events import add_event
@@ -43,6 +44,16 @@ class OpenStudies:
 
     complete: tuple[OpenStudy, ...]
     next_moment: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldStudy:
+    """A study that waits for quota. `is_stat`: it went before all others."""
+
+    study_id: int
+    clinic: str
+    study_instance_uid: str
+    is_stat: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -343,15 +354,29 @@ def requeue(connection: sa.Connection, study_id: int, why: str) -> None:
     add_event(connection, study_id, "requeued", why)
 
 
-def held_for_quota(database: Database) -> list[tuple[int, str]]:
-    """(study id, clinic) of the studies that wait for a new period or a larger plan, the oldest first."""
+def held_for_quota(database: Database) -> list[HeldStudy]:
+    """The studies that wait for a new period, a larger plan or a subscription that takes work; the oldest first."""
     with database.read() as connection:
         rows = connection.execute(
-            sa.select(studies.c.id, studies.c.clinic)
-            .where(studies.c.state == StudyState.HELD, studies.c.reason == Reason.OVER_QUOTA)
-            .order_by(studies.c.completed_at)
+            sa.select(studies)
+            .where(studies.c.state == StudyState.HELD, studies.c.reason.in_(WAITS_FOR_QUOTA))
+            .order_by(studies.c.completed_at, studies.c.id)
         ).all()
-    return [(row.id, row.clinic) for row in rows]
+    return [
+        HeldStudy(
+            study_id=row.id,
+            clinic=row.clinic,
+            study_instance_uid=row.study_instance_uid,
+            is_stat=row.priority == STAT_PRIORITY,
+        )
+        for row in rows
+    ]
+
+
+def is_held(connection: sa.Connection, study_id: int) -> bool:
+    """Nobody changes that until this transaction ends."""
+    state = connection.scalar(sa.select(studies.c.state).where(studies.c.id == study_id).with_for_update())
+    return state == StudyState.HELD
 
 
 def previous_results(database: Database, study: Study) -> list[tuple[str, str, str]]:

@@ -8,13 +8,19 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ quarantine                   what came and cannot be used as it is
          ├─ procedure_steps              what modalities say they do (MPPS)
          ├─ commitments                  what modalities asked to be kept, and whether they were told
+         ├─ period_rules                 when its billing periods begin
+         ├─ subscriptions                what its plan was, and in which state, at any moment
          ├─ reservations, ledger         quota taken, and what was metered
+         ├─ invoices                     what was asked for it
          ├─ drift_counts                 how each version's scores and images were spread, week by week
          ├─ queue_shares                 how far each clinic has come in the queue
          ├─ outboxes                     how it stands with each destination, and which job drains it
          ├─ confirmations                what destinations were asked to commit to, and what they said
          └─ api_keys ── sessions         who may use the portal, and who has signed in with a browser
 executors, receivers                     which processes are alive
+audit                                    what people and payers changed by hand
+
+`ledger`, `invoices` and `audit` only grow: the database itself refuses to change or to delete a row of them.
 """
 
 from datetime import UTC, datetime
@@ -290,12 +296,47 @@ outboxes = sa.Table(
     sa.Column("asked_at", UtcDateTime),
 )
 
+period_rules = sa.Table(
+    "period_rules",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    # From when on it holds (domain/periods.py).
+    sa.Column("begins_at", UtcDateTime, primary_key=True),
+    sa.Column("anchor_day", sa.Integer, nullable=False),
+    sa.Column("time_zone", sa.String(64), nullable=False),
+)
+
+subscriptions = sa.Table(
+    "subscriptions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("tier", sa.String(16), nullable=False),
+    # The terms that it was agreed on (domain/plans.py).
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("state_since", UtcDateTime, nullable=False),
+    sa.Column("trial_ends_at", UtcDateTime),
+    sa.Column("begins_at", UtcDateTime, nullable=False),
+    # None: it goes on. The next row begins where this one ends.
+    sa.Column("ends_at", UtcDateTime),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Index("ix_subscriptions_clinic", "clinic", "begins_at"),
+    sa.Index(
+        "uq_subscriptions_open",
+        "clinic",
+        unique=True,
+        sqlite_where=sa.text("ends_at IS NULL"),
+        postgresql_where=sa.text("ends_at IS NULL"),
+    ),
+)
+
 reservations = sa.Table(
     "reservations",
     metadata,
     sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
     sa.Column("study_instance_uid", sa.String(64), primary_key=True),
-    sa.Column("period", sa.String(7), nullable=False),
+    sa.Column("period", sa.String(10), nullable=False),
     sa.Column("made_at", UtcDateTime, nullable=False),
 )
 
@@ -304,16 +345,68 @@ ledger = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    # "charge", or "credit" for one that was taken back.
+    sa.Column("kind", sa.String(8), nullable=False),
     sa.Column("study_instance_uid", sa.String(64), nullable=False),
     sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False),
-    sa.Column("period", sa.String(7), nullable=False),
+    # The key of the billing period whose invoice it is on.
+    sa.Column("period", sa.String(10), nullable=False),
     sa.Column("tier", sa.String(16), nullable=False),
+    # The terms it was charged under, on what ground (domain/plans.py), and which study of its period it was.
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("basis", sa.String(16), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
     sa.Column("packages", sa.JSON, nullable=False),
+    # Package, version and device UID of each model that answered.
+    sa.Column("models", sa.JSON, nullable=False),
+    # The first result that a destination accepted, and all SOP Instance UIDs of the analysis.
     sa.Column("result_sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("result_sop_instance_uids", sa.JSON, nullable=False),
     sa.Column("destination", sa.String(64), nullable=False),
+    # Of a credit: when it was given, for which charge, by whom, why; and how much, where that is not what it cost.
     sa.Column("charged_at", UtcDateTime, nullable=False),
-    sa.UniqueConstraint("clinic", "study_instance_uid"),
+    sa.Column("corrects", sa.ForeignKey("ledger.id"), unique=True),
+    sa.Column("who", sa.String(64), nullable=False, default=""),
+    sa.Column("why", sa.Text, nullable=False, default=""),
+    sa.Column("amount_usd_cents", sa.Integer),
+    sa.Index(
+        "uq_ledger_charge",
+        "clinic",
+        "study_instance_uid",
+        unique=True,
+        sqlite_where=sa.text("kind = 'charge'"),
+        postgresql_where=sa.text("kind = 'charge'"),
+    ),
     sa.Index("ix_ledger_clinic_period", "clinic", "period"),
+)
+
+invoices = sa.Table(
+    "invoices",
+    metadata,
+    # Without gaps, over all clinics.
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), nullable=False),
+    sa.Column("period", sa.String(10), nullable=False),
+    sa.Column("issued_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("total_usd_cents", sa.Integer, nullable=False),
+    # Everything that stands on it (domain/invoice.py), and the files as they went out.
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("pdf", sa.LargeBinary, nullable=False),
+    sa.Column("csv", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("clinic", "period"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("who", sa.String(64), nullable=False),
+    # None: of no clinic, or of one that is not known.
+    sa.Column("clinic", sa.String(64), index=True),
+    sa.Column("act", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
 )
 
 api_keys = sa.Table(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from domain.states import DeliveryState
-from metering.ledger import charge
+from metering.ledger import ChargedModel, charge
 from metering.quota import release
 from scu.store import Answer, SendOutcome
 from storage import deliveries, studies
@@ -103,7 +103,12 @@ def _charge_if_first(connection: sa.Connection, study_id: int, destination: str,
         study_instance_uid=chargeable.study_instance_uid,
         study_id=study_id,
         packages=chargeable.packages,
+        models=[
+            ChargedModel(package=model.package, version=model.version, device_uid=model.device_uid)
+            for model in chargeable.models
+        ],
         result_sop_instance_uid=chargeable.result_sop_instance_uid,
+        result_sop_instance_uids=chargeable.result_sop_instance_uids,
         destination=destination,
         now=utc_now(),
     )

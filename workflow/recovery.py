@@ -15,15 +15,15 @@ import sqlalchemy as sa
 import structlog
 
 from domain.errors import Away, Refuse
-from domain.states import Reason, StudyState
+from domain.states import Reason
 from metering.quota import release, reserve
 from storage import outboxes, studies
+from storage.clinic_lock import lock_clinic
 from storage.database import Database, database_clock, utc_now
 from storage.model_runs import forget_runs
 from storage.queueing import queue_study
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
-from storage.tables import studies as study_rows
 from workflow.deliver import after_bug
 from workflow.engine import MAXIMUM_RUNS, Engine
 from workflow.rooms import Rooms
@@ -172,18 +172,32 @@ def wake_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
 
 
 def wake_held_for_quota(rooms: Rooms) -> int:
-    """Queue the studies that waited for a new period or a larger plan, as far as there is quota; how many went."""
+    """Queue the studies that waited for a new period or a larger plan, as far as there is quota; how many went.
+
+    Where one of a clinic finds none, those behind it are not asked: there may be thousands.
+    """
     woken = 0
-    for study_id, clinic in studies.held_for_quota(rooms.database):
+    configured = {clinic.name for clinic in rooms.clinics}
+    without: set[tuple[str, bool]] = set()
+    for held in studies.held_for_quota(rooms.database):
+        if held.clinic not in configured or (held.clinic, held.is_stat) in without:
+            continue
         with rooms.database.write() as connection:
-            row = connection.execute(sa.select(study_rows).where(study_rows.c.id == study_id)).one()
-            if row.state != StudyState.HELD or not reserve(
-                connection, clinic=clinic, study_instance_uid=row.study_instance_uid, now=utc_now()
-            ):
+            lock_clinic(connection, held.clinic)  # as everywhere, before the study's row
+            if not studies.is_held(connection, held.study_id):
                 continue
-            studies.requeue(connection, study_id, "there is quota for it now")
-            tier = rooms.clinic(clinic).tier
-            queue_study(connection, rooms.jobs, study_id=study_id, clinic=clinic, tier=tier, stat=rooms.stat)
+            if not reserve(
+                connection,
+                clinic=held.clinic,
+                study_instance_uid=held.study_instance_uid,
+                now=utc_now(),
+                is_stat=held.is_stat,
+            ):
+                without.add((held.clinic, held.is_stat))
+                continue
+            studies.requeue(connection, held.study_id, "there is quota for it now")
+            tier = rooms.clinic(held.clinic).tier
+            queue_study(connection, rooms.jobs, study_id=held.study_id, clinic=held.clinic, tier=tier, stat=rooms.stat)
             woken += 1
     return woken
 

@@ -8,14 +8,15 @@ import structlog
 
 from domain.errors import Away, Refuse, Retry
 from domain.findings import Analysis, DisplayImage, ModelIdentity
-from domain.plans import PLANS
+from domain.plans import Plan
 from domain.queueing import why_stat
 from domain.routing import Decision, decide, explain
 from domain.states import NOTED, Reason
 from domain.study import Instance, Study
 from domain.versions import Choice, Role, choose
 from inference.package import Package
-from metering.quota import release, reserve
+from metering.quota import release, reserve, why_none
+from metering.subscriptions import subscription_at
 from reports.picture import FILM_BOXES
 from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
 from reports.write import write_results as write_objects
@@ -41,38 +42,40 @@ NOTE_TITLES = {
     Reason.NOT_IN_PLAN: "Not analysed: the model is not part of the subscription",
     Reason.NOT_CONFIGURED: "Not analysed: no model is configured for this body part",
     Reason.OUTSIDE_POPULATION: "Not analysed: outside the population of the model",
-    Reason.OVER_QUOTA: "Not analysed yet: this month's quota is used up",
+    Reason.OVER_QUOTA: "Not analysed yet: the quota of this period is used up",
+    Reason.NO_SUBSCRIPTION: "Not analysed yet: the subscription takes no new studies",
     Reason.UNREADABLE_PIXELS: "Not analysed: the image cannot be read",
     Reason.NOT_MEASURABLE: "Not analysed: the model did not find what it measures",
 }
 
 
 def admit(rooms: Rooms, study_id: int, study: Study) -> Decision:
-    """Decide which version of which package sees which image, and keep that; take one study from the clinic's month.
+    """Decide which version of which package sees which image, and keep that; take one study from the clinic's quota.
 
     It is one commit. Doing it again changes nothing: a study that has its quota keeps it. A refusal comes after the
     decision was kept.
     """
+    with rooms.database.read() as connection:
+        plan = subscription_at(connection, clinic=study.clinic, moment=utc_now()).plan
     decision = decide(study, rooms.rulebook)
-    decision = replace(decision, choices=tuple(_choices(rooms, study, decision)))
+    decision = replace(decision, choices=tuple(_choices(rooms, study, decision, plan)))
     with rooms.database.write() as connection:
         lock_clinic(connection, study.clinic)  # as in intake, before the study's row
         studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
-        refusal = why_not(rooms, study, decision) or reserve_quota(connection, rooms, study)
+        refusal = why_not(rooms, study, decision, plan) or reserve_quota(connection, rooms, study)
     if refusal is not None:
         raise refusal
     return decision
 
 
-def why_not(rooms: Rooms, study: Study, decision: Decision) -> Refuse | None:
+def why_not(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Refuse | None:
     """Why nothing may or can look at a study; None: something may."""
     if not any(instance.facts.has_pixels for instance in study.instances):
         return Refuse("the study holds no image", reason=Reason.NO_IMAGE)
     if not decision.packages:
         return Refuse(decision.reason, reason=Reason.UNROUTABLE)
-    plan = PLANS[rooms.clinic(study.clinic).tier]
     for package in decision.packages:
         if package not in plan.packages:
             return Refuse(
@@ -90,14 +93,28 @@ def why_not(rooms: Rooms, study: Study, decision: Decision) -> Refuse | None:
 
 
 def reserve_quota(connection: sa.Connection, rooms: Rooms, study: Study) -> Refuse | None:
-    """Take one study from the clinic's month; why not, where none is left."""
-    if reserve(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid, now=utc_now()):
+    """Take one study from the clinic's quota; why not, where none is left."""
+    now = utc_now()
+    if reserve(
+        connection,
+        clinic=study.clinic,
+        study_instance_uid=study.study_instance_uid,
+        now=now,
+        is_stat=is_stat(rooms, study),
+    ):
         return None
-    plan = PLANS[rooms.clinic(study.clinic).tier]
-    return Refuse(
-        f"the {plan.tier} plan's {plan.studies_per_month} studies of this month are used up",
-        reason=Reason.OVER_QUOTA,
-        hint="it is analysed by itself when the month turns or the plan grows",
+    return why_none(connection, clinic=study.clinic, now=now)
+
+
+def is_stat(rooms: Rooms, study: Study) -> bool:
+    """Whether it goes before all others: in the queue, in a batch, and on grace where the quota is used up."""
+    return bool(
+        why_stat(
+            rooms.stat,
+            clinic=study.clinic,
+            calling_ae_title=study.calling_ae_title,
+            facts=(instance.facts for instance in study.instances),
+        )
     )
 
 
@@ -109,18 +126,12 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
         raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
     images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
-    why_urgent = why_stat(
-        rooms.stat,
-        clinic=study.clinic,
-        calling_ae_title=study.calling_ae_title,
-        facts=(instance.facts for instance in study.instances),
-    )
     analysis = rooms.analyst.analyse(
         serving.name,
         images,
         version=serving.manifest.version,
         is_demonstration=serving.name != package,
-        is_urgent=bool(why_urgent),
+        is_urgent=is_stat(rooms, study),
     )
     return replace(analysis, model=replace(analysis.model, role=choice.role))
 
@@ -241,11 +252,11 @@ def explain_version(model: ModelIdentity) -> tuple[str, ...]:
     return (f"Version {model.version} is tried on a share of this clinic's studies, of which this is one.",)
 
 
-def _choices(rooms: Rooms, study: Study, decision: Decision) -> Iterable[Choice]:
+def _choices(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Iterable[Choice]:
     """For what the plan includes; the rest is refused in a moment."""
     clinic = rooms.clinic(study.clinic)
     for package in decision.packages:
-        if package in PLANS[clinic.tier].packages:
+        if package in plan.packages:
             yield choose(
                 clinic.model(package),
                 clinic=clinic.name,

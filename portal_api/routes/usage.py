@@ -1,12 +1,10 @@
-"""GET /api/v1/usage: what each clinic used of its plan in a calendar month."""
+"""GET /api/v1/usage: what each clinic used of its plan in a billing period."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from domain.plans import billing_period
-from metering.ledger import Usage, read_usage
+from metering.usage import Usage, read_usage
 from portal_api.asking import ClinicQuery, PeriodQuery
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import parts_of
@@ -23,7 +21,7 @@ def usage(
     clinic: ClinicQuery = None,
     period: PeriodQuery = None,
 ) -> list[Usage]:
-    """Charged and reserved studies against what the plan includes. Months are counted in UTC."""
+    """Charged and reserved studies against what the plan includes, in each clinic's own billing period."""
     visible = visible_clinics(key, clinic)
-    usages = read_usage(parts_of(request).database, period=period or billing_period(datetime.now(UTC)))
+    usages = read_usage(parts_of(request).database, period=period)
     return [one for one in usages if visible is None or one.clinic in visible]

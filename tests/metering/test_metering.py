@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from domain.states import StudyState
-from metering.ledger import Usage, charge, read_ledger, read_usage
+from metering.ledger import charge, read_ledger
 from metering.quota import release, reserve, used
+from metering.usage import Usage, read_usage
 from storage.database import Database
 from storage.intake import record_instances
-from storage.tables import clinics, studies
+from storage.tables import clinics
 from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.metering.conftest import NOW
 
@@ -203,76 +203,22 @@ def test_the_ledger_is_read_by_clinic_and_by_month_in_the_order_of_the_charges(d
 def test_usage_tells_what_is_charged_reserved_and_included(database: Database) -> None:
     pay(database, "1.2.3")
     take(database, "1.2.4")
-    assert read_usage(database, period=NOVEMBER) == [
-        Usage(
-            clinic="mercy",
-            tier="basic",
-            period="2026-11",
-            used=2,
-            charged=1,
-            included=100,
-            price_usd_cents=2900,
-        ),
-        Usage(
-            clinic="st-mary",
-            tier="professional",
-            period="2026-11",
-            used=0,
-            charged=0,
-            included=300,
-            price_usd_cents=7900,
-        ),
-    ]
-    assert [usage.used for usage in read_usage(database, period=DECEMBER, clinic="mercy")] == [0]
-
-
-def two_generations(database: Database, uid: str) -> tuple[int, int]:
-    """The results of the first are on their way, and the second waits for its analysis; one reservation for both."""
-    first = study_of(database, uid)
-    set_state(database, first, StudyState.DELIVERING)
-    late = arrival(f"late-{uid}", f"{uid}.2", study_instance_uid=uid, clinic="mercy")
-    second = record_instances(database, NO_SPOOL, [late])[0].study_id or 0
-    set_state(database, second, StudyState.QUEUED)
-    assert take(database, uid)
-    return first, second
-
-
-def set_state(database: Database, study_id: int, state: StudyState) -> None:
-    with database.write() as connection:
-        connection.execute(sa.update(studies).where(studies.c.id == study_id).values(state=state))
-
-
-def end(database: Database, study_id: int, uid: str, state: StudyState) -> None:
-    """A generation gets its last state and gives back what it had, in one transaction."""
-    with database.write() as connection:
-        connection.execute(sa.update(studies).where(studies.c.id == study_id).values(state=state))
-        release(connection, clinic="mercy", study_instance_uid=uid)
-
-
-def test_a_late_image_that_is_refused_does_not_take_the_quota_of_the_results_that_are_on_their_way(
-    database: Database,
-) -> None:
-    first, second = two_generations(database, "1.2.3")
-    end(database, second, "1.2.3", StudyState.HELD)
-    assert used_by(database) == 1
-    end(database, first, "1.2.3", StudyState.FAILED)
-    assert used_by(database) == 0
-
-
-def test_of_two_generations_that_end_at_the_same_moment_one_gives_the_quota_back(database: Database) -> None:
-    for number in range(10):
-        uid = f"1.2.{number}"
-        generations = two_generations(database, uid)
-
-        def end_one(which: int, generations: tuple[int, int] = generations, uid: str = uid) -> bool:
-            end(database, generations[which], uid, StudyState.FAILED)
-            return True
-
-        assert at_once(2, end_one) == [True, True]
-        assert used_by(database) == 0
-
-
-def test_a_charge_ends_the_reservation_though_another_generation_is_in_work(database: Database) -> None:
-    two_generations(database, "1.2.3")
-    assert pay(database, "1.2.3")
-    assert used_by(database) == 1
+    mercy, st_mary = read_usage(database, period=NOVEMBER, now=NOW)
+    assert mercy == Usage(
+        clinic="mercy",
+        tier="basic",
+        period="2026-11",
+        used=2,
+        charged=1,
+        included=100,
+        price_usd_cents=2900,
+        state="active",
+        begins_at=datetime(2026, 11, 1, tzinfo=UTC),
+        ends_at=datetime(2026, 12, 1, tzinfo=UTC),
+        credited=0,
+        waiting=0,
+        alert=None,
+        forecast=3,  # 2 in 19.5 of 30 days
+    )
+    assert (st_mary.clinic, st_mary.tier, st_mary.used, st_mary.included) == ("st-mary", "professional", 0, 300)
+    assert [usage.used for usage in read_usage(database, period=DECEMBER, clinic="mercy", now=NOW)] == [0]

@@ -1,0 +1,37 @@
+"""The audit trail: what people and payers changed by hand, and what was refused to them. It only grows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from storage.database import Database
+from storage.tables import audit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditLine:
+    at: datetime
+    who: str
+    clinic: str | None
+    act: str
+    detail: str
+
+
+def enter(
+    connection: sa.Connection, *, at: datetime, who: str, act: str, clinic: str | None = None, detail: str = ""
+) -> None:
+    """Append one line. `who`: an API key's name, "command line", "configuration", "stripe". `act`: a stable word."""
+    connection.execute(sa.insert(audit).values(at=at, who=who, clinic=clinic, act=act, detail=detail))
+
+
+def read_audit(database: Database, *, clinic: str | None = None) -> list[AuditLine]:
+    """In the order of what happened; `clinic`: only what concerns this one."""
+    query = sa.select(audit).order_by(audit.c.id)
+    if clinic is not None:
+        query = query.where(audit.c.clinic == clinic)
+    with database.read() as connection:
+        return [
+            AuditLine(at=row.at, who=row.who, clinic=row.clinic, act=row.act, detail=row.detail)
+            for row in connection.execute(query)
+        ]
