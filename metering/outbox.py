@@ -7,15 +7,18 @@ A sender that dies between `begin` and `finish` leaves the row asked: nobody kno
 (outbox_rules.py) go on from there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from domain.plans import Basis, Plan, price_of
 from metering.outbox_rules import ALARM_AFTER, Entry, Route, State, closed_until
 from metering.subscriptions import calendar_of
 from storage.database import Database
+from storage.plain import from_plain
 from storage.tables import billing_accounts, billing_outbox, ledger
 
 LEASE = timedelta(minutes=10)
@@ -23,6 +26,8 @@ AT_ONCE = 20
 LONGEST_ERROR = 500
 # A study is charged in the period that its quota was taken in; nothing waits longer than this many.
 PERIODS_BACK = 24
+# What Stripe says of a subscription that will not come back.
+ENDED = ("canceled", "incomplete_expired")
 
 charge_rows = billing_outbox.alias("charge_rows")
 credit_rows = ledger.alias("credit_rows")
@@ -32,13 +37,14 @@ credit_rows = ledger.alias("credit_rows")
 class Claimed:
     """A row that is this sender's until `leased_until`.
 
-    round: how often it was begun anew with another identifier. errors: how often Stripe has answered with a fault of its
-    own, which it would repeat for the same Idempotency-Key.
+    round: how often it was begun anew with another identifier. errors: how often Stripe answered with a fault of its
+    own, which it would repeat for the same Idempotency-Key. price_usd_cents: what the study cost, or is given back.
     """
 
     entry: Entry
     study_instance_uid: str
     period: str
+    price_usd_cents: int
     customer_id: str
     identifier_key: str
     charge_identifier: str
@@ -98,7 +104,7 @@ def claim(database: Database, *, now: datetime, limit: int = AT_ONCE) -> list[Cl
     """Rows that are due, the oldest first; nobody else gets them before the lease has run out."""
     due = (
         sa.select(billing_outbox.c.ledger_id)
-        .where(billing_outbox.c.state != State.DONE, billing_outbox.c.due_at <= now, _is_free(now))
+        .where(billing_outbox.c.state != State.DONE, billing_outbox.c.due_at <= now, is_free(now))
         .order_by(billing_outbox.c.due_at, billing_outbox.c.ledger_id)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -113,12 +119,29 @@ def take(connection: sa.Connection, ledger_ids: list[int], *, now: datetime) -> 
         return []
     chosen = billing_outbox.c.ledger_id.in_(ledger_ids)
     connection.execute(sa.update(billing_outbox).where(chosen).values(leased_until=now + LEASE))
-    rows = connection.execute(_joined().where(chosen).order_by(billing_outbox.c.ledger_id)).all()
+    return read(connection, chosen, now=now, limit=len(ledger_ids))
+
+
+def read(connection: sa.Connection, *which: sa.ColumnElement[bool], now: datetime, limit: int) -> list[Claimed]:
+    """Rows as they are, in the order of the ledger."""
+    rows = connection.execute(_joined().where(*which).order_by(billing_outbox.c.ledger_id).limit(limit)).all()
     return [_claimed(row, now) for row in rows]
 
 
+def release(database: Database, rows: Sequence[Claimed]) -> None:
+    """Nothing was done with them; whoever comes next may have them."""
+    for claimed in rows:
+        _change(database, claimed, {"leased_until": None})
+
+
 def begin(
-    database: Database, claimed: Claimed, *, route: Route, identifier: str = "", round_: int | None = None, now: datetime
+    database: Database,
+    claimed: Claimed,
+    *,
+    route: Route,
+    identifier: str = "",
+    round_: int | None = None,
+    now: datetime,
 ) -> bool:
     """A request is about to go out; False when the lease was lost and it must not.
 
@@ -139,18 +162,22 @@ def begin(
     return _change(database, claimed, values)
 
 
-def finish(
-    database: Database, claimed: Claimed, *, route: Route, now: datetime, stripe_id: str = ""
-) -> bool:
+def finish(database: Database, claimed: Claimed, *, route: Route, now: datetime, stripe_id: str = "") -> bool:
     """Nothing more is to be done about it."""
     values = {"state": State.DONE, "route": route, "done_at": now, "last_error": "", "stripe_id": stripe_id}
     return _change(database, claimed, values | {"leased_until": None})
 
 
 def put_off(
-    database: Database, claimed: Claimed, *, until: datetime, why: str = "", was_refused: bool = False, is_fault: bool = False
+    database: Database,
+    claimed: Claimed,
+    *,
+    until: datetime,
+    why: str = "",
+    was_refused: bool = False,
+    is_fault: bool = False,
 ) -> bool:
-    """Not now. `was_refused`: the last request is known to have changed nothing. `is_fault`: Stripe answered with one."""
+    """Not now. `was_refused`: the last request changed nothing, as Stripe said. `is_fault`: it answered with one."""
     values: dict[str, Any] = {"due_at": until, "last_error": why[:LONGEST_ERROR], "leased_until": None}
     if was_refused and claimed.entry.state is State.WAITING:
         values |= {"state": State.WAITING, "route": claimed.entry.route, "first_asked_at": None}
@@ -185,9 +212,7 @@ def read_backlog(database: Database, *, now: datetime) -> list[Backlog]:
             sa.func.count(sa.case((is_overdue, 1))).label("overdue"),
             sa.func.max(sa.case((is_open, billing_outbox.c.last_error), else_="")).label("last_error"),
         )
-        .select_from(
-            billing_accounts.outerjoin(billing_outbox, billing_outbox.c.clinic == billing_accounts.c.clinic)
-        )
+        .select_from(billing_accounts.outerjoin(billing_outbox, billing_outbox.c.clinic == billing_accounts.c.clinic))
         .group_by(billing_accounts.c.clinic)
         .order_by(billing_accounts.c.clinic)
     )
@@ -206,7 +231,7 @@ def _change(database: Database, claimed: Claimed, values: dict[str, Any]) -> boo
         return connection.execute(sa.update(billing_outbox).where(*mine).values(**values)).rowcount == 1
 
 
-def _is_free(now: datetime) -> sa.ColumnElement[bool]:
+def is_free(now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(billing_outbox.c.leased_until.is_(None), billing_outbox.c.leased_until < now)
 
 
@@ -219,11 +244,16 @@ def _joined() -> sa.Select[Any]:
             ledger.c.study_instance_uid,
             ledger.c.period,
             ledger.c.amount_usd_cents,
+            ledger.c.plan,
+            ledger.c.basis,
+            ledger.c.number,
             billing_accounts.c.customer_id,
             billing_accounts.c.identifier_key,
             billing_accounts.c.period_begins_at,
             billing_accounts.c.period_ends_at,
             billing_accounts.c.metered_since,
+            billing_accounts.c.subscription_id,
+            billing_accounts.c.status,
             charge_rows.c.state.label("charge_state"),
             charge_rows.c.route.label("charge_route"),
             charge_rows.c.first_asked_at.label("charge_first_asked_at"),
@@ -239,11 +269,21 @@ def _joined() -> sa.Select[Any]:
     )
 
 
+def price_usd_cents(row: sa.Row[Any]) -> int:
+    """Of a ledger row: what its study cost beyond the plan's own price, or the amount that a credit names."""
+    if row.amount_usd_cents is not None:
+        return int(row.amount_usd_cents)
+    if row.basis != Basis.USAGE or not row.plan:
+        return 0
+    return price_of(from_plain(Plan, row.plan), row.number)
+
+
 def _claimed(row: sa.Row[Any], now: datetime) -> Claimed:
     closed = closed_until(
         period_begins_at=row.period_begins_at,
         period_ends_at=row.period_ends_at,
         metered_since=row.metered_since,
+        has_ended=row.status in ENDED,
         now=now,
     )
     charge = None
@@ -270,11 +310,13 @@ def _claimed(row: sa.Row[Any], now: datetime) -> Claimed:
         has_own_amount=row.amount_usd_cents is not None,
         charge=charge,
         closed_until=closed,
+        has_invoices=row.subscription_id is not None,
     )
     return Claimed(
         entry=entry,
         study_instance_uid=row.study_instance_uid,
         period=row.period,
+        price_usd_cents=price_usd_cents(row),
         customer_id=row.customer_id,
         identifier_key=row.identifier_key,
         charge_identifier=row.charge_identifier or "",

@@ -1,7 +1,7 @@
 """What is done next with one row of the billing outbox, as a function of what is known of it.
 
-Stripe keeps a meter event's identifier unique for 24 hours, lets it be cancelled for as long, and puts on an invoice what
-came before that invoice was final. So a charge goes
+Stripe keeps a meter event's identifier unique for 24 hours, lets it be cancelled for as long, and puts on an invoice
+what came before that invoice was final. So a charge goes
 
     to the meter           while its invoice can still count it, and it is not older than 30 days
     to the meter again     while an unanswered request is younger than 23 hours: the identifier lets it count once
@@ -60,9 +60,10 @@ class Entry:
     """One row, with what of its ledger row, of the charge that it takes back, and of its clinic's account it needs.
 
     metered_at: the time of the meter event, in the billing period that the ledger counts the study in.
-    is_credited: a later row takes it back as a whole. has_own_amount: it is a credit of another amount than the study cost.
+    is_credited: a later row takes it back as a whole. has_own_amount: it is a credit of an amount that a person named.
     first_asked_at: when the first request of its round went out; the earliest at which Stripe can have received it.
     closed_until: usage before this moment can no longer come onto an invoice by the meter; None: nothing is closed.
+    has_invoices: the clinic has, or had, a subscription at Stripe.
     """
 
     ledger_id: int
@@ -76,11 +77,12 @@ class Entry:
     has_own_amount: bool = False
     charge: "Entry | None" = None
     closed_until: datetime | None = None
+    has_invoices: bool = True
 
 
 def next_step(entry: Entry, now: datetime) -> Step:
     """The one thing to do with it now."""
-    if entry.state is State.DONE:
+    if entry.state is State.DONE or not entry.has_invoices:
         return Step.WAIT
     if entry.route is Route.INVOICE_ITEM:
         return Step.INVOICE_ITEM if _can_repeat(entry, now) else Step.LOOK_UP_ITEM
@@ -123,12 +125,19 @@ def _meter_is_open(entry: Entry, now: datetime) -> bool:
 
 
 def closed_until(
-    *, period_begins_at: datetime | None, period_ends_at: datetime | None, metered_since: datetime | None, now: datetime
+    *,
+    period_begins_at: datetime | None,
+    period_ends_at: datetime | None,
+    metered_since: datetime | None,
+    has_ended: bool,
+    now: datetime,
 ) -> datetime | None:
     """Before which moment Stripe's invoices are final, by what was last known of the subscription's period.
 
     metered_since: when the metered price was last replaced; Stripe bills what was used before at that moment.
     """
+    if has_ended:
+        return now
     turns = [one for one in (period_begins_at, period_ends_at) if one is not None and one + DRAFT_WINDOW <= now]
     return max([*turns, *([metered_since] if metered_since is not None else [])], default=None)
 

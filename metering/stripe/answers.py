@@ -1,11 +1,11 @@
 """What an answer of Stripe's means, or that there was none: the one place that knows its errors.
 
-    done          200, or "already exists": it was done before
-    too fast      429, or 409: nothing was done; the same later
-    refused       any other 4xx: nothing was done, and nothing will be for the same request
-    not allowed   401, 403: the key is wrong; a person has to change it
-    fault         500: perhaps it was done; Stripe repeats this answer for the same Idempotency-Key
-    no answer     the connection failed or ended: perhaps it was done
+done          200, or "already exists": it was done before
+too fast      429, or 409: nothing was done; the same later
+refused       any other 4xx: nothing was done, and nothing will be for the same request
+not allowed   401, 403: the key is wrong; a person has to change it
+fault         500: perhaps it was done; Stripe repeats this answer for the same Idempotency-Key
+no answer     the connection failed or ended: perhaps it was done
 """
 
 from collections.abc import Callable

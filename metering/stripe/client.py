@@ -17,7 +17,7 @@ KEY_VARIABLE, WEBHOOK_VARIABLE = "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StripeKeys:
-    """secret_key: empty: there is no Stripe. account: of which events may come as a connected account's; empty: none."""
+    """secret_key: empty: there is no Stripe. account: whose events may come besides our own; empty: nobody's."""
 
     secret_key: str = ""
     webhook_secret: str = ""
@@ -42,7 +42,9 @@ def read_keys(
         Misconfigured: a file cannot be read, or holds something else.
     """
     secret_key = _read(secret_key_file, "billing.stripe_secret_key_file", environment.get(KEY_VARIABLE, ""))
-    webhook_secret = _read(webhook_secret_file, "billing.stripe_webhook_secret_file", environment.get(WEBHOOK_VARIABLE, ""))
+    webhook_secret = _read(
+        webhook_secret_file, "billing.stripe_webhook_secret_file", environment.get(WEBHOOK_VARIABLE, "")
+    )
     if secret_key and not secret_key.startswith(("sk_", "rk_")):
         raise Misconfigured("Stripe's secret key does not begin with sk_ or rk_", hint="a publishable key cannot bill")
     if webhook_secret and not webhook_secret.startswith("whsec_"):

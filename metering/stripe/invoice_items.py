@@ -1,4 +1,6 @@
-"""Invoice items: what the meter can no longer bring onto an invoice, and what is given back. The ledger's row is named."""
+"""Invoice items: what the meter can no longer bring onto an invoice, and what is given back, row by row."""
+
+from typing import Any
 
 import stripe
 
@@ -37,10 +39,18 @@ def create(
 
 def find(client: stripe.StripeClient, *, customer_id: str, ledger_id: int, since_s: int) -> str | None:
     """The id of the item that was made for this row of the ledger since then, if one was."""
-    items = client.v1.invoice_items.list(
-        {"customer": customer_id, "created": {"gte": since_s}, "limit": PAGE}
-    )
+    return find_by(client, customer_id=customer_id, name=LEDGER_ID, value=str(ledger_id), since_s=since_s)
+
+
+def find_by(client: stripe.StripeClient, *, customer_id: str, name: str, value: str, since_s: int) -> str | None:
+    """The id of the customer's item that has this in its metadata."""
+    items = client.v1.invoice_items.list({"customer": customer_id, "created": {"gte": since_s}, "limit": PAGE})
     for item in items.auto_paging_iter():
-        if (item.metadata or {}).get(LEDGER_ID) == str(ledger_id):
+        if metadata_of(item).get(name) == value:
             return str(item.id)
     return None
+
+
+def metadata_of(item: stripe.StripeObject) -> dict[str, str]:
+    plain: dict[str, Any] = item.to_dict()
+    return dict(plain.get("metadata") or {})

@@ -29,7 +29,7 @@ ROUND = outbox.LEASE / 2
 
 
 class Sender:
-    """`price_of_row`: what a ledger row's study cost or gives back, in US cents. `clock`: the time, for tests too."""
+    """`clock`: the time. `on_step`: tests watch the steps."""
 
     def __init__(
         self,
@@ -37,14 +37,12 @@ class Sender:
         client: stripe.StripeClient,
         *,
         clock: Callable[[], datetime],
-        price_of_row: Callable[[int], int],
         chance: random.Random | None = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._database = database
         self._client = client
         self._clock = clock
-        self._price_of_row = price_of_row
         self._chance = chance or random.Random()  # noqa: S311 (jitter)
         self._on_step = on_step
 
@@ -78,7 +76,8 @@ class Sender:
             outbox.finish(self._database, row, route=Route.LEFT_OUT, now=self._clock())
             return Answer(meaning=Meaning.DONE)
         # reconcile.py takes up what may not be repeated; the rest waits for its charge.
-        outbox.put_off(self._database, row, until=self._clock() + LOOK_AGAIN, why=f"next: {step}")
+        waits_for = "reconciliation" if step is Step.RECONCILE else "a subscription, or its charge"
+        outbox.put_off(self._database, row, until=self._clock() + LOOK_AGAIN, why=f"waits for {waits_for}")
         return Answer(meaning=Meaning.REFUSED)
 
     def _send(self, row: Claimed) -> Answer:
@@ -108,14 +107,11 @@ class Sender:
             lambda: meter.cancel(self._client, identifier=row.charge_identifier, errors=row.errors),
         )
         if answer.meaning is Meaning.REFUSED:
-            outbox.start_over(
-                self._database, row, route=Route.INVOICE_ITEM, until=self._clock(), why=answer.why
-            )
+            outbox.start_over(self._database, row, route=Route.INVOICE_ITEM, until=self._clock(), why=answer.why)
         return answer
 
     def _make_item(self, row: Claimed) -> Answer:
         key = meter.identifier_of(row.identifier_key, f"item {row.ledger_id}", row.round)
-        price = self._price_of_row(row.ledger_id)
         sign = -1 if row.entry.is_credit else 1
         answer = self._request(
             row,
@@ -127,7 +123,7 @@ class Sender:
                 ledger_id=row.ledger_id,
                 period=row.period,
                 studies=sign,
-                amount_usd_cents=sign * price,
+                amount_usd_cents=sign * row.price_usd_cents,
                 key=key,
                 errors=row.errors,
             ),
@@ -150,9 +146,7 @@ class Sender:
             outbox.start_over(self._database, row, route=Route.INVOICE_ITEM, until=self._clock(), why="it was not made")
             return Answer(meaning=Meaning.REFUSED)
         else:
-            outbox.finish(
-                self._database, row, route=Route.INVOICE_ITEM, now=self._clock(), stripe_id=answer.content
-            )
+            outbox.finish(self._database, row, route=Route.INVOICE_ITEM, now=self._clock(), stripe_id=answer.content)
         return answer
 
     def _request(self, row: Claimed, route: Route, identifier: str, request: Callable[[], object]) -> Answer:

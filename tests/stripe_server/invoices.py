@@ -84,6 +84,11 @@ def listed(account: Account, params: Json) -> Json:
     return page(created_between(found, params), params, url="/v1/invoices")
 
 
+def list_lines(account: Account, params: Json, invoice: str) -> Json:
+    lines = [{"id": f"il_{invoice}_{n}"} | one for n, one in enumerate(account.get("invoice", invoice)["_lines"])]
+    return page(lines[::-1], params, url=f"/v1/invoices/{invoice}/lines")
+
+
 def pay(account: Account, _params: Json, invoice: str) -> Json:
     known = account.get("invoice", invoice)
     if known["status"] != "open":
@@ -120,7 +125,8 @@ def issue(account: Account, subscription: Json, reason: str, lines: list[Json], 
             "billing_reason": reason,
             "collection_method": subscription["collection_method"],
             "status": "draft",
-            "lines": {"object": "list", "data": list(lines), "has_more": False},
+            "_lines": list(lines),
+            "lines": _first_lines(lines),
             "total": None,
             "amount_due": None,
             "due_date": None,
@@ -134,8 +140,13 @@ def issue(account: Account, subscription: Json, reason: str, lines: list[Json], 
     return invoice
 
 
+def _first_lines(lines: list[Json]) -> Json:
+    """An invoice shows ten of its lines."""
+    return {"object": "list", "data": lines[:10], "has_more": len(lines) > 10}
+
+
 def finalise(account: Account, invoice: Json) -> None:
-    lines = invoice["lines"]["data"]
+    lines = invoice["_lines"]
     for interval in invoice["_intervals"]:
         quantity, amount = usage(account, invoice["customer"], interval)
         lines.append(line(amount, interval["price"], quantity, start=interval["start"], end=interval["end"]))
@@ -143,6 +154,7 @@ def finalise(account: Account, invoice: Json) -> None:
         if item["customer"] == invoice["customer"] and item["invoice"] is None:
             item["invoice"] = invoice["id"]
             lines.append(item["_line"])
+    invoice["lines"] = _first_lines(lines)
     customer = account.get("customer", invoice["customer"])
     total = sum(one["amount"] for one in lines)
     due = total + customer.get("balance", 0)
@@ -214,5 +226,6 @@ ROUTES = {
     ("GET", r"/v1/invoiceitems"): list_items,
     ("GET", r"/v1/invoices"): listed,
     ("GET", r"/v1/invoices/([^/]+)"): retrieve,
+    ("GET", r"/v1/invoices/([^/]+)/lines"): list_lines,
     ("POST", r"/v1/invoices/([^/]+)/pay"): pay,
 }
