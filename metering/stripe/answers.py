@@ -60,4 +60,5 @@ def ask(request: Callable[[], Any]) -> Answer:
 
 
 def _answer(meaning: Meaning, error: stripe.StripeError) -> Answer:
-    return Answer(meaning=meaning, why=f"{meaning}: {error.user_message or type(error).__name__}")
+    said = " ".join((error.user_message or type(error).__name__).split())
+    return Answer(meaning=meaning, why=f"{meaning}: {said}")

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 # A row that waits for another one, and one that Stripe refuses: it is looked at again, and after a week it alarms.
 LOOK_AGAIN = timedelta(minutes=5)
 REFUSED_AGAIN = timedelta(hours=1)
-# Half of the lease: what is not begun by then is left to whoever claims it next.
+# Half of the lease: what is not begun by then is left to the next round.
 ROUND = outbox.LEASE / 2
 
 
@@ -52,13 +52,14 @@ class Sender:
         while claimed := outbox.claim(self._database, now=self._clock()):
             self._on_step("claimed")
             began = self._clock()
-            for row in claimed:
-                if self._clock() - began > ROUND:
-                    break
+            for place, row in enumerate(claimed):
                 answer = self._do(row)
                 done += answer.meaning is Meaning.DONE
-                if answer.meaning in IS_AWAY:
+                is_away = answer.meaning in IS_AWAY
+                if is_away:
                     log.warning("stripe_away", why=answer.why, clinic=row.entry.clinic)
+                if is_away or self._clock() - began > ROUND:
+                    outbox.release(self._database, claimed[place + 1 :])
                     return done
         return done
 
