@@ -18,7 +18,6 @@ from cli.parts import models_dir, settings_for
 from config.settings import Settings
 from domain.clinics import Destination
 from domain.errors import CollimatorError, Misconfigured, Retry
-from domain.plans import PLANS
 from inference.clinic_models import troubles_of
 from inference.registry import Registry
 from reports.write import contexts_of_profile
@@ -243,7 +242,7 @@ def _portal(settings: Settings) -> Finding:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     """A model that no clinic's plan includes may be missing; one that a clinic pays for is worth a note."""
-    wanted = {package for clinic in settings.clinic_directory for package in PLANS[clinic.tier].packages}
+    wanted = {package for clinic in settings.clinic_directory for package in settings.plans.plans[clinic.tier].packages}
     try:
         packages = Registry(models_dir(settings)).packages()
     except CollimatorError as error:

@@ -1,18 +1,25 @@
-"""`collimator ledger`: what was charged, in the order it was charged."""
+"""`collimator ledger`: what was charged, in the order it was charged; `collimator ledger credit`: take it back."""
 
 import argparse
 import csv
+import getpass
 import re
 import sys
 from collections.abc import Sequence
 
 from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
-from domain.errors import Misconfigured
-from metering.ledger import LedgerRow, read_ledger
+from domain.errors import Misconfigured, Refuse
+from domain.invoice import dollars
+from metering.invoice_csv import inert
+from metering.ledger import CREDIT, LedgerRow, credit, read_ledger
+from storage.database import Database, utc_now
 
-HEADER = ("CHARGED (UTC)", "CLINIC", "TIER", "PACKAGES", "DESTINATION", "STUDY INSTANCE UID")
+HEADER = ("WHEN (UTC)", "KIND", "CLINIC", "TIER", "BASIS", "PACKAGES", "DESTINATION", "STUDY INSTANCE UID", "WHY")
 MONTH_PATTERN = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
+AMOUNT_PATTERN = re.compile(r"(\d{1,6})(?:\.(\d\d))?")
+LONGEST_NAME = 64
+# New ones only at the end: scripts read these.
 COLUMNS = (
     "clinic",
     "study_instance_uid",
@@ -22,21 +29,41 @@ COLUMNS = (
     "result_sop_instance_uid",
     "destination",
     "charged_at",
+    "id",
+    "kind",
+    "basis",
+    "number",
+    "corrects",
+    "who",
+    "why",
+    "amount_usd_cents",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a list of objects")
-    form.add_argument("--csv", action="store_true", help="one line a study, with a header")
+    form.add_argument("--csv", action="store_true", help="one line a row, with a header")
     parser.add_argument("--clinic", metavar="NAME", help="only this clinic's")
-    parser.add_argument("--month", metavar="YYYY-MM", help="only this calendar month's, in UTC; default: all")
+    parser.add_argument(
+        "--month", metavar="YYYY-MM", help="only the billing periods that begin in this month; default: all"
+    )
+    verbs = parser.add_subparsers(dest="ledger_verb", metavar="[credit]")
+    give = verbs.add_parser("credit", help="take a study's charge back, once")
+    give.add_argument("study_instance_uid", metavar="UID")
+    give.add_argument("--why", required=True, metavar="TEXT", help="stands in the ledger and on the invoice for good")
+    give.add_argument("--amount", metavar="DOLLARS", help="for example 1.50; default: what the study cost")
+    give.add_argument("--clinic", metavar="NAME", help="where more than one has the study", dest="of_clinic")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.month is not None and not MONTH_PATTERN.fullmatch(args.month):
         raise Misconfigured(f"--month {args.month!r} is not a month", hint="write it as YYYY-MM, for example 2026-11")
     database = open_database(settings_for(args.config))
+    if args.ledger_verb == "credit":
+        _give(database, args)
+        database.close()
+        return 0
     rows = read_ledger(database, clinic=args.clinic, period=args.month)
     database.close()
     if args.json:
@@ -44,11 +71,52 @@ def run(args: argparse.Namespace) -> int:
     elif args.csv:
         _print_csv(rows)
     else:
-        print_table(
-            HEADER,
-            [(r.charged_at, r.clinic, r.tier, _packages(r), r.destination, r.study_instance_uid) for r in rows],
-        )
+        print_table(HEADER, [_cells(row) for row in rows])
     return 0
+
+
+def _give(database: Database, args: argparse.Namespace) -> None:
+    uid, wanted = args.study_instance_uid, args.of_clinic or args.clinic
+    charged = [row for row in read_ledger(database, clinic=wanted) if row.study_instance_uid == uid]
+    clinics = {row.clinic for row in charged}
+    if not clinics:
+        raise Refuse(f"study {uid!r} was never charged", reason="unknown_charge", hint="`collimator ledger` lists them")
+    if len(clinics) > 1:
+        raise Refuse("more than one clinic has the study", reason="ambiguous", hint="say which one with --clinic")
+    with database.write() as connection:
+        number = credit(
+            connection,
+            clinic=clinics.pop(),
+            study_instance_uid=uid,
+            why=args.why,
+            who=f"command line, {getpass.getuser()}"[:LONGEST_NAME],
+            now=utc_now(),
+            amount_usd_cents=None if args.amount is None else _cents(args.amount),
+        )
+    print(f"credited: ledger row {number}")
+
+
+def _cents(dollars_and_cents: str) -> int:
+    amount = AMOUNT_PATTERN.fullmatch(dollars_and_cents)
+    if amount is None:
+        raise Misconfigured(f"--amount {dollars_and_cents!r} is no amount", hint="write dollars, for example 1.50")
+    return int(amount[1]) * 100 + int(amount[2] or 0)
+
+
+def _cells(row: LedgerRow) -> tuple[object, ...]:
+    amount = "" if row.amount_usd_cents is None else f"USD {dollars(row.amount_usd_cents)}: "
+    why = f"{amount}{row.why} ({row.who})" if row.kind == CREDIT else ""
+    return (
+        row.charged_at,
+        row.kind,
+        row.clinic,
+        row.tier,
+        row.basis,
+        _packages(row),
+        row.destination,
+        row.study_instance_uid,
+        why,
+    )
 
 
 def _print_csv(rows: Sequence[LedgerRow]) -> None:
@@ -57,7 +125,7 @@ def _print_csv(rows: Sequence[LedgerRow]) -> None:
     writer.writerow(COLUMNS)
     for row in rows:
         fields = {column: getattr(row, column) for column in COLUMNS}
-        fields |= {"packages": _packages(row), "charged_at": row.charged_at.isoformat()}
+        fields |= {"packages": _packages(row), "charged_at": row.charged_at.isoformat(), "why": inert(row.why)}
         writer.writerow(fields.values())
 
 

@@ -23,6 +23,7 @@ from cli.parts import (
 )
 from cli.stopping import stop_signal
 from config.settings import Settings
+from domain.billing import Payer
 from domain.clinics import Destination
 from domain.commitment import CommitmentRules
 from domain.errors import Retry
@@ -31,13 +32,15 @@ from inference.analyst import Analyst
 from inference.children import LEAST_NICENESS
 from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
+from metering.invoice_billing import InvoiceBilling
+from metering.subscriptions import sync_subscriptions
 from reports.request import NodeIdentity
 from scp.commitment import WELL_KNOWN_INSTANCE
 from scp.confirmation import ConfirmationService
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
 from scp.peer import Peer
 from scp.requests import CommandField, Request
-from storage.database import Database
+from storage.database import Database, utc_now
 from storage.intake import sync_clinics
 from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, JobQueue
 from storage.studies import read_study
@@ -77,6 +80,7 @@ def work(
     if not database.wait_until_reachable(stop):
         return 0
     sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
+    sync_subscriptions(database, settings.clinic_directory, settings.plans.plans, now=utc_now())
     rooms = build_rooms(settings, database, stand_ins=stand_ins)
     rooms.spool.empty_cache()
     executor_id = new_executor_id()
@@ -184,6 +188,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         pixel_retention=timedelta(days=settings.storage.pixel_retention_days) or None,
         job_retention=timedelta(days=settings.worker.job_retention_days) or None,
         run_retention=timedelta(days=settings.models.run_retention_days) or None,
+        payers={Payer.INVOICE: InvoiceBilling(settings.billing.issuer)},
     )
 
 

@@ -12,8 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
+from config.billing import BillingSettings, ClinicBillingSettings, PlansSettings
+from config.section import Section
+from domain.billing import Payer
 from domain.clinics import Caller, Clinic, Destination
 from domain.completion import CompletionRules
 from domain.errors import Misconfigured
@@ -61,11 +64,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=31 * 86400)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NodeSettings(_Section):
+class NodeSettings(Section):
     ae_title: AETitle = "COLLIMATOR"
     data_dir: Path = Path("var")
     database_url: str = ""
@@ -73,7 +72,7 @@ class NodeSettings(_Section):
     serial_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "COLLIMATOR-1"
 
 
-class ReceiverSettings(_Section):
+class ReceiverSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 11112
     tls_port: Port = 0
@@ -109,7 +108,7 @@ class ReceiverSettings(_Section):
         return self
 
 
-class StorageSettings(_Section):
+class StorageSettings(Section):
     encryption_key_file: Path | None = None
     pixel_retention_days: Annotated[float, Field(ge=0)] = 0.0
     shared_url: str = ""
@@ -128,24 +127,24 @@ class StorageSettings(_Section):
         return self
 
 
-class CommitmentSettings(_Section):
+class CommitmentSettings(Section):
     minimum_retention_days: Annotated[float, Field(ge=0)] = 30.0
     first_retry_s: Annotated[float, Field(gt=0)] = 10.0
     give_up_after_s: Annotated[float, Field(gt=0, le=31 * 86400)] = 2 * 86400.0
 
 
-class PortalSettings(_Section):
+class PortalSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
 
 
-class CompletionSettings(_Section):
+class CompletionSettings(Section):
     quiet_s: Seconds = 30.0
     after_release_s: Seconds = 2.0
     max_age_s: Seconds = 5400.0
 
 
-class InferenceSettings(_Section):
+class InferenceSettings(Section):
     memory_limit_mb: Annotated[int, Field(ge=512)] = 4096
     time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     devices: tuple[Annotated[str, AfterValidator(_device)], ...] = ()
@@ -162,11 +161,11 @@ class InferenceSettings(_Section):
         return self
 
 
-class ModelsSettings(_Section):
+class ModelsSettings(Section):
     run_retention_days: Annotated[float, Field(ge=0, le=36500)] = 400.0
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     first_retry_s: Annotated[float, Field(gt=0)] = 5.0
     longest_retry_s: Annotated[float, Field(gt=0)] = 600.0
     give_up_after_s: Annotated[float, Field(gt=0, le=31 * 86400)] = 7 * 86400.0
@@ -174,23 +173,23 @@ class DeliverySettings(_Section):
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     lease_s: Annotated[float, Field(ge=3, le=600)] = 20.0
     job_retention_days: Annotated[float, Field(ge=0, le=36500)] = 30.0
 
 
-class StatSettings(_Section):
+class StatSettings(Section):
     procedure_priorities: tuple[str, ...] = ("STAT",)
     descriptions: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ()
 
 
-class LoggingSettings(_Section):
+class LoggingSettings(Section):
     format: Literal["console", "json"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     name: Annotated[str, StringConstraints(min_length=1)]
     package: Name
     body_parts: tuple[str, ...] = ()
@@ -200,15 +199,15 @@ class RuleSettings(_Section):
     age_max_years: Annotated[float, Field(ge=0, le=150)] | None = None
 
 
-class RoutingSettings(_Section):
+class RoutingSettings(Section):
     rules: tuple[RuleSettings, ...] = ()
-    terms: dict[str, str] = {}
-    codes: dict[str, str] = {}
-    words: dict[str, str] = {}
-    modalities: dict[str, str] = {}
+    terms: dict[str, str] = Field(default_factory=dict)
+    codes: dict[str, str] = Field(default_factory=dict)
+    words: dict[str, str] = Field(default_factory=dict)
+    modalities: dict[str, str] = Field(default_factory=dict)
 
 
-class CallerCompletionSettings(_Section):
+class CallerCompletionSettings(Section):
     """What is None is as in [completion]."""
 
     quiet_s: Seconds | None = None
@@ -216,7 +215,7 @@ class CallerCompletionSettings(_Section):
     max_age_s: Seconds | None = None
 
 
-class CallerSettings(_Section):
+class CallerSettings(Section):
     ae_title: AETitle
     host: str = ""
     certificate_subject: str = ""
@@ -225,7 +224,7 @@ class CallerSettings(_Section):
     completion: CallerCompletionSettings = CallerCompletionSettings()
 
 
-class DestinationSettings(_Section):
+class DestinationSettings(Section):
     name: Name
     ae_title: AETitle
     host: Annotated[str, StringConstraints(min_length=1)]
@@ -234,7 +233,7 @@ class DestinationSettings(_Section):
     commitment: bool = False
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     package: Name
     active: str = ""
     shadow: tuple[str, ...] = ()
@@ -252,16 +251,17 @@ class ModelSettings(_Section):
         return self
 
 
-class ClinicSettings(_Section):
+class ClinicSettings(Section):
     name: Name
     tier: Tier
     notes: bool = True
     callers: tuple[CallerSettings, ...] = ()
     destinations: tuple[DestinationSettings, ...] = ()
     models: tuple[ModelSettings, ...] = ()
+    billing: ClinicBillingSettings = ClinicBillingSettings()
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything the node can be told; `collimator.example.toml` explains each key."""
 
     node: NodeSettings = NodeSettings()
@@ -277,6 +277,8 @@ class Settings(_Section):
     stat: StatSettings = StatSettings()
     logging: LoggingSettings = LoggingSettings()
     routing: RoutingSettings = RoutingSettings()
+    plans: PlansSettings = PlansSettings()
+    billing: BillingSettings = BillingSettings()
     clinics: tuple[ClinicSettings, ...] = ()
 
     @model_validator(mode="after")
@@ -288,6 +290,13 @@ class Settings(_Section):
             _refuse_two_completions(clinic)
         callers = [caller for clinic in self.clinics for caller in clinic.callers]
         _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", [_sender(c) for c in callers])
+        return self
+
+    @model_validator(mode="after")
+    def _invoices_have_an_issuer(self) -> "Settings":
+        billed = [clinic.name for clinic in self.clinics if clinic.billing.payer is Payer.INVOICE]
+        if billed and not self.billing.name:
+            raise ValueError(f"{', '.join(billed)} pays by invoice, so billing.name must say who writes the invoices")
         return self
 
     @property
@@ -399,6 +408,7 @@ def _clinic(clinic: ClinicSettings) -> Clinic:
         callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
         destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
         models=tuple(ClinicModel(**model.model_dump()) for model in clinic.models),
+        billing=clinic.billing.terms,
     )
 
 

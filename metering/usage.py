@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from domain.periods import Period
 from domain.plans import ALERTS
 from domain.states import WAITS_FOR_QUOTA, StudyState
+from metering.invoices import reckon
 from metering.quota import charged, used
 from metering.subscriptions import calendar_of, subscription_at
 from storage.database import Database, utc_now
@@ -19,6 +20,7 @@ class Usage:
     """A clinic's period. `included` None: unlimited. `used` counts charged and reserved studies, `charged` those alone;
     `credited` were taken back, and are in neither. `waiting`: kept until there is quota, or a subscription that takes
     work. `alert`: the percentage of the included studies that was reached, 80 or 100. `forecast`: see `forecast_of`.
+    `owed_usd_cents`: what the period costs if its plan stays to its end and no study is charged any more.
     """
 
     clinic: str
@@ -35,6 +37,7 @@ class Usage:
     waiting: int
     alert: int | None
     forecast: int | None
+    owed_usd_cents: int
 
 
 def read_usage(
@@ -99,4 +102,12 @@ def _usage(connection: sa.Connection, clinic: str, period: Period, now: datetime
         waiting=connection.scalar(waiting) or 0,
         alert=alert_of(taken, included),
         forecast=forecast_of(taken, period, now),
+        owed_usd_cents=reckon(connection, clinic=clinic, period=period).total_usd_cents,
     )
+
+
+def period_of(database: Database, *, clinic: str, name: str | None, now: datetime | None = None) -> Period | None:
+    """The clinic's present period, or the one of this key (or month); None: it has none of that name."""
+    with database.read() as connection:
+        calendar = calendar_of(connection, clinic=clinic)
+    return calendar.period_at(now or utc_now()) if name is None else calendar.period_named(name)

@@ -7,10 +7,13 @@
 /api/v1/studies/{uid}/retry     and /cancel, /reanalyse: do something for a study
 /api/v1/studies/{uid}/feedback  what readers say of its findings
 /api/v1/models                  how versions of a model differ
-/api/v1/clinics, /usage         who may send; what was used
+/api/v1/clinics                 who may send
+/api/v1/usage[/studies[.csv]]   what was used of each plan, and what became of each study
+/api/v1/ledger, /credits        what was charged; take a charge back
+/api/v1/invoices[/{number}]     what clinics were asked to pay
 /api/v1/quarantine              what came and cannot be used
 
-/sign-in, /studies[/{uid}]      pages for people (pages/)
+/sign-in, /studies[/{uid}], /usage   pages for people (pages/)
 
 All but the open ones need an API key (auth.py) whose role may (permissions.py); pages ask for it once.
 """
@@ -33,10 +36,24 @@ from portal_api.pages import rendering
 from portal_api.pages import sign_in as sign_in_page
 from portal_api.pages import studies as studies_page
 from portal_api.pages import study as study_page
+from portal_api.pages import usage as usage_page
 from portal_api.parts import Care, Parts
 from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
-from portal_api.routes import care, docs, feedback, health, metrics, models, quarantine, studies, study, usage
+from portal_api.routes import (
+    care,
+    docs,
+    feedback,
+    health,
+    invoices,
+    ledger,
+    metrics,
+    models,
+    quarantine,
+    studies,
+    study,
+    usage,
+)
 from portal_api.routes import clinics as clinics_route
 from storage.database import Database
 
@@ -77,9 +94,11 @@ def build_app(
         open_care=open_care,
     )
     app.include_router(health.router)
-    for guarded in (studies, study, feedback, care, clinics_route, usage, quarantine, models, metrics):
+    for guarded in (studies, study, feedback, care, clinics_route, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
-    for page in (sign_in_page, studies_page, study_page):
+    for about_money in (usage, ledger, invoices):
+        app.include_router(about_money.router, responses=REFUSALS)
+    for page in (sign_in_page, studies_page, study_page, usage_page):
         app.include_router(page.router)
     app.routes.append(rendering.assets())
     app.include_router(docs.router)

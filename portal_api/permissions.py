@@ -10,9 +10,10 @@ class Permission(StrEnum):
     USAGE = "usage"
     METRICS = "metrics"
     MODELS = "models"  # how versions differ
-    # These two change something.
+    # These change something.
     FEEDBACK = "feedback"  # a word about a finding
     CARE = "care"  # retry, cancel, reanalyse
+    CREDIT = "credit"  # take a charge back
 
 
 class Role(StrEnum):
@@ -37,7 +38,7 @@ PERMISSIONS = {
         }
     ),
     Role.ADMIN: frozenset(Permission),
-    Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE}),
+    Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE, Permission.CREDIT}),
     Role.AUDITOR: frozenset(
         {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE, Permission.MODELS}
     ),

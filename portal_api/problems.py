@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 RETRY_AFTER_S = 5
 # What is refused for these reasons is not there; the rest is there, and in another state.
-NOT_FOUND = frozenset({"unknown_study", "unknown_finding", "nothing_to_compare"})
+NOT_FOUND = frozenset({"unknown_study", "unknown_finding", "nothing_to_compare", "unknown_charge", "unknown_invoice"})
 
 
 class ProblemResponse(JSONResponse):

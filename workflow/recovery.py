@@ -1,4 +1,5 @@
-"""Takes over from workers that died, parks what kills workers, wakes what waited for quota, removes what is old.
+"""Takes over from workers that died, parks what kills workers, wakes what waited for quota, removes what is old, and
+closes billing periods that are over.
 
 Every worker beats in the table `executors` by the database's clock. A beat older than the lease means a dead worker; a
 worker of this very machine whose process is gone is dead at once. Taking over is safe even from one that only froze:
@@ -16,6 +17,7 @@ import structlog
 
 from domain.errors import Away, Refuse
 from domain.states import Reason
+from metering.billing import close_ended_periods
 from metering.quota import release, reserve
 from storage import outboxes, studies
 from storage.clinic_lock import lock_clinic
@@ -32,6 +34,7 @@ log = structlog.get_logger()
 
 BEAT_S = 1.0
 CARE_BEATS = 10
+BILLING_BEATS = 300
 
 
 def new_executor_id() -> str:
@@ -84,6 +87,8 @@ class Recovery:
                     wake_held_for_quota(self._rooms)
                     clear_away(self._rooms)
                     forget_jobs(self._engine, self._rooms)
+                if beats % BILLING_BEATS == 0:
+                    close_ended_periods(self._rooms.database, self._rooms.clinics, self._rooms.payers, now=utc_now())
             except Exception:
                 log.exception("recovery_failed")
             beats += 1

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from domain.billing import Payer
 from domain.clinics import Clinic, Destination
 from domain.errors import Misconfigured
 from domain.queueing import StatRules
 from domain.routing import RuleBook
 from inference.analyst import Analyst
 from inference.registry import Registry
+from metering.billing import Billing
 from reports.request import NodeIdentity
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
@@ -47,6 +49,7 @@ class Rooms:
     pixel_retention: how long received instances stay once their study's results are delivered; None: for good.
     job_retention: how long the engine remembers a job that has ended; None: for good.
     run_retention: how long what each version said is kept to be compared; None: for good.
+    payers: whoever collects the money, by the way in which a clinic pays.
     """
 
     database: Database
@@ -66,6 +69,7 @@ class Rooms:
     pixel_retention: timedelta | None = None
     job_retention: timedelta | None = None
     run_retention: timedelta | None = None
+    payers: Mapping[Payer, Billing] = field(default_factory=dict)
 
     def clinic(self, name: str) -> Clinic:
         for clinic in self.clinics:

@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False)
 
 FRONT = "/studies"
 # Where somebody may be sent back to: a page of ours, and nothing else.
-OURS = re.compile(r"/studies(/[0-9.]{1,64})?")
+OURS = re.compile(r"/studies(/[0-9.]{1,64})?|/usage")
 NOT_VALID = "This key is not valid. It may have been revoked."
 NOT_KEPT = "Your browser did not keep the session. It does over HTTPS, or on the node's own machine."
 

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
-from fastapi.responses import HTMLResponse
+from starlette.responses import Response
 
 from portal_api.auth import visible_clinics
 from portal_api.pages.rendering import page
-from portal_api.pages.session import Reader, reader
+from portal_api.pages.session import Reader, reader, see_other
 from portal_api.parts import parts_of
 from portal_api.permissions import Permission
 from storage.overview import StudyFilter, list_studies
@@ -18,7 +18,9 @@ NEWEST = 100
 
 
 @router.get("/studies")
-def studies(request: Request, reader: Annotated[Reader, Depends(reader)]) -> HTMLResponse:
+def studies(request: Request, reader: Annotated[Reader, Depends(reader)]) -> Response:
+    if not reader.may(Permission.STUDIES) and reader.may(Permission.USAGE):
+        return see_other("/usage")
     if not reader.may(Permission.STUDIES):
         raise HTTPException(403, f"a key with the role {reader.key.role} may not see studies")
     wanted = StudyFilter(clinics=visible_clinics(reader.key))

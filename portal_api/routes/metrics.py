@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from domain.plans import billing_period
+from metering.usage import read_usage
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import Parts, parts_of
 from portal_api.permissions import Permission
@@ -32,7 +33,12 @@ METRICS = (
         ("clinic", "destination"),
         "How long the oldest result has been waiting for its destination.",
     ),
-    ("charged", "collimator_studies_charged_this_month", ("clinic",), "Ledger rows of this calendar month, in UTC."),
+    (
+        "charged",
+        "collimator_studies_charged_this_month",
+        ("clinic",),
+        "Studies charged in the billing period that began in this month.",
+    ),
     ("instances", "collimator_instances", ("clinic",), "Instances that were received and kept."),
     ("sent_again", "collimator_instances_sent_again_total", ("clinic",), "Identical re-sends, acknowledged, dropped."),
     ("sent_back", "collimator_results_sent_back_total", ("clinic",), "Own results that a PACS sent back."),
@@ -97,7 +103,40 @@ class DatabaseCollector(Collector):
             for count in getattr(counts, field):
                 family.add_metric(count.labels, count.value)
             yield family
+        yield from self._quota()
         yield from self._drift()
+
+    def _quota(self) -> Iterator[Metric]:
+        """Of each clinic's present billing period."""
+        used = GaugeMetricFamily(
+            "collimator_quota_used_studies", "Studies charged or reserved in the billing period.", labels=("clinic",)
+        )
+        included = GaugeMetricFamily(
+            "collimator_quota_included_studies",
+            "Studies that the plan includes; missing where that is every study.",
+            labels=("clinic",),
+        )
+        alert = GaugeMetricFamily(
+            "collimator_quota_alert_percent",
+            "80 or 100 once so much of the included studies is used; 0 before.",
+            labels=("clinic",),
+        )
+        waiting = GaugeMetricFamily(
+            "collimator_quota_waiting_studies", "Studies kept until there is quota for them.", labels=("clinic",)
+        )
+        state = GaugeMetricFamily(
+            "collimator_subscription", "1: the state that the clinic's subscription is in.", labels=("clinic", "state")
+        )
+        for one in read_usage(self._parts.database):
+            if self._clinics is not None and one.clinic not in self._clinics:
+                continue
+            used.add_metric((one.clinic,), one.used)
+            if one.included is not None:
+                included.add_metric((one.clinic,), one.included)
+            alert.add_metric((one.clinic,), one.alert or 0)
+            waiting.add_metric((one.clinic,), one.waiting)
+            state.add_metric((one.clinic, one.state), 1)
+        yield from (used, included, alert, waiting, state)
 
     def _drift(self) -> Iterator[Metric]:
         psi = GaugeMetricFamily(

@@ -171,7 +171,7 @@ def test_refused_results_wait_while_the_quota_is_used_up(database: Database, car
     study_id = complete(database, receive(database, "mercy", STUDY, f"{STUDY}.1"))
     answered(database, study_id, DeliveryState.REFUSED)
     take_all_but(database, 0)
-    with pytest.raises(Refuse, match="this month's studies are used up"):
+    with pytest.raises(Refuse, match="the basic plan's 100 studies of this period are used up"):
         ask(care, Verb.RETRY)
     assert (history(database).state, puts.jobs) == ("failed", [])
 

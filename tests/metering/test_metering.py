@@ -219,6 +219,7 @@ def test_usage_tells_what_is_charged_reserved_and_included(database: Database) -
         waiting=0,
         alert=None,
         forecast=3,  # 2 in 19.5 of 30 days
+        owed_usd_cents=0,  # no subscription was opened here
     )
     assert (st_mary.clinic, st_mary.tier, st_mary.used, st_mary.included) == ("st-mary", "professional", 0, 300)
     assert [usage.used for usage in read_usage(database, period=DECEMBER, clinic="mercy", now=NOW)] == [0]

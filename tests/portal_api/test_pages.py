@@ -231,7 +231,7 @@ def test_who_may_only_read_gets_no_form(sign_in: SignIn) -> None:
 
 def test_who_may_not_see_studies_sees_none(sign_in: SignIn) -> None:
     browser = sign_in("billing")
-    assert browser.get("/studies").status_code == 403
+    assert browser.get("/studies").headers["Location"] == "/usage"
     assert browser.get(STUDY).status_code == 404
 
 
