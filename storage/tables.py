@@ -457,10 +457,10 @@ billing_settlements = sa.Table(
     "billing_settlements",
     metadata,
     sa.Column("clinic", sa.ForeignKey("billing_accounts.clinic"), primary_key=True),
-    # Stripe's period, from its beginning on, or from where the metered price was replaced in it.
-    sa.Column("begins_at", UtcDateTime, primary_key=True),
-    sa.Column("ends_at", UtcDateTime, nullable=False),
-    # What the ledger has metered, what Stripe has invoiced, and the item that makes up the difference.
+    # The key of the ledger's period; a later credit has it settled once more.
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    # What the ledger says, what Stripe has invoiced, and the item that makes up the difference.
     sa.Column("ledger_studies", sa.Integer, nullable=False),
     sa.Column("ledger_usd_cents", sa.Integer, nullable=False),
     sa.Column("stripe_studies", sa.Integer, nullable=False),

@@ -22,7 +22,7 @@ def create(
     key: str,
     errors: int,
 ) -> str:
-    """Its id. `studies`: 1 for a charge, -1 for a credit."""
+    """Its id. `studies`: 1 for a charge, -1 for a credit, 0 for one that leaves the study on the bill."""
     what = "Study" if studies > 0 else "Credit for a study"
     made = client.v1.invoice_items.create(
         {

@@ -123,7 +123,8 @@ class Sender:
                 customer_id=row.customer_id,
                 ledger_id=row.ledger_id,
                 period=row.period,
-                studies=sign,
+                # An amount that a person named is taken off; the study stays on the bill.
+                studies=0 if row.entry.has_own_amount else sign,
                 amount_usd_cents=sign * row.price_usd_cents,
                 key=key,
                 errors=row.errors,

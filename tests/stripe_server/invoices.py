@@ -59,13 +59,20 @@ def add_item(
             "proration": proration,
             "invoice": None,
             "date": int(account.now),
+            "pricing": shown["pricing"],
+            "quantity": shown["quantity"],
+            "period": shown["period"],
             "_line": shown,
         },
     )
 
 
 def list_items(account: Account, params: Json) -> Json:
-    found = [one for one in account.all("invoiceitem") if params.get("customer") in (None, one["customer"])]
+    found = [
+        one
+        for one in account.all("invoiceitem")
+        if params.get("customer") in (None, one["customer"]) and not ("pending" in params and one["invoice"])
+    ]
     return page(created_between(found, params), params, url="/v1/invoiceitems")
 
 

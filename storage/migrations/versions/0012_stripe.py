@@ -60,8 +60,8 @@ def upgrade() -> None:
     op.create_table(
         "billing_settlements",
         sa.Column("clinic", sa.String(length=64), nullable=False),
-        sa.Column("begins_at", UtcDateTime(), nullable=False),
-        sa.Column("ends_at", UtcDateTime(), nullable=False),
+        sa.Column("period", sa.String(length=10), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("ledger_studies", sa.Integer(), nullable=False),
         sa.Column("ledger_usd_cents", sa.Integer(), nullable=False),
         sa.Column("stripe_studies", sa.Integer(), nullable=False),
@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["clinic"], ["billing_accounts.clinic"], name=op.f("fk_billing_settlements_clinic")
         ),
-        sa.PrimaryKeyConstraint("clinic", "begins_at", name=op.f("pk_billing_settlements")),
+        sa.PrimaryKeyConstraint("clinic", "period", "number", name=op.f("pk_billing_settlements")),
     )
     op.create_table(
         "stripe_events",

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from metering import outbox
 from metering.ledger import read_ledger
+from metering.outbox_rules import Route
 from metering.quota import reserve
 from metering.stripe.client import StripeKeys, open_client
 from metering.stripe.reconcile import reconcile
@@ -321,8 +322,8 @@ def test_a_sender_whose_lease_has_run_out_does_not_send_what_another_one_has(hou
     (old,) = outbox.claim(house.database, now=house.now)
     house.pass_by(minutes=11)
     (new,) = outbox.claim(house.database, now=house.now)
-    assert not outbox.begin(house.database, old, route=outbox.Route.METER, now=house.now)
-    assert outbox.begin(house.database, new, route=outbox.Route.METER, now=house.now)
+    assert not outbox.begin(house.database, old, route=Route.METER, now=house.now)
+    assert outbox.begin(house.database, new, route=Route.METER, now=house.now)
 
 
 def test_a_wrong_key_stops_the_sender_and_nothing_is_lost(house: StripeHouse) -> None:
