@@ -8,12 +8,15 @@ fault         500: perhaps it was done; Stripe repeats this answer for the same 
 no answer     the connection failed or ended: perhaps it was done
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import stripe
+
+from domain.errors import Refuse, Retry
 
 
 class Meaning(StrEnum):
@@ -59,6 +62,27 @@ def ask(request: Callable[[], Any]) -> Answer:
         return _answer(Meaning.REFUSED, error)
 
 
+@contextmanager
+def in_our_words() -> Iterator[None]:
+    """For what a person asked for: Stripe's errors as the house's own.
+
+    Raises:
+        Retry: it may work later.
+        Refuse: it will not; the message is Stripe's.
+    """
+    try:
+        yield
+    except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+        raise Retry("Stripe does not answer", hint="try again in a minute") from error
+    except stripe.StripeError as error:
+        if (error.http_status or 500) >= 500:
+            raise Retry("Stripe has a fault of its own", hint="try again in a minute") from error
+        raise Refuse(f"Stripe refuses: {_said(error)}", reason="stripe_refuses") from error
+
+
+def _said(error: stripe.StripeError) -> str:
+    return " ".join((error.user_message or type(error).__name__).split())
+
+
 def _answer(meaning: Meaning, error: stripe.StripeError) -> Answer:
-    said = " ".join((error.user_message or type(error).__name__).split())
-    return Answer(meaning=meaning, why=f"{meaning}: {said}")
+    return Answer(meaning=meaning, why=f"{meaning}: {_said(error)}")

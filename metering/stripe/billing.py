@@ -18,18 +18,19 @@ from domain.errors import Refuse
 from domain.periods import Period
 from domain.plans import Plan, Tier
 from metering.outbox import ENDED
-from metering.outbox_rules import State
 from metering.stripe import customers, links
 from metering.stripe.accounts import Account, read_accounts
+from metering.stripe.answers import in_our_words
 from metering.stripe.catalogue import Catalogue, ensure_catalogue
 from metering.stripe.events import forget_events, process_events
+from metering.stripe.keys import StripeKeys
 from metering.stripe.mirror import refresh
 from metering.stripe.reconcile import reconcile
 from metering.stripe.sender import Sender
 from metering.stripe.settle import settle
+from metering.stripe.webhooks import Webhooks
 from metering.subscriptions import period_at
 from storage.database import Database
-from storage.tables import billing_outbox, ledger
 
 log = structlog.get_logger()
 
@@ -44,6 +45,7 @@ class StripeBilling:
         database: Database,
         client: stripe.StripeClient,
         *,
+        keys: StripeKeys,
         clinics: Sequence[Clinic],
         plans: Mapping[Tier, Plan],
         clock: Callable[[], datetime],
@@ -54,24 +56,16 @@ class StripeBilling:
         self._plans = plans
         self._clock = clock
         self._sender = Sender(database, client, clock=clock)
+        self._webhooks = Webhooks(database, keys)
         self._catalogue: Catalogue | None = None
         self._refreshed_at: datetime | None = None
 
-    def close_period(self, connection: sa.Connection, clinic: Clinic, period: Period) -> None:
-        """Nothing: Stripe's own subscription has ended its period, and invoices it."""
-
     def told(self, connection: sa.Connection, clinic: Clinic, period: Period) -> bool:
-        """Whether every row of the period has come to Stripe."""
-        waiting = (
-            sa.select(billing_outbox.c.ledger_id)
-            .join(ledger, ledger.c.id == billing_outbox.c.ledger_id)
-            .where(
-                billing_outbox.c.clinic == clinic.name,
-                ledger.c.period == period.key,
-                billing_outbox.c.state != State.DONE,
-            )
-        )
-        return connection.execute(waiting.limit(1)).first() is None
+        """Yes: it is told of each charge by itself, and its own subscription ends the period there."""
+        return True
+
+    def close_period(self, connection: sa.Connection, clinic: Clinic, period: Period) -> None:
+        """Nothing: settle.py looks at what Stripe made of it."""
 
     def round(self) -> None:
         """Everything that is due. Where Stripe does not answer, the rest goes on, and that is tried again next time."""
@@ -114,6 +108,11 @@ class StripeBilling:
             self._catalogue = ensure_catalogue(self._client, self._plans)
         return self._catalogue
 
+    def receive(self, body: bytes, signature: str) -> None:
+        """Take in an event. See webhooks.py for what is refused."""
+        self._webhooks.receive(body, signature, now=self._clock())
+
+    @in_our_words()
     def subscribe(self, clinic: str, *, days_until_due: int) -> None:
         """A subscription that is paid by invoice, on the configured tier."""
         account = self._refresh(self._account(clinic))
@@ -130,6 +129,7 @@ class StripeBilling:
         )
         self._refresh(account)
 
+    @in_our_words()
     def put_on_plan(self, clinic: str, tier: Tier) -> None:
         """What waits is sent before: Stripe bills what it knows of by the old terms."""
         self._sender.send_due()
@@ -137,6 +137,7 @@ class StripeBilling:
         customers.put_on_plan(self._client, self.catalogue(), account, tier=tier, now=self._clock())
         self._refresh(account)
 
+    @in_our_words()
     def checkout(self, clinic: str, *, tier: Tier | None, return_url: str) -> str:
         account = self._account(clinic)
         with self._database.read() as connection:
@@ -150,6 +151,7 @@ class StripeBilling:
             period_ends_at=period.ends_at,
         )
 
+    @in_our_words()
     def portal(self, clinic: str, *, return_url: str) -> str:
         return links.portal_link(self._client, self._account(clinic), return_url=return_url)
 

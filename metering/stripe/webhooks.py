@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.errors import Refuse
-from metering.stripe.client import StripeKeys
+from metering.stripe.keys import StripeKeys
 from storage import audit
 from storage.database import Database
 from storage.tables import stripe_events
@@ -24,6 +24,8 @@ from storage.tables import stripe_events
 log = structlog.get_logger()
 
 LARGEST_SKEW = timedelta(minutes=5)
+# Of refusals for one reason: whoever can reach the port could fill a table that only grows. The log has all.
+AUDITED_EVERY = timedelta(minutes=1)
 WHO = "stripe"
 
 
@@ -42,6 +44,7 @@ class Webhooks:
     def __init__(self, database: Database, keys: StripeKeys) -> None:
         self._database = database
         self._keys = keys
+        self._audited_at: dict[str, datetime] = {}
 
     def receive(self, body: bytes, signature: str, *, now: datetime) -> None:
         """Keep it, if it is new.
@@ -53,11 +56,18 @@ class Webhooks:
             told = self._check(body, signature, now)
         except Refuse as error:
             log.warning("webhook_refused", reason=error.reason)
-            with self._database.write() as connection:
-                detail = f"{error.reason}: {error.message}"
-                audit.enter(connection, at=now, who=WHO, act="webhook_refused", detail=detail)
+            self._enter(error, now)
             raise
         self._keep(told, now)
+
+    def _enter(self, error: Refuse, now: datetime) -> None:
+        last = self._audited_at.get(error.reason)
+        if last is not None and now - last < AUDITED_EVERY:
+            return
+        self._audited_at[error.reason] = now
+        with self._database.write() as connection:
+            detail = f"{error.reason}: {error.message}"
+            audit.enter(connection, at=now, who=WHO, act="webhook_refused", detail=detail)
 
     def _check(self, body: bytes, signature: str, now: datetime) -> Told:
         if not self._keys.webhook_secret:

@@ -14,7 +14,8 @@ from domain.plans import PLANS, Plan, Tier
 from metering.ledger import charge, credit
 from metering.stripe.accounts import Account, read_accounts
 from metering.stripe.billing import StripeBilling
-from metering.stripe.client import StripeKeys, open_client
+from metering.stripe.client import open_client
+from metering.stripe.keys import StripeKeys
 from metering.stripe.sender import Sender
 from metering.subscriptions import subscription_at
 from storage.database import Database
@@ -52,7 +53,9 @@ class StripeHouse:
         self.now = NOON
         server.account.move_to(NOON.timestamp())
         self.client: stripe.StripeClient = open_client(KEYS, address=server.url)
-        self.billing = StripeBilling(database, self.client, clinics=clinics, plans=plans, clock=lambda: self.now)
+        self.billing = StripeBilling(
+            database, self.client, keys=KEYS, clinics=clinics, plans=plans, clock=lambda: self.now
+        )
 
     def subscribe(self, clinic: str = "st-mary") -> None:
         self.billing.subscribe(clinic, days_until_due=30)

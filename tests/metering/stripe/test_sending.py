@@ -11,7 +11,8 @@ from metering import outbox
 from metering.ledger import read_ledger
 from metering.outbox_rules import Route
 from metering.quota import reserve
-from metering.stripe.client import StripeKeys, open_client
+from metering.stripe.client import open_client
+from metering.stripe.keys import StripeKeys
 from metering.stripe.reconcile import reconcile
 from storage.tables import billing_accounts
 from tests.factories.stripe_house import KEYS, StripeHouse, charge_in
