@@ -29,7 +29,7 @@ from metering.stripe.reconcile import reconcile
 from metering.stripe.sender import Sender
 from metering.stripe.settle import settle
 from metering.stripe.webhooks import Webhooks
-from metering.subscriptions import period_at
+from metering.subscriptions import calendar_of
 from storage.database import Database
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ REFRESH_EVERY = timedelta(hours=1)
 
 
 class StripeBilling:
-    """For the configured clinics whose payer is Stripe."""
+    """For the configured clinics whose payer is Stripe. `on_step`: tests watch the sender's steps."""
 
     def __init__(
         self,
@@ -49,13 +49,14 @@ class StripeBilling:
         clinics: Sequence[Clinic],
         plans: Mapping[Tier, Plan],
         clock: Callable[[], datetime],
+        on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         self._database = database
         self._client = client
         self._clinics = {clinic.name: clinic for clinic in clinics if clinic.billing.payer is Payer.STRIPE}
         self._plans = plans
         self._clock = clock
-        self._sender = Sender(database, client, clock=clock)
+        self._sender = Sender(database, client, clock=clock, on_step=on_step)
         self._webhooks = Webhooks(database, keys)
         self._catalogue: Catalogue | None = None
         self._refreshed_at: datetime | None = None
@@ -141,14 +142,14 @@ class StripeBilling:
     def checkout(self, clinic: str, *, tier: Tier | None, return_url: str) -> str:
         account = self._account(clinic)
         with self._database.read() as connection:
-            period = period_at(connection, clinic=clinic, moment=self._clock())
+            rule = calendar_of(connection, clinic=clinic).rule_at(self._clock())
         return links.checkout_link(
             self._client,
             self.catalogue(),
             account,
             tier=tier or self._clinics[clinic].tier,
             return_url=return_url,
-            period_ends_at=period.ends_at,
+            rule=rule,
         )
 
     @in_our_words()

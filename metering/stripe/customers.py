@@ -10,10 +10,11 @@ import stripe
 
 from domain.clinics import Clinic
 from domain.errors import Refuse
+from domain.periods import PeriodRule
 from domain.plans import Tier
 from metering.stripe.accounts import Account, account_of, open_account
 from metering.stripe.catalogue import Catalogue
-from metering.subscriptions import period_at, subscription_at
+from metering.subscriptions import calendar_of, subscription_at
 from storage import audit
 from storage.clinic_lock import lock_clinic
 from storage.database import Database
@@ -50,12 +51,12 @@ def subscribe(
     days_until_due: int,
     now: datetime,
 ) -> str:
-    """A subscription that is paid by invoice; its id. Its first period ends with the ledger's.
+    """A subscription that is paid by invoice; its id. Its periods begin on the days on which the ledger's do, in UTC.
 
     A clinic that pays by card subscribes itself, in Checkout (links.py).
     """
     with database.read() as connection:
-        anchor = period_at(connection, clinic=account.clinic, moment=now).ends_at
+        rule = calendar_of(connection, clinic=account.clinic).rule_at(now)
         trial_ends_at = subscription_at(connection, clinic=account.clinic, moment=now).trial_ends_at
     asked: Any = {
         "customer": account.customer_id,
@@ -64,13 +65,17 @@ def subscribe(
         "days_until_due": days_until_due,
         "metadata": {CLINIC: account.clinic},
         "billing_mode": {"type": "flexible"},
+        "billing_cycle_anchor_config": anchor_config(rule),
     }
     if trial_ends_at is not None and trial_ends_at > now:
         asked["trial_end"] = int(trial_ends_at.timestamp())
-    else:
-        asked["billing_cycle_anchor"] = int(anchor.timestamp())
     key = f"{account.customer_id}-subscribe-{tier}-{now:%Y%m%d%H}"
     return str(client.v1.subscriptions.create(asked, {"idempotency_key": key}).id)
+
+
+def anchor_config(rule: PeriodRule) -> dict[str, int]:
+    """Midnight of the rule's day. Stripe knows no time zones: what falls between is settled (settle.py)."""
+    return {"day_of_month": rule.anchor_day, "hour": 0, "minute": 0, "second": 0}
 
 
 def put_on_plan(

@@ -1,16 +1,16 @@
 """Links for people of a clinic: where it subscribes with a card, and where it looks after its subscription."""
 
-from datetime import datetime
 from typing import Any
 
 import stripe
 
 from domain.errors import Refuse
+from domain.periods import PeriodRule
 from domain.plans import Tier
 from metering.outbox import ENDED
 from metering.stripe.accounts import Account
 from metering.stripe.catalogue import Catalogue
-from metering.stripe.customers import CLINIC
+from metering.stripe.customers import CLINIC, anchor_config
 
 
 def checkout_link(
@@ -20,7 +20,7 @@ def checkout_link(
     *,
     tier: Tier,
     return_url: str,
-    period_ends_at: datetime,
+    rule: PeriodRule,
 ) -> str:
     """Stripe's page on which the clinic subscribes to the plan; it is open for a day.
 
@@ -42,7 +42,7 @@ def checkout_link(
         "success_url": return_url,
         "subscription_data": {
             "metadata": {CLINIC: account.clinic},
-            "billing_cycle_anchor": int(period_ends_at.timestamp()),
+            "billing_cycle_anchor_config": anchor_config(rule),
             "billing_mode": {"type": "flexible"},
         },
     }

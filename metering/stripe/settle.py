@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 SETTLES = "collimator_settles"
 LOOKS_BACK = timedelta(days=100)
-# Stripe's periods and the ledger's begin together, up to a clock that is changed.
+# Stripe's periods and the ledger's begin on the same day, in different time zones.
 A_DAY = timedelta(days=1)
 
 
@@ -170,7 +170,7 @@ def _has_draft(client: stripe.StripeClient, account: Account) -> bool:
 
 
 def _metered_lines(client: stripe.StripeClient, account: Account, now: datetime) -> Iterator[tuple[datetime, Usage]]:
-    """Of the invoices of the last months, and of what waits for the next one: when each metered line begins."""
+    """Of the invoices of the last months, and of what waits for the next one: a moment of each metered line's time."""
     is_metered: dict[str, bool] = {}
     for line in _lines(client, account, int((now - LOOKS_BACK).timestamp())):
         price = ((line.get("pricing") or {}).get("price_details") or {}).get("price")
@@ -180,8 +180,9 @@ def _metered_lines(client: stripe.StripeClient, account: Account, now: datetime)
             recurring = client.v1.prices.retrieve(price).recurring
             is_metered[price] = recurring is not None and recurring.usage_type == "metered"
         if is_metered[price]:
-            begins_at = datetime.fromtimestamp(line["period"]["start"], UTC)
-            yield begins_at, Usage(studies=line["quantity"], usd_cents=line["amount"])
+            # Its middle: Stripe's periods begin at midnight in UTC, and the ledger's where the clinic is.
+            middle = datetime.fromtimestamp((line["period"]["start"] + line["period"]["end"]) / 2, UTC)
+            yield middle, Usage(studies=line["quantity"], usd_cents=line["amount"])
 
 
 def _lines(client: stripe.StripeClient, account: Account, since_s: int) -> Iterator[dict[str, Any]]:

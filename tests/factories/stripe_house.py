@@ -52,10 +52,13 @@ class StripeHouse:
         self.plans = plans
         self.now = NOON
         server.account.move_to(NOON.timestamp())
-        self.client: stripe.StripeClient = open_client(KEYS, address=server.url)
+        self.client = self.open_client()
         self.billing = StripeBilling(
             database, self.client, keys=KEYS, clinics=clinics, plans=plans, clock=lambda: self.now
         )
+
+    def open_client(self) -> stripe.StripeClient:
+        return open_client(KEYS, address=self.server.url)
 
     def subscribe(self, clinic: str = "st-mary") -> None:
         self.billing.subscribe(clinic, days_until_due=30)

@@ -14,7 +14,7 @@ from tests.stripe_server.account import DAY_S, Account
 from tests.stripe_server.catalogue import amount_for, features_of
 from tests.stripe_server.customers import payment_method
 from tests.stripe_server.listing import page
-from tests.stripe_server.months import next_month
+from tests.stripe_server.months import Anchor, anchor_at, anchor_of
 from tests.stripe_server.problems import Json, Problem, invalid, missing
 
 UNPAID_AFTER_S = 21 * DAY_S
@@ -36,10 +36,9 @@ def create(account: Account, params: Json) -> Json:
             code="resource_missing",
         )
     start, trial_end = int(account.now), int(params.get("trial_end", 0))
-    end = trial_end or next_month(start, start)
-    anchor = int(params.get("billing_cycle_anchor", end))
-    if not start < anchor <= end:
-        raise invalid("billing_cycle_anchor", "billing_cycle_anchor must be in the future, and within one period")
+    whole = anchor_at(start).after(start)
+    anchor = _anchor(params, start, whole)
+    end = trial_end or anchor.after(start)
     subscription = account.add(
         "subscription",
         "sub",
@@ -49,7 +48,8 @@ def create(account: Account, params: Json) -> Json:
             "trial_end": trial_end or None,
             "billing_mode": params.get("billing_mode", {"type": "flexible"}),
             "currency": "usd",
-            "billing_cycle_anchor": anchor if trial_end or "billing_cycle_anchor" in params else start,
+            "billing_cycle_anchor": anchor.after(start) if end != whole else start,
+            "_anchor": (anchor.day, anchor.second),
             "cancel_at_period_end": False,
             "canceled_at": None,
             "ended_at": None,
@@ -64,13 +64,23 @@ def create(account: Account, params: Json) -> Json:
         },
     )
     for asked in params["items"]:
-        _add_item(account, subscription, asked, start, anchor)
+        _add_item(account, subscription, asked, start, end)
     account.emit("customer.subscription.created", subscription)
-    share = (anchor - start) / (end - start)
-    lines = [] if trial_end else _flat_lines(subscription, share)
+    lines = [] if trial_end else _flat_lines(subscription, (end - start) / (whole - start))
     invoices.issue(account, subscription, "subscription_create", lines, metered=[])
     _tell_entitlements(account, customer["id"])
     return subscription
+
+
+def _anchor(params: Json, start: int, whole: int) -> Anchor:
+    config, given = params.get("billing_cycle_anchor_config"), params.get("billing_cycle_anchor")
+    if config is not None and given is not None:
+        raise invalid("billing_cycle_anchor", "billing_cycle_anchor and its config are mutually exclusive")
+    if config is not None:
+        return anchor_of(config)
+    if given is not None and not start < int(given) <= whole:
+        raise invalid("billing_cycle_anchor", "billing_cycle_anchor must be in the future, and within one period")
+    return anchor_at(start if given is None else int(given))
 
 
 def retrieve(account: Account, _params: Json, subscription: str) -> Json:
@@ -198,14 +208,19 @@ def _tell_entitlements(account: Account, customer: str) -> None:
 def _renew(account: Account, subscription: Json) -> None:
     """The period that ended is invoiced for what was used in it, the next one for its flat fee."""
     ended = subscription["items"]["data"][0]["current_period_end"]
-    upcoming = next_month(ended, subscription["billing_cycle_anchor"])
+    day, second = subscription["_anchor"]
+    upcoming = Anchor(day=day, second=second).after(ended)
     metered = _close_intervals(account, subscription, ended, begins_anew=True)
     for item in subscription["items"]["data"]:
         item["current_period_start"], item["current_period_end"] = ended, upcoming
+    # After a trial the first period is as long as it takes to the anchor.
+    share = min(1.0, (upcoming - ended) / (anchor_at(ended).after(ended) - ended))
     if subscription["status"] == "trialing":
         subscription["status"] = "active"
+    else:
+        share = 1.0
     account.emit("customer.subscription.updated", subscription)
-    invoices.issue(account, subscription, "subscription_cycle", _flat_lines(subscription, 1.0), metered=metered)
+    invoices.issue(account, subscription, "subscription_cycle", _flat_lines(subscription, share), metered=metered)
 
 
 def _end(account: Account, subscription: Json, *, invoices_now: bool) -> None:
