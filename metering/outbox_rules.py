@@ -62,6 +62,7 @@ class Entry:
     metered_at: the time of the meter event, in the billing period that the ledger counts the study in.
     is_credited: a later row takes it back as a whole. has_own_amount: it is a credit of an amount that a person named.
     first_asked_at: when the first request of its round went out; the earliest at which Stripe can have received it.
+    had_fault: Stripe answered a request of this round with a fault of its own, and may have done it.
     closed_until: usage before this moment can no longer come onto an invoice by the meter; None: nothing is closed.
     has_invoices: the clinic has, or had, a subscription at Stripe.
     """
@@ -75,6 +76,7 @@ class Entry:
     first_asked_at: datetime | None = None
     is_credited: bool = False
     has_own_amount: bool = False
+    had_fault: bool = False
     charge: "Entry | None" = None
     closed_until: datetime | None = None
     has_invoices: bool = True
@@ -85,7 +87,9 @@ def next_step(entry: Entry, now: datetime) -> Step:
     if entry.state is State.DONE or not entry.has_invoices:
         return Step.WAIT
     if entry.route is Route.INVOICE_ITEM:
-        return Step.INVOICE_ITEM if _can_repeat(entry, now) else Step.LOOK_UP_ITEM
+        # Of an item nothing but the Idempotency-Key says that it is the same, and after a fault that is of no more use.
+        can_repeat = _can_repeat(entry, now) and not (entry.state is State.ASKED and entry.had_fault)
+        return Step.INVOICE_ITEM if can_repeat else Step.LOOK_UP_ITEM
     return _step_of_credit(entry, now) if entry.is_credit else _step_of_charge(entry, now)
 
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import stripe
 
-from metering.stripe.meter import idempotency_key
-
 LEDGER_ID, STUDIES, PERIOD = "collimator_ledger_id", "collimator_studies", "collimator_period"
 CURRENCY = "usd"
 PAGE = 100
@@ -20,7 +18,6 @@ def create(
     studies: int,
     amount_usd_cents: int,
     key: str,
-    errors: int,
 ) -> str:
     """Its id. `studies`: 1 for a charge, -1 for a credit, 0 for one that leaves the study on the bill."""
     what = "Study" if studies > 0 else "Credit for a study"
@@ -32,7 +29,7 @@ def create(
             "description": f"{what} of {period}, row {ledger_id} of the ledger",
             "metadata": {LEDGER_ID: str(ledger_id), STUDIES: str(studies), PERIOD: period},
         },
-        {"idempotency_key": idempotency_key(key, errors)},
+        {"idempotency_key": key},
     )
     return str(made.id)
 

@@ -127,7 +127,6 @@ class Sender:
                 studies=0 if row.entry.has_own_amount else sign,
                 amount_usd_cents=sign * row.price_usd_cents,
                 key=key,
-                errors=row.errors,
             ),
         )
         if answer.meaning is Meaning.REFUSED:

@@ -21,6 +21,7 @@ def charge(
     is_credited: bool = False,
     closed: timedelta | None = None,
     has_invoices: bool = True,
+    had_fault: bool = False,
 ) -> Entry:
     """age, asked, closed: so long ago."""
     return Entry(
@@ -34,6 +35,7 @@ def charge(
         is_credited=is_credited,
         closed_until=None if closed is None else NOW - closed,
         has_invoices=has_invoices,
+        had_fault=had_fault,
     )
 
 
@@ -93,6 +95,9 @@ METER, CANCEL, ITEM, LEFT_OUT = Route.METER, Route.CANCEL, Route.INVOICE_ITEM, R
         ),
         pytest.param(
             charge(state=ASKED, route=ITEM, asked=23 * AN_HOUR), Step.LOOK_UP_ITEM, id="and looked for after 23 hours"
+        ),
+        pytest.param(
+            charge(state=ASKED, route=ITEM, asked=AN_HOUR, had_fault=True), Step.LOOK_UP_ITEM, id="or after a fault"
         ),
         pytest.param(charge(state=DONE, route=METER), Step.WAIT, id="done is done"),
         pytest.param(credit(charge()), Step.WAIT, id="a credit waits for its charge"),

@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -151,6 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(head.encode() + content)
 
     do_GET = do_POST = do_DELETE = _any  # noqa: N815
+
+    def handle(self) -> None:
+        """A client that was killed is no news."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, *_args: object) -> None:
         """The journal has it."""
