@@ -6,38 +6,20 @@ import getpass
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
 from domain.errors import Misconfigured, Refuse
-from domain.invoice import dollars
 from metering.invoice_csv import inert
-from metering.ledger import CREDIT, LedgerRow, credit, read_ledger
+from metering.ledger import LedgerRow, credit, read_ledger
 from storage.database import Database, utc_now
 
-HEADER = ("WHEN (UTC)", "KIND", "CLINIC", "TIER", "BASIS", "PACKAGES", "DESTINATION", "STUDY INSTANCE UID", "WHY")
+HEADER = ("CHARGED (UTC)", "WHAT", "CLINIC", "TIER", "PACKAGES", "DESTINATION", "STUDY INSTANCE UID")
 MONTH_PATTERN = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
 AMOUNT_PATTERN = re.compile(r"(\d{1,6})(?:\.(\d\d))?")
 LONGEST_NAME = 64
-# New ones only at the end: scripts read these.
-COLUMNS = (
-    "clinic",
-    "study_instance_uid",
-    "period",
-    "tier",
-    "packages",
-    "result_sop_instance_uid",
-    "destination",
-    "charged_at",
-    "id",
-    "kind",
-    "basis",
-    "number",
-    "corrects",
-    "who",
-    "why",
-    "amount_usd_cents",
-)
+COLUMNS = tuple(field.name for field in fields(LedgerRow))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
     elif args.csv:
         _print_csv(rows)
     else:
-        print_table(HEADER, [_cells(row) for row in rows])
+        print_table(
+            HEADER,
+            [(r.charged_at, r.kind, r.clinic, r.tier, _packages(r), r.destination, r.study_instance_uid) for r in rows],
+        )
     return 0
 
 
@@ -103,30 +88,19 @@ def _cents(dollars_and_cents: str) -> int:
     return int(amount[1]) * 100 + int(amount[2] or 0)
 
 
-def _cells(row: LedgerRow) -> tuple[object, ...]:
-    amount = "" if row.amount_usd_cents is None else f"USD {dollars(row.amount_usd_cents)}: "
-    why = f"{amount}{row.why} ({row.who})" if row.kind == CREDIT else ""
-    return (
-        row.charged_at,
-        row.kind,
-        row.clinic,
-        row.tier,
-        row.basis,
-        _packages(row),
-        row.destination,
-        row.study_instance_uid,
-        why,
-    )
-
-
 def _print_csv(rows: Sequence[LedgerRow]) -> None:
-    """RFC 4180 but for the line end, which is the system's; several packages are parted by blanks."""
+    """RFC 4180 but for the line end, which is the system's; several packages, models or UIDs are parted by blanks."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        fields = {column: getattr(row, column) for column in COLUMNS}
-        fields |= {"packages": _packages(row), "charged_at": row.charged_at.isoformat(), "why": inert(row.why)}
-        writer.writerow(fields.values())
+        cells = {column: getattr(row, column) for column in COLUMNS} | {
+            "packages": _packages(row),
+            "charged_at": row.charged_at.isoformat(),
+            "models": " ".join(f"{model.package}/{model.version}" for model in row.models),
+            "result_sop_instance_uids": " ".join(row.result_sop_instance_uids),
+            "why": inert(row.why),
+        }
+        writer.writerow(cells.values())
 
 
 def _packages(row: LedgerRow) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from domain.periods import Period
-from domain.plans import ALERTS
+from domain.plans import ALERTS, has_room, price_of
 from domain.states import WAITS_FOR_QUOTA, StudyState
 from metering.invoices import reckon
 from metering.quota import charged, used
@@ -21,6 +21,7 @@ class Usage:
     `credited` were taken back, and are in neither. `waiting`: kept until there is quota, or a subscription that takes
     work. `alert`: the percentage of the included studies that was reached, 80 or 100. `forecast`: see `forecast_of`.
     `owed_usd_cents`: what the period costs if its plan stays to its end and no study is charged any more.
+    `next_price_usd_cents`: what the next study costs; None: it waits.
     """
 
     clinic: str
@@ -38,6 +39,7 @@ class Usage:
     alert: int | None
     forecast: int | None
     owed_usd_cents: int
+    next_price_usd_cents: int | None
 
 
 def read_usage(
@@ -87,6 +89,7 @@ def _usage(connection: sa.Connection, clinic: str, period: Period, now: datetime
         studies.c.clinic == clinic, studies.c.state == StudyState.HELD, studies.c.reason.in_(WAITS_FOR_QUOTA)
     )
     included = subscription.plan.studies_per_month
+    goes_on = subscription.takes_work(moment) and has_room(subscription.plan, taken)
     return Usage(
         clinic=clinic,
         tier=subscription.plan.tier,
@@ -103,6 +106,7 @@ def _usage(connection: sa.Connection, clinic: str, period: Period, now: datetime
         alert=alert_of(taken, included),
         forecast=forecast_of(taken, period, now),
         owed_usd_cents=reckon(connection, clinic=clinic, period=period).total_usd_cents,
+        next_price_usd_cents=price_of(subscription.plan, taken + 1) if goes_on else None,
     )
 
 

@@ -12,8 +12,8 @@ UID_PATTERN = r"^[0-9.]{1,64}$"
 CLINIC_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 # The database would refuse a NUL, and no Accession Number holds a control character (PS3.5 6.2, SH).
 PRINTABLE_PATTERN = r"^[^\x00-\x1f\x7f]{1,64}$"
-# The key of a billing period, or the month that it begins in. The year 0000 is none.
-PERIOD_PATTERN = r"^[1-9][0-9]{3}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$"
+# The key of a billing period, or the month that it begins in. There is no calendar for the year 10000.
+PERIOD_PATTERN = r"^2[0-9]{3}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$"
 PACKAGE_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 VERSION_PATTERN = r"^[^\x00-\x1f\x7f]{0,64}$"
 LONGEST_PAGE = 500

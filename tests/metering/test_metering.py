@@ -1,28 +1,27 @@
 """Quota is never overrun, and a study is charged once, whoever asks how often at the same moment."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
+from domain.plans import PLANS, Tier, UsageTier
 from metering.ledger import charge, read_ledger
 from metering.quota import release, reserve, used
 from metering.usage import Usage, read_usage
 from storage.database import Database
-from storage.intake import record_instances
+from storage.overview import StudyFilter, read_history
 from storage.tables import clinics
-from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.metering.conftest import NOW
+from tests.metering.rows import pay, study_of, subscribe, take
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
 NEXT_MONTH = datetime(2026, 12, 1, 0, 0, 1, tzinfo=UTC)
-
-
-def take(database: Database, uid: str, *, clinic: str = "mercy", now: datetime = NOW) -> bool:
-    with database.write() as connection:
-        return reserve(connection, clinic=clinic, study_instance_uid=uid, now=now)
 
 
 def give_back(database: Database, uid: str, *, clinic: str = "mercy") -> None:
@@ -39,26 +38,6 @@ def take_many(database: Database, count: int, *, clinic: str = "mercy") -> None:
 def used_by(database: Database, clinic: str = "mercy", period: str = NOVEMBER) -> int:
     with database.read() as connection:
         return used(connection, clinic=clinic, period=period)
-
-
-def study_of(database: Database, uid: str, *, clinic: str = "mercy") -> int:
-    stored = arrival(f"key-{clinic}-{uid}", f"{uid}.1", study_instance_uid=uid, clinic=clinic)
-    return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
-
-
-def pay(database: Database, uid: str, *, clinic: str = "mercy", now: datetime = NOW, destination: str = "pacs") -> bool:
-    study_id = study_of(database, uid, clinic=clinic)
-    with database.write() as connection:
-        return charge(
-            connection,
-            clinic=clinic,
-            study_instance_uid=uid,
-            study_id=study_id,
-            packages=["chest"],
-            result_sop_instance_uid=f"2.25.{uid}",
-            destination=destination,
-            now=now,
-        )
 
 
 def at_once(count: int, work: Callable[[int], bool]) -> list[bool]:
@@ -94,6 +73,85 @@ def test_16_at_once_that_charge_the_same_study_charge_it_once(database: Database
     study_of(database, "1.2.3")
     assert sum(at_once(16, lambda number: pay(database, "1.2.3"))) == 1
     assert len(read_ledger(database)) == 1
+
+
+def test_of_64_studies_in_eight_processes_that_want_the_last_unit_exactly_one_is_charged(database: Database) -> None:
+    """Eight threads each, and nothing that they could agree on but the database."""
+    take_many(database, 99)
+    for number in range(64):
+        study_of(database, f"1.2.{number}")
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.metering.charging_process", url_of(database), str(first)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for first in range(0, 64, 8)
+    ]
+    for program in programs:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+    for program in programs:  # now all at once
+        assert program.stdin is not None
+        program.stdin.close()
+        program.stdin = None
+    said = [line for program in programs for line in program.communicate(timeout=120)[0].splitlines()]
+    charged = [line.removeprefix("charged ") for line in said if line.startswith("charged ")]
+    assert len(charged) == 1
+    assert [row.study_instance_uid for row in read_ledger(database)] == charged
+    assert used_by(database) == 100
+
+
+def url_of(database: Database) -> str:
+    return database.engine.url.render_as_string(hide_password=False)
+
+
+def test_stat_goes_through_on_grace_where_another_study_waits(database: Database) -> None:
+    take_many(database, 100)
+    assert not take(database, "1.2.1")
+    assert [take(database, f"1.2.{number}", is_stat=True) for number in range(1, 12)] == [True] * 10 + [False]
+
+
+def test_a_plan_with_prices_for_more_studies_takes_them(database: Database) -> None:
+    small = replace(PLANS[Tier.BASIC], studies_per_month=1, grace_studies=0)
+    subscribe(database, replace(small, usage_tiers=(UsageTier(name="", up_to=2, price_usd_cents=45),)), at=NOW)
+    assert [take(database, f"1.2.{number}") for number in range(3)] == [True, True, False]
+
+
+def test_each_charge_says_on_what_ground_the_study_was_analysed(database: Database) -> None:
+    tiers = (UsageTier(name="light use", up_to=2, price_usd_cents=45),)
+    subscribe(database, replace(PLANS[Tier.BASIC], studies_per_month=1, grace_studies=1, usage_tiers=tiers), at=NOW)
+    for number in range(3):
+        pay(database, f"1.2.{number}")
+    assert [(row.number, row.basis) for row in read_ledger(database)] == [(1, "included"), (2, "usage"), (3, "grace")]
+
+
+def test_a_study_counts_in_the_period_that_admitted_it_also_when_its_result_arrives_in_the_next(
+    database: Database,
+) -> None:
+    """Otherwise those in flight at midnight would overrun the next period."""
+    take(database, "1.2.3")
+    pay(database, "1.2.3", now=NEXT_MONTH)
+    assert [(row.period, row.charged_at) for row in read_ledger(database)] == [(NOVEMBER, NEXT_MONTH)]
+    assert (used_by(database), used_by(database, period=DECEMBER)) == (1, 0)
+
+
+def test_the_80th_and_the_100th_study_of_100_are_said_in_their_histories(database: Database) -> None:
+    take_many(database, 78)
+    for number in range(79, 102):
+        study_of(database, f"1.2.{number}")
+        take(database, f"1.2.{number}")
+    told = {
+        history.study_instance_uid: event.detail
+        for history in read_history(database, StudyFilter())
+        for event in history.events
+        if event.event == "quota"
+    }
+    assert told == {
+        "1.2.80": "80 of the 100 studies of period 2026-11 are used (80 %)",
+        "1.2.100": "100 of the 100 studies of period 2026-11 are used (100 %)",
+    }
 
 
 def test_the_hundredth_study_fits_and_the_next_does_not(database: Database) -> None:
@@ -220,6 +278,7 @@ def test_usage_tells_what_is_charged_reserved_and_included(database: Database) -
         alert=None,
         forecast=3,  # 2 in 19.5 of 30 days
         owed_usd_cents=0,  # no subscription was opened here
+        next_price_usd_cents=0,
     )
     assert (st_mary.clinic, st_mary.tier, st_mary.used, st_mary.included) == ("st-mary", "professional", 0, 300)
     assert [usage.used for usage in read_usage(database, period=DECEMBER, clinic="mercy", now=NOW)] == [0]

@@ -14,15 +14,19 @@ STUDIES, STUDY = "/api/v1/studies", f"/api/v1/studies/{ST_MARY_STUDY}"
 FEEDBACK = f"{STUDY}/feedback"
 CLINICS, USAGE, QUARANTINE, METRICS = "/api/v1/clinics", "/api/v1/usage", "/api/v1/quarantine", "/metrics"
 COMPARISON = "/api/v1/models/chest/comparison"
-GUARDED = (STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON)
+LEDGER, INVOICES, INVOICE = "/api/v1/ledger", "/api/v1/invoices", "/api/v1/invoices/INV-000001"
+INVOICE_FILES = (f"{INVOICE}/pdf", f"{INVOICE}/csv")
+MONEY = (USAGE, f"{USAGE}/studies", f"{USAGE}/studies.csv", LEDGER, INVOICES, INVOICE, *INVOICE_FILES)
+CREDITS = "/api/v1/credits"
+GUARDED = (STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, METRICS, COMPARISON, *MONEY)
 OPEN = ("/health", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json")
 
 MAY_READ = {
     "viewer": {STUDIES, STUDY, FEEDBACK, CLINICS, COMPARISON},
     "operator": {STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, METRICS, COMPARISON},
-    "admin": {STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, METRICS, COMPARISON},
-    "billing": {CLINICS, USAGE},
-    "auditor": {STUDIES, STUDY, FEEDBACK, CLINICS, USAGE, QUARANTINE, COMPARISON},
+    "admin": {STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, METRICS, COMPARISON, *MONEY},
+    "billing": {CLINICS, *MONEY},
+    "auditor": {STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, COMPARISON, *MONEY},
 }
 
 
@@ -32,8 +36,9 @@ def test_a_role_reads_what_the_table_allows_and_nothing_else(
     client: TestClient, keys: dict[str, str], role: str, route: str
 ) -> None:
     answer = client.get(route, headers={"Authorization": f"Bearer {keys[role]}"})
-    # Only one version of chest has run here: there is nothing to compare.
-    assert answer.status_code == ((404 if route == COMPARISON else 200) if route in MAY_READ[role] else 403)
+    # Only one version of chest has run here, so that there is nothing to compare, and no period was closed.
+    there = 404 if route == COMPARISON or route.startswith(INVOICE) else 200
+    assert answer.status_code == (there if route in MAY_READ[role] else 403)
 
 
 @pytest.mark.parametrize("verb", ["retry", "cancel", "reanalyse"])
@@ -56,14 +61,24 @@ def test_viewer_operator_and_admin_may_say_something_of_a_finding(
     assert client.post(FEEDBACK, json=word).status_code == 401
 
 
+@pytest.mark.parametrize("role", MAY_READ)
+def test_only_admin_and_billing_may_take_a_charge_back(client: TestClient, keys: dict[str, str], role: str) -> None:
+    wanted = {"clinic": "st-mary", "study_instance_uid": "1.2.3.999", "why": "wrong patient"}
+    answer = client.post(CREDITS, json=wanted, headers={"Authorization": f"Bearer {keys[role]}"})
+    assert answer.status_code == (404 if role in ("admin", "billing") else 403)
+    assert client.post(CREDITS, json=wanted).status_code == 401
+
+
 def test_every_route_is_in_the_matrix_above(client: TestClient) -> None:
     described = client.get("/openapi.json").json()["paths"]
     one = "/api/v1/studies/{study_instance_uid}"
     asked = {f"{one}/retry", f"{one}/cancel", f"{one}/reanalyse"}
-    templates = {one, f"{one}/feedback", "/api/v1/models/{package}/comparison"}
-    assert set(described) == {"/health", *GUARDED} - {STUDY, FEEDBACK, COMPARISON} | templates | asked
+    bill = "/api/v1/invoices/{number}"
+    filled_in = {STUDY, FEEDBACK, COMPARISON, INVOICE, f"{INVOICE}/pdf", f"{INVOICE}/csv"}
+    templates = {one, f"{one}/feedback", "/api/v1/models/{package}/comparison", bill, f"{bill}/pdf", f"{bill}/csv"}
+    assert set(described) == {"/health", CREDITS, *GUARDED} - filled_in | templates | asked
     changing = {route for route, methods in described.items() if set(methods) != {"get"}}
-    assert changing == asked | {f"{one}/feedback"}
+    assert changing == asked | {f"{one}/feedback", CREDITS}
 
 
 @pytest.mark.parametrize("route", OPEN)

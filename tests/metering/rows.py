@@ -1,0 +1,48 @@
+"""Studies that are charged, and clinics with subscriptions, entered through the functions that the node uses."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from domain.plans import Plan
+from metering.ledger import charge
+from metering.quota import reserve
+from metering.subscriptions import begin
+from storage.database import Database
+from storage.intake import record_instances
+from tests.factories.arrivals import NO_SPOOL, arrival
+from tests.metering.conftest import NOW
+
+
+def study_of(database: Database, uid: str, *, clinic: str = "mercy") -> int:
+    stored = arrival(f"key-{clinic}-{uid}", f"{uid}.1", study_instance_uid=uid, clinic=clinic)
+    return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
+
+
+def take(database: Database, uid: str, *, clinic: str = "mercy", now: datetime = NOW, is_stat: bool = False) -> bool:
+    with database.write() as connection:
+        return reserve(connection, clinic=clinic, study_instance_uid=uid, now=now, is_stat=is_stat)
+
+
+def pay(database: Database, uid: str, *, clinic: str = "mercy", now: datetime = NOW, destination: str = "pacs") -> bool:
+    study_id = study_of(database, uid, clinic=clinic)
+    with database.write() as connection:
+        return charge(
+            connection,
+            clinic=clinic,
+            study_instance_uid=uid,
+            study_id=study_id,
+            packages=["chest"],
+            result_sop_instance_uid=f"2.25.{uid}",
+            destination=destination,
+            now=now,
+        )
+
+
+def subscribe(database: Database, plan: Plan, *, clinic: str = "mercy", at: datetime) -> None:
+    with database.write() as connection:
+        begin(connection, clinic=clinic, plan=plan, at=at, why="it was configured")
+
+
+def pay_many(database: Database, count: int, *, now: Callable[[int], datetime], clinic: str = "mercy") -> None:
+    for number in range(1, count + 1):
+        assert pay(database, f"1.7.{number}", clinic=clinic, now=now(number))
