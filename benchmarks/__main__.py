@@ -15,6 +15,7 @@ from benchmarks.gpu import run as gpu
 from benchmarks.inference import run as inference
 from benchmarks.ingest import run as ingest
 from benchmarks.latency import run as latency
+from tests.billing_chaos import __main__ as metering
 from tests.chaos import __main__ as chaos
 
 
@@ -35,6 +36,7 @@ PARTS = {
     "results": Part(title=results.TITLE, add_arguments=results.add_arguments, run=results.run),
     "gpu": Part(title=gpu.TITLE, add_arguments=gpu.add_arguments, run=gpu.run),
     "at_rest": Part(title="what encryption at rest costs", add_arguments=at_rest.add_arguments, run=at_rest.run),
+    "metering": Part(title=metering.TITLE, add_arguments=metering.add_arguments, run=metering.run),
     "chaos": Part(title="studies while all goes wrong", add_arguments=chaos.add_arguments, run=chaos.run),
 }
 

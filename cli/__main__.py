@@ -27,6 +27,7 @@ VERBS = {
     "ledger": "what was charged; take a charge back",
     "invoices": "what clinics were asked to pay, and the files for their accounts",
     "subscriptions": "each clinic's plan, state and use; pause, resume or cancel one",
+    "billing": "how it stands with Stripe; subscribe a clinic, change its plan, links for it",
     "commitments": "requests for storage commitment, and whether their callers were told",
     "keys": "make and revoke the portal's API keys",
     "storage": "erase a study; rotate keys; adopt what is in the shared store; get an instance",

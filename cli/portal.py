@@ -10,6 +10,7 @@ import uvicorn
 
 from cli.care import open_care
 from cli.parts import SOFTWARE_VERSION, open_database, settings_for
+from cli.payments import open_payments
 from cli.stopping import stop_signal
 from config.settings import PortalSettings
 from domain.errors import Misconfigured
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         worker_lease_s=settings.worker.lease_s,
         data_dir=data_dir if data_dir.is_dir() else None,
         open_care=cache(partial(open_care, settings, database)),
+        open_payments=cache(partial(open_payments, settings, database)),
+        return_url=settings.billing.return_url,
     )
     server = uvicorn.Server(
         uvicorn.Config(

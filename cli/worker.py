@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import structlog
@@ -21,6 +21,7 @@ from cli.parts import (
     open_spool,
     settings_for,
 )
+from cli.payments import open_payments
 from cli.stopping import stop_signal
 from config.settings import Settings
 from domain.billing import Payer
@@ -31,6 +32,7 @@ from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
 from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
+from metering.billing import Billing
 from metering.invoice_billing import InvoiceBilling
 from metering.subscriptions import sync_subscriptions
 from reports.request import NodeIdentity
@@ -42,6 +44,7 @@ from scp.requests import CommandField, Request
 from storage.database import Database, utc_now
 from storage.intake import sync_clinics
 from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, WITHDRAW, JobQueue
+from storage.periodic import Periodic
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
@@ -56,9 +59,13 @@ from workflow.shadow import after_shadow_bug, shadow_study
 from workflow.steps import try_again
 from workflow.withdraw import after_withdrawal_bug, withdraw_study
 
+if TYPE_CHECKING:
+    from metering.stripe.billing import StripeBilling
+
 log = structlog.get_logger()
 
 JOBS_FINISH_WITHIN_S = 20
+BILLING_ROUND_S = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +88,8 @@ def work(
         return 0
     sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
     sync_subscriptions(database, settings.clinic_directory, settings.plans.plans, now=utc_now())
-    rooms = build_rooms(settings, database, stand_ins=stand_ins)
+    payments = open_payments(settings, database)
+    rooms = build_rooms(settings, database, stand_ins=stand_ins, payments=payments)
     rooms.spool.empty_cache()
     executor_id = new_executor_id()
     engine = build_engine(settings, rooms, executor_id, on_step)
@@ -97,9 +105,14 @@ def work(
     intake.start()
     commitments.start()
     confirmations.start()
+    billing = None if payments is None else Periodic("billing", payments.round, period_s=BILLING_ROUND_S)
+    if billing is not None:
+        billing.start()
     threading.Thread(target=rooms.analyst.warm_up, name="warm-up", daemon=True).start()
     log.info("worker_ready", executor=executor_id)
     stop.wait()
+    if billing is not None:
+        billing.stop()
     confirmations.stop()
     commitments.stop()
     intake.stop()
@@ -149,9 +162,18 @@ def build_confirmations(settings: Settings, rooms: Rooms) -> Confirmations:
     return Confirmations(rooms, folder, take_report=take_report)
 
 
-def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, str] | None = None) -> Rooms:
+def build_rooms(
+    settings: Settings,
+    database: Database,
+    *,
+    stand_ins: dict[str, str] | None = None,
+    payments: "StripeBilling | None" = None,
+) -> Rooms:
     """Everything that a worker's jobs use."""
     installed_dir = models_dir(settings)
+    payers: dict[Payer, Billing] = {Payer.INVOICE: InvoiceBilling(settings.billing.issuer)}
+    if payments is not None:
+        payers[Payer.STRIPE] = payments
     spool = open_spool(settings)
     new_analyst = partial(
         Analyst,
@@ -188,7 +210,7 @@ def build_rooms(settings: Settings, database: Database, *, stand_ins: dict[str, 
         pixel_retention=timedelta(days=settings.storage.pixel_retention_days) or None,
         job_retention=timedelta(days=settings.worker.job_retention_days) or None,
         run_retention=timedelta(days=settings.models.run_retention_days) or None,
-        payers={Payer.INVOICE: InvoiceBilling(settings.billing.issuer)},
+        payers=payers,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -87,7 +88,7 @@ class PlansSettings(Section):
 
 
 class BillingSettings(Section):
-    """The operator's side of an invoice."""
+    """The operator's side: of an invoice, and of Stripe."""
 
     name: Text = ""
     address: tuple[Text, ...] = ()
@@ -95,6 +96,11 @@ class BillingSettings(Section):
     payment: tuple[Text, ...] = ()
     number_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,16}$")] = "INV-"
     net_days: Annotated[int, Field(ge=0, le=366)] = 30
+    stripe_secret_key_file: Path | None = None
+    stripe_webhook_secret_file: Path | None = None
+    stripe_account: Annotated[str, StringConstraints(pattern=r"^(acct_[A-Za-z0-9]{1,64})?$")] = ""
+    stripe_address: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]{1,200})?$")] = ""
+    return_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]{1,200}$")] = "http://127.0.0.1:8080/usage"
 
     @property
     def issuer(self) -> Issuer:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from domain.errors import Refuse
 from domain.plans import Basis, Plan, basis_of
 from domain.subscription import SubscriptionState
+from metering.outbox import enqueue
 from metering.quota import charged, end_reservation
 from metering.subscriptions import period_at, subscription_at
 from storage import audit
@@ -91,7 +92,7 @@ def charge(
     subscription = subscription_at(connection, clinic=clinic, moment=now)
     number = charged(connection, clinic=clinic, period=period) + 1
     is_on_trial = subscription.state_at(now) is SubscriptionState.TRIALING
-    _insert(
+    ledger_id = _insert(
         connection,
         clinic=clinic,
         kind=CHARGE,
@@ -109,6 +110,7 @@ def charge(
         destination=destination,
         charged_at=now,
     )
+    enqueue(connection, clinic=clinic, ledger_id=ledger_id, now=now)
     return True
 
 
@@ -158,6 +160,7 @@ def credit(
             "amount_usd_cents": amount_usd_cents,
         },
     )
+    enqueue(connection, clinic=clinic, ledger_id=credit_id, now=now)
     add_event(connection, taken_back.study_id, "credited", f"by {who}")
     audit.enter(connection, at=now, who=who, act="credited", clinic=clinic, detail=f"ledger row {taken_back.id}: {why}")
     return credit_id

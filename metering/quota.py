@@ -14,6 +14,7 @@ from domain.errors import Refuse
 from domain.plans import alert_at, has_grace, has_room
 from domain.states import Reason, StudyState
 from domain.subscription import EFFECTS, Subscription
+from metering.entitlements import are_known
 from metering.subscriptions import period_at, subscription_at
 from storage.clinic_lock import lock_clinic
 from storage.events import add_event
@@ -42,7 +43,7 @@ def standing(connection: sa.Connection, *, clinic: str, now: datetime) -> Standi
         subscription=subscription,
         period=period,
         used=used(connection, clinic=clinic, period=period),
-        takes_work=subscription.takes_work(now),
+        takes_work=subscription.takes_work(now) and are_known(connection, clinic=clinic, now=now),
     )
 
 
@@ -77,6 +78,12 @@ def why_none(connection: sa.Connection, *, clinic: str, now: datetime) -> Refuse
     """Why `reserve` said no. The message is for the PACS, and says nothing of money; the hint is for the clinic."""
     now_stands = standing(connection, clinic=clinic, now=now)
     state = now_stands.subscription.state_at(now)
+    if now_stands.subscription.takes_work(now) and not now_stands.takes_work:
+        return Refuse(
+            "it is not known at this time what the clinic's subscription includes",
+            reason=Reason.NO_SUBSCRIPTION,
+            hint="Stripe has not answered for 72 hours; the study is analysed by itself when it does",
+        )
     if not now_stands.takes_work:
         return Refuse(
             "the clinic's subscription does not take new studies at this time",

@@ -11,6 +11,8 @@
 /api/v1/usage[/studies[.csv]]   what was used of each plan, and what became of each study
 /api/v1/ledger, /credits        what was charged; take a charge back
 /api/v1/invoices[/{number}]     what clinics were asked to pay
+/api/v1/billing[/checkout]      how it stands with Stripe, and /portal: links to its pages
+/api/v1/stripe/webhook          what Stripe tells, signed by it
 /api/v1/quarantine              what came and cannot be used
 
 /sign-in, /studies[/{uid}], /usage   pages for people (pages/)
@@ -37,10 +39,11 @@ from portal_api.pages import sign_in as sign_in_page
 from portal_api.pages import studies as studies_page
 from portal_api.pages import study as study_page
 from portal_api.pages import usage as usage_page
-from portal_api.parts import Care, Parts
+from portal_api.parts import Care, Parts, Payments, no_payments
 from portal_api.problems import bad_parameters, bug, no_answer, refused
 from portal_api.requests import RequestLog
 from portal_api.routes import (
+    billing,
     care,
     docs,
     feedback,
@@ -50,6 +53,7 @@ from portal_api.routes import (
     metrics,
     models,
     quarantine,
+    stripe_webhook,
     studies,
     study,
     usage,
@@ -80,6 +84,8 @@ def build_app(
     worker_lease_s: float = 20.0,
     data_dir: Path | None = None,
     open_care: Callable[[], Care],
+    open_payments: Callable[[], Payments | None] = no_payments,
+    return_url: str = "",
 ) -> FastAPI:
     """The application; it opens and closes nothing by itself."""
     app = FastAPI(
@@ -92,11 +98,14 @@ def build_app(
         worker_lease_s=worker_lease_s,
         data_dir=data_dir,
         open_care=open_care,
+        open_payments=open_payments,
+        return_url=return_url,
     )
     app.include_router(health.router)
+    app.include_router(stripe_webhook.router)
     for guarded in (studies, study, feedback, care, clinics_route, quarantine, models, metrics):
         app.include_router(guarded.router, responses=REFUSALS)
-    for about_money in (usage, ledger, invoices):
+    for about_money in (usage, ledger, invoices, billing):
         app.include_router(about_money.router, responses=REFUSALS)
     for page in (sign_in_page, studies_page, study_page, usage_page):
         app.include_router(page.router)

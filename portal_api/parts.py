@@ -9,6 +9,7 @@ from fastapi import Request
 
 from domain.care import Done, Rejection, Verb
 from domain.clinics import Clinic
+from domain.plans import Tier
 from storage.database import Database
 
 
@@ -26,9 +27,27 @@ class Care(Protocol):
     ) -> Done: ...
 
 
+class Payments(Protocol):
+    """See metering.stripe.billing.StripeBilling, which brings Stripe's library along."""
+
+    def receive(self, body: bytes, signature: str) -> None: ...
+
+    def checkout(self, clinic: str, *, tier: Tier | None, return_url: str) -> str: ...
+
+    def portal(self, clinic: str, *, return_url: str) -> str: ...
+
+
+def no_payments() -> Payments | None:
+    """A node without a key for Stripe."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """`data_dir` None: it is on another machine, and its free space is not this portal's to judge."""
+    """`data_dir` None: it is on another machine, and its free space is not this portal's to judge.
+
+    return_url: where a payer's pages lead back to.
+    """
 
     database: Database
     clinics: tuple[Clinic, ...]
@@ -36,6 +55,8 @@ class Parts:
     worker_lease_s: float
     data_dir: Path | None
     open_care: Callable[[], Care]
+    open_payments: Callable[[], Payments | None] = no_payments
+    return_url: str = ""
 
 
 def parts_of(request: Request) -> Parts:

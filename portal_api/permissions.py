@@ -14,6 +14,7 @@ class Permission(StrEnum):
     FEEDBACK = "feedback"  # a word about a finding
     CARE = "care"  # retry, cancel, reanalyse, withdraw
     CREDIT = "credit"  # take a charge back
+    PAYMENTS = "payments"  # pages at Stripe where cards are kept and plans are bought
 
 
 class Role(StrEnum):
@@ -38,7 +39,7 @@ PERMISSIONS = {
         }
     ),
     Role.ADMIN: frozenset(Permission),
-    Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE, Permission.CREDIT}),
+    Role.BILLING: frozenset({Permission.CLINICS, Permission.USAGE, Permission.CREDIT, Permission.PAYMENTS}),
     Role.AUDITOR: frozenset(
         {Permission.STUDIES, Permission.CLINICS, Permission.QUARANTINE, Permission.USAGE, Permission.MODELS}
     ),

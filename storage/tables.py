@@ -12,6 +12,9 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          ├─ subscriptions                what its plan was, and in which state, at any moment
          ├─ reservations, ledger         quota taken, and what was metered
          ├─ invoices                     what was asked for it
+         ├─ billing_accounts             how it stands with Stripe, where that is its payer
+         ├─ billing_outbox               which ledger rows Stripe has to learn of, and how far that is
+         ├─ billing_settlements          whether Stripe billed what the ledger says, period by period
          ├─ drift_counts                 how each version's scores and images were spread, week by week
          ├─ queue_shares                 how far each clinic has come in the queue
          ├─ outboxes                     how it stands with each destination, and which job drains it
@@ -19,6 +22,7 @@ clinics ─┬─ studies ─┬─ instances        what came, and the facts in
          └─ api_keys ── sessions         who may use the portal, and who has signed in with a browser
 executors, receivers                     which processes are alive
 audit                                    what people and payers changed by hand
+stripe_events                            what Stripe told, each once
 
 `ledger`, `invoices` and `audit` only grow: the database itself refuses to change or to delete a row of them.
 """
@@ -395,6 +399,92 @@ invoices = sa.Table(
     sa.Column("pdf", sa.LargeBinary, nullable=False),
     sa.Column("csv", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("clinic", "period"),
+)
+
+billing_accounts = sa.Table(
+    "billing_accounts",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("clinics.name"), primary_key=True),
+    # Hexadecimal. Only with it can a Study Instance UID be turned into the identifier that Stripe has.
+    sa.Column("identifier_key", sa.String(64), nullable=False),
+    sa.Column("customer_id", sa.String(64), nullable=False, unique=True),
+    # The rest is what Stripe said when it was last asked; None, or empty: it has no subscription there.
+    sa.Column("subscription_id", sa.String(64)),
+    sa.Column("status", sa.String(32), nullable=False, default=""),
+    sa.Column("tier", sa.String(16), nullable=False, default=""),
+    sa.Column("period_begins_at", UtcDateTime),
+    sa.Column("period_ends_at", UtcDateTime),
+    # When the metered price was last replaced: Stripe has billed what was used before.
+    sa.Column("metered_since", UtcDateTime),
+    sa.Column("metered_price_id", sa.String(64), nullable=False, default=""),
+    # Charge id of each payment that was disputed, and how the dispute stands.
+    sa.Column("disputes", sa.JSON, nullable=False, default=dict),
+    sa.Column("packages", sa.JSON, nullable=False, default=list),
+    sa.Column("seen_at", UtcDateTime),
+    sa.Column("begun_at", UtcDateTime, nullable=False),
+)
+
+billing_outbox = sa.Table(
+    "billing_outbox",
+    metadata,
+    sa.Column("ledger_id", sa.ForeignKey("ledger.id"), primary_key=True),
+    sa.Column("clinic", sa.ForeignKey("billing_accounts.clinic"), nullable=False),
+    # metering/outbox_rules.py
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("route", sa.String(16), nullable=False, default=""),
+    # The time that Stripe is told.
+    sa.Column("metered_at", UtcDateTime, nullable=False),
+    sa.Column("identifier", sa.String(64), nullable=False, default=""),
+    # How often it was begun anew with another identifier, and how often Stripe answered with a fault of its own.
+    sa.Column("round", sa.Integer, nullable=False, default=0),
+    sa.Column("errors", sa.Integer, nullable=False, default=0),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    # Of this round, the earliest and the latest request.
+    sa.Column("first_asked_at", UtcDateTime),
+    sa.Column("asked_at", UtcDateTime),
+    sa.Column("enqueued_at", UtcDateTime, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("leased_until", UtcDateTime),
+    sa.Column("done_at", UtcDateTime),
+    # Of the invoice item, where there is one.
+    sa.Column("stripe_id", sa.String(64), nullable=False, default=""),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+    sa.Index("ix_billing_outbox_due", "state", "due_at"),
+    sa.Index("ix_billing_outbox_clinic", "clinic", "metered_at"),
+)
+
+billing_settlements = sa.Table(
+    "billing_settlements",
+    metadata,
+    sa.Column("clinic", sa.ForeignKey("billing_accounts.clinic"), primary_key=True),
+    # The key of the ledger's period; a later credit has it settled once more.
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    # What the ledger says, what Stripe has invoiced, and the item that makes up the difference.
+    sa.Column("ledger_studies", sa.Integer, nullable=False),
+    sa.Column("ledger_usd_cents", sa.Integer, nullable=False),
+    sa.Column("stripe_studies", sa.Integer, nullable=False),
+    sa.Column("stripe_usd_cents", sa.Integer, nullable=False),
+    sa.Column("invoice_item_id", sa.String(64), nullable=False, default=""),
+    sa.Column("settled_at", UtcDateTime, nullable=False),
+)
+
+stripe_events = sa.Table(
+    "stripe_events",
+    metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("type", sa.String(128), nullable=False),
+    # What it is about, as far as it is needed to ask for it: never what the event said of it.
+    sa.Column("object_id", sa.String(255), nullable=False, default=""),
+    sa.Column("customer_id", sa.String(64), nullable=False, default=""),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("times_received", sa.Integer, nullable=False, default=1),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("processed_at", UtcDateTime),
+    sa.Column("outcome", sa.Text, nullable=False, default=""),
+    sa.Index("ix_stripe_events_due", "processed_at", "due_at"),
 )
 
 audit = sa.Table(

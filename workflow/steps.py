@@ -16,6 +16,7 @@ from domain.states import NOTED, Reason
 from domain.study import Instance, Study
 from domain.versions import Choice, Role, choose
 from inference.package import Package
+from metering.entitlements import with_entitlements
 from metering.quota import release, reserve, why_none
 from metering.subscriptions import subscription_at
 from reports.language import Words
@@ -51,6 +52,7 @@ def admit(rooms: Rooms, study_id: int, study: Study) -> Decision:
     """
     with rooms.database.read() as connection:
         plan = subscription_at(connection, clinic=study.clinic, moment=utc_now()).plan
+        plan = with_entitlements(connection, plan, clinic=study.clinic)
     decision = decide(study, rooms.rulebook)
     decision = replace(decision, choices=tuple(_choices(rooms, study, decision, plan)))
     with rooms.database.write() as connection:

@@ -1,6 +1,6 @@
 """GET /metrics: the node's counts in Prometheus' text format, read from the database at each scrape."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from domain.plans import billing_period
+from metering.billing_status import BillingStatus, events_waiting, read_status
 from metering.usage import read_usage
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import Parts, parts_of
@@ -50,7 +51,30 @@ METRICS = (
         "Analyses that the CPU made because no GPU of the settings could.",
     ),
 )
+BILLING_METRICS: tuple[tuple[str, str, Callable[[BillingStatus, datetime], float]], ...] = (
+    ("collimator_billing_waiting", "Ledger rows that Stripe does not know.", lambda line, _: line.waiting),
+    (
+        "collimator_billing_oldest_waiting_seconds",
+        "Since when the oldest of them waits.",
+        lambda line, now: _seconds(line.oldest_waiting, now),
+    ),
+    ("collimator_billing_overdue", "Of them, those that wait longer than seven days.", lambda line, _: line.overdue),
+    (
+        "collimator_billing_silent_seconds",
+        "How long ago Stripe last answered; after 72 hours new studies wait.",
+        lambda line, now: _seconds(line.seen_at, now),
+    ),
+    (
+        "collimator_billing_corrected",
+        "Periods that Stripe billed otherwise than the ledger.",
+        lambda line, _: line.corrected,
+    ),
+)
 DRIFT_LABELS = ("clinic", "caller", "package", "version", "feature")
+
+
+def _seconds(since: datetime | None, now: datetime) -> float:
+    return 0.0 if since is None else (now - since).total_seconds()
 
 
 @router.get(
@@ -104,6 +128,7 @@ class DatabaseCollector(Collector):
                 family.add_metric(count.labels, count.value)
             yield family
         yield from self._quota()
+        yield from self._billing()
         yield from self._drift()
 
     def _quota(self) -> Iterator[Metric]:
@@ -137,6 +162,21 @@ class DatabaseCollector(Collector):
             waiting.add_metric((one.clinic,), one.waiting)
             state.add_metric((one.clinic, one.state), 1)
         yield from (used, included, alert, waiting, state)
+
+    def _billing(self) -> Iterator[Metric]:
+        """Of clinics that pay by Stripe (docs/runbooks/billing.md)."""
+        now = datetime.now(UTC)
+        lines = read_status(self._parts.database, now=now, clinics=self._clinics)
+        for name, says, value in BILLING_METRICS:
+            family = GaugeMetricFamily(name, says, labels=("clinic",))
+            for line in lines:
+                family.add_metric((line.clinic,), value(line, now))
+            yield family
+        yield GaugeMetricFamily(
+            "collimator_stripe_events_waiting",
+            "Events of Stripe's that nobody has acted on.",
+            value=events_waiting(self._parts.database),
+        )
 
     def _drift(self) -> Iterator[Metric]:
         psi = GaugeMetricFamily(
