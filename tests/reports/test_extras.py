@@ -169,12 +169,10 @@ def test_dcmtk_shows_the_image_with_the_state_as_it_does_without(
     (result,) = write_results(report_request(study, with_places(study)), profile="gsps")
     (tmp_path / "state.dcm").write_bytes(result.content)
     image, window = study.instances[0].path, ["+Wi", "1"] if values else ["-W"]
-    with_state = [require_program("dcmp2pgm"), "-p", tmp_path / "state.dcm", image, tmp_path / "with.pgm"]
-    without = [require_program("dcmj2pnm"), "+op", *window, image, tmp_path / "without.pgm"]
-    for command in (with_state, without):
-        subprocess.run(command, capture_output=True, check=True)
-    shown = [np.asarray(Image.open(tmp_path / name)) for name in ("with.pgm", "without.pgm")]
-    np.testing.assert_array_equal(*shown)
+    state, shown, alone = (str(tmp_path / name) for name in ("state.dcm", "shown.pgm", "alone.pgm"))
+    subprocess.run([require_program("dcmp2pgm"), "-p", state, image, shown], capture_output=True, check=True)
+    subprocess.run([require_program("dcmj2pnm"), "+op", *window, image, alone], capture_output=True, check=True)
+    np.testing.assert_array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(alone)))
 
 
 @pytest.mark.parametrize(
