@@ -1,7 +1,7 @@
 """What a person may ask for a study, and what comes of it in each of the study's states.
 
                 receiving   queued      delivering   done           held        failed      cancelled   withdrawn
-    retry       -           no change   no change    -              queued      queued (1)  queued      -
+    retry       -           no change   no change    -              queued      queued (1)  queued      (3)
     cancel      cancelled   cancelled   -            -              -           -           no change   -
     reanalyse   -           no change   -            a generation   -           -           -           a generation
     withdraw    -           -           withdrawn    withdrawn      (2)         (2)         (2)         no change
@@ -10,6 +10,7 @@
     (1)  where a destination refused its results, or never committed to them: these are sent once more, without
          another analysis
     (2)  withdrawn, where this generation or one before it has results; refused where there are none
+    (3)  the notes that were not taken are sent once more, or written where they could not be
 
 What is under way already is left alone, so that asking twice is asking once.
 """
@@ -56,6 +57,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     OPEN_GENERATION = "open generation"
     WITHDRAW = "withdraw"
+    WITHDRAW_AGAIN = "withdraw again"
 
 
 ACTIONS = {
@@ -65,6 +67,7 @@ ACTIONS = {
         StudyState.HELD: Action.QUEUE,
         StudyState.FAILED: Action.QUEUE,
         StudyState.CANCELLED: Action.QUEUE,
+        StudyState.WITHDRAWN: Action.WITHDRAW_AGAIN,
     },
     Verb.CANCEL: {
         StudyState.RECEIVING: Action.CANCEL,

@@ -66,6 +66,9 @@ class Care:
         if action in (Action.CANCEL, Action.WITHDRAW):
             self._end(connection, action, study, said, rejection)
             return
+        if action is Action.WITHDRAW_AGAIN:
+            self._withdraw_again(connection, study, said)
+            return
         asked.require_images(connection, study)
         if action is Action.QUEUE:
             studies.requeue(connection, study.study_id, said)
@@ -83,8 +86,15 @@ class Care:
             asked.cancel(connection, study, said)
         else:
             asked.withdraw(connection, study, rejection, f"{SPOKEN[rejection]}, {said}")
-            self._jobs.put_withdrawal(connection, study_id=study.study_id, attempt=1)
+            self._jobs.put_withdrawal(connection, study_id=study.study_id)
         release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+
+    def _withdraw_again(self, connection: sa.Connection, study: Generation, said: str) -> None:
+        notes = asked.send_notes_again(connection, study, said)
+        for destination in notes.refused_by:
+            outboxes.wake(connection, self._jobs, clinic=study.clinic, destination=destination)
+        if not notes.are_there:
+            self._jobs.put_withdrawal(connection, study_id=study.study_id)
 
     def _queue(self, connection: sa.Connection, clinic: str, study_id: int) -> None:
         """Its quota is taken by the job, which puts it aside again where there is none."""

@@ -16,10 +16,19 @@ from storage.tables import deliveries, instances, results, studies
 
 # Instead of the reason for which a study counts as complete (domain/completion.py).
 CANCELLED, REANALYSIS = "cancelled", "reanalysis"
+REJECTION_NOTE = "rejection_note"  # the kind, in reports/writers/
 ENDED_BY_WITHDRAWAL = {
     DeliveryState.PENDING: DeliveryState.WITHDRAWN,
     DeliveryState.STORED: DeliveryState.DELIVERED,
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notes:
+    """Whether the notes that take results back were written, and which destinations refused one."""
+
+    are_there: bool
+    refused_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,6 +182,19 @@ def withdraw(connection: sa.Connection, study: Generation, rejection: Rejection,
             .values(state=instead, confirmation_id=None, due_at=None)
         )
     add_event(connection, study.study_id, "withdrawn", said)
+
+
+def send_notes_again(connection: sa.Connection, study: Generation, said: str) -> Notes:
+    """Let the notes that take the study's results back wait once more where they were refused."""
+    its_notes = results.c.study_id == study.study_id, results.c.is_note, results.c.kind == REJECTION_NOTE
+    of_notes = sa.select(results.c.id).where(*its_notes)
+    refused = deliveries.c.result_id.in_(of_notes), deliveries.c.state == DeliveryState.REFUSED
+    names = sorted(connection.scalars(sa.select(deliveries.c.destination).where(*refused).distinct()))
+    connection.execute(
+        sa.update(deliveries).where(*refused).values(state=DeliveryState.PENDING, due_at=None, owed_since=utc_now())
+    )
+    add_event(connection, study.study_id, "sent_again", ", ".join([*(f"to {name}" for name in names), said]))
+    return Notes(are_there=connection.execute(of_notes.limit(1)).first() is not None, refused_by=tuple(names))
 
 
 def _whose(connection: sa.Connection, study_instance_uid: str, clinics: Collection[str] | None) -> str:

@@ -16,6 +16,11 @@ from storage.database import utc_now
 from storage.tables import study_events
 
 
+def has_event(connection: sa.Connection, study_id: int, event: str) -> bool:
+    found = sa.select(study_events.c.id).where(study_events.c.study_id == study_id, study_events.c.event == event)
+    return connection.execute(found.limit(1)).first() is not None
+
+
 def add_event(connection: sa.Connection, study_id: int, event: str, detail: str = "") -> None:
     """Append one line to the study's history."""
     connection.execute(sa.insert(study_events).values(study_id=study_id, at=utc_now(), event=event, detail=detail))

@@ -75,9 +75,15 @@ def shadow_job_id(study_id: int, number: int, attempt: int) -> str:
     return f"shadow:{study_id}:{number}:{attempt}"
 
 
-def withdrawal_job_id(study_id: int, attempt: int) -> str:
-    """The name of the job that takes back what was sent of a study: once, for only a new generation can be anew."""
-    return f"withdraw:{study_id}:{attempt}"
+def withdrawal_job_id(study_id: int, number: int) -> str:
+    """The name of a job that takes back what was sent of a study; `number` counts as in `study_job_id`."""
+    return f"{WITHDRAW}:{study_id}:{number}"
+
+
+def withdrawn_by(job_id: str) -> int | None:
+    """The id of the study that the job of this name takes back; None: it is another kind of job."""
+    kind, study_id, *_ = f"{job_id}:".split(":")
+    return int(study_id) if kind == WITHDRAW else None
 
 
 def drain_job_id(clinic: str, destination: str, number: int) -> str:
@@ -142,16 +148,19 @@ class JobQueue:
         )
         self._put(connection, options, delay_s, study_id, attempt)
 
-    def put_withdrawal(self, connection: sa.Connection, *, study_id: int, attempt: int, delay_s: float = 0.0) -> None:
-        """Take back what was sent of a study that is withdrawn. `attempt` counts from 1."""
+    def put_withdrawal(self, connection: sa.Connection, *, study_id: int, delay_s: float = 0.0) -> None:
+        """Take back what was sent of a study that is withdrawn."""
+        number = connection.execute(
+            sa.update(studies).where(studies.c.id == study_id).values(jobs=studies.c.jobs + 1).returning(studies.c.jobs)
+        ).scalar_one()
         options = EnqueueOptions(
             workflow_name=WITHDRAW,
             queue_name=WITHDRAWAL_QUEUE,
-            workflow_id=withdrawal_job_id(study_id, attempt),
+            workflow_id=withdrawal_job_id(study_id, number),
             app_version=APPLICATION_VERSION,
             priority=ORDINARY_PRIORITY,
         )
-        self._put(connection, options, delay_s, study_id, attempt)
+        self._put(connection, options, delay_s, study_id)
 
     def on_put(self, tell: Callable[[str], None]) -> None:
         """Have `tell` called with the queue's name when this process has put a job that is to run now.

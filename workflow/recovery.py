@@ -29,6 +29,7 @@ from storage.tables import executors
 from workflow.deliver import after_bug
 from workflow.engine import MAXIMUM_RUNS, Engine
 from workflow.rooms import Rooms
+from workflow.withdraw import tell_abandoned
 
 log = structlog.get_logger()
 
@@ -84,6 +85,7 @@ class Recovery:
                     abandoned = set(self._engine.abandoned_jobs())
                     park_abandoned(self._rooms, abandoned)
                     wake_abandoned(self._rooms, abandoned)
+                    tell_abandoned(self._rooms, abandoned)
                     wake_held_for_quota(self._rooms)
                     clear_away(self._rooms)
                     forget_jobs(self._engine, self._rooms)

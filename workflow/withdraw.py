@@ -7,7 +7,7 @@ the images are gone. What a destination answers to it stands in the study's hist
 or does nothing about it, the results stay until somebody removes them there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -21,16 +21,19 @@ from reports.request import ReportRequest
 from reports.write import write_rejection
 from storage import deliveries, outboxes, studies
 from storage.deliveries import ResultReference
-from storage.events import add_event
+from storage.events import add_event, has_event
+from storage.jobs import withdrawn_by
 from storage.studies import ResultRow
 from storage.study_keys import study_name
 from storage.tables import studies as study_rows
 from workflow.durable import Durable
+from workflow.engine import MAXIMUM_RUNS
 from workflow.rooms import Rooms
 
 log = structlog.get_logger()
 
 AWAY_DELAY_S = 30.0
+NOT_WITHDRAWN = "not_withdrawn"
 REJECTION = "rejection"  # instead of a profile
 BUG = "an unexpected error; see the worker's log"
 
@@ -46,7 +49,7 @@ class Notes:
     notes: tuple[Note, ...]
 
 
-def withdraw_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable) -> None:
+def withdraw_study(study_id: int, *, rooms: Rooms, durable: Durable) -> None:
     """Write the notes and send them on their way."""
     try:
         notes = durable.step("write", Notes, write_notes, rooms, study_id)
@@ -54,7 +57,7 @@ def withdraw_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durabl
     except Refuse as refusal:
         durable.transaction("put aside", say_why_not, study_id, refusal.message)
     except Away:
-        durable.transaction("later", write_later, rooms, study_id, attempt)
+        durable.transaction("later", write_later, rooms, study_id)
 
 
 def write_notes(rooms: Rooms, study_id: int) -> Notes:
@@ -83,15 +86,24 @@ def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, notes: Not
 def say_why_not(connection: sa.Connection, study_id: int, why: str) -> None:
     log.error("not_withdrawn", study_id=study_id, error=why)
     said = f"no rejection note could be written: {why}. Remove the results at each destination by hand"
-    add_event(connection, study_id, "not_withdrawn", said)
+    add_event(connection, study_id, NOT_WITHDRAWN, said)
 
 
-def write_later(connection: sa.Connection, rooms: Rooms, study_id: int, attempt: int) -> None:
-    rooms.jobs.put_withdrawal(connection, study_id=study_id, attempt=attempt + 1, delay_s=AWAY_DELAY_S)
+def write_later(connection: sa.Connection, rooms: Rooms, study_id: int) -> None:
+    rooms.jobs.put_withdrawal(connection, study_id=study_id, delay_s=AWAY_DELAY_S)
 
 
-def after_withdrawal_bug(connection: sa.Connection, study_id: int, attempt: int) -> None:
+def after_withdrawal_bug(connection: sa.Connection, study_id: int) -> None:
     say_why_not(connection, study_id, BUG)
+
+
+def tell_abandoned(rooms: Rooms, abandoned: Collection[str]) -> None:
+    """Nobody must think that results were taken back of which the job is among the abandoned ones."""
+    for study_id in filter(None, map(withdrawn_by, abandoned)):
+        with rooms.database.write() as connection:
+            studies.lock(connection, study_id)
+            if not has_event(connection, study_id, NOT_WITHDRAWN):
+                say_why_not(connection, study_id, f"that took the worker down {MAXIMUM_RUNS} times")
 
 
 def _write_note(rooms: Rooms, row: sa.Row[tuple[object, ...]], named: tuple[ResultReference, ...]) -> ResultRow:

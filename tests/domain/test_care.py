@@ -15,7 +15,7 @@ TABLE = {
     "held": (Action.QUEUE, None, None, Action.WITHDRAW),
     "failed": (Action.QUEUE, None, None, Action.WITHDRAW),
     "cancelled": (Action.QUEUE, Action.NOTHING, None, Action.WITHDRAW),
-    "withdrawn": (None, None, Action.OPEN_GENERATION, Action.NOTHING),
+    "withdrawn": (Action.WITHDRAW_AGAIN, None, Action.OPEN_GENERATION, Action.NOTHING),
 }
 
 

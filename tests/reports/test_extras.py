@@ -1,8 +1,10 @@
 """What a destination may ask for besides its profile: key objects, a presentation state, a segmentation, a page."""
 
 import re
+import subprocess
 import zlib
 from base64 import a85decode
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.ko import KeyObjectSelectionDocument
+from PIL import Image
 from pydicom.dataset import Dataset
 
 from domain.findings import Analysis, Finding, Region
@@ -144,6 +147,32 @@ def test_grey_values_are_shown_as_the_image_says(tmp_path: Path) -> None:
 
 def test_an_image_whose_lowest_value_is_white_stays_so(tmp_path: Path) -> None:
     assert state(changed(tmp_path, PhotometricInterpretation="MONOCHROME1")).PresentationLUTShape == "INVERSE"
+
+
+WINDOW: dict[str, object] = {"WindowCenter": 1500, "WindowWidth": 2000}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        WINDOW,
+        {**WINDOW, "PhotometricInterpretation": "MONOCHROME1"},
+        {**WINDOW, "RescaleSlope": "0.5", "RescaleIntercept": "100", "RescaleType": "US"},
+    ],
+    ids=["as it is", "a window", "lowest is white", "a rescale"],
+)
+def test_dcmtk_shows_the_image_with_the_state_as_it_does_without(
+    tmp_path: Path, values: dict[str, object], require_program: Callable[[str], str]
+) -> None:
+    study = changed(tmp_path, **values)
+    (result,) = write_results(report_request(study, with_places(study)), profile="gsps")
+    (tmp_path / "state.dcm").write_bytes(result.content)
+    image, window = study.instances[0].path, ["+Wi", "1"] if values else ["-W"]
+    state, shown, alone = (str(tmp_path / name) for name in ("state.dcm", "shown.pgm", "alone.pgm"))
+    subprocess.run([require_program("dcmp2pgm"), "-p", state, image, shown], capture_output=True, check=True)
+    subprocess.run([require_program("dcmj2pnm"), "+op", *window, image, alone], capture_output=True, check=True)
+    np.testing.assert_array_equal(np.asarray(Image.open(shown)), np.asarray(Image.open(alone)))
 
 
 @pytest.mark.parametrize(

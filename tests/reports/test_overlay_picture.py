@@ -109,6 +109,29 @@ def test_the_map_lies_where_the_network_looked_in_source_pixels() -> None:
     assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (25, 50, 50, 150)
 
 
+@pytest.mark.parametrize("highest", [20, 60, 90, 255])
+@pytest.mark.parametrize("place", [(0.0, 0.0), (0.9, 0.1), (0.4, 0.6)])
+def test_only_what_of_the_map_can_be_seen_is_worked_on_and_that_shows_nowhere(
+    monkeypatch: pytest.MonkeyPatch, highest: int, place: tuple[float, float]
+) -> None:
+    chance = np.random.default_rng(highest)
+    cells = chance.integers(0, 40, (9, 11))
+    cells[round(place[0] * 8), round(place[1] * 10)] = highest
+    shown = ActivationMap(
+        label="Pneumonia",
+        rows=9,
+        columns=11,
+        values=tuple(cells.ravel().tolist()),
+        left=-3,
+        top=20,
+        width=420,
+        height=300,
+    )
+    in_part = film_with_activation(display(400, 380), shown, (590, 610))
+    monkeypatch.setattr("reports.heatmap.SURELY_INVISIBLE_BELOW", -1)
+    assert (np.asarray(film_with_activation(display(400, 380), shown, (590, 610))) == np.asarray(in_part)).all()
+
+
 def test_a_film_without_a_map_is_left_grey() -> None:
     picture = np.asarray(film_with_activation(display(), None, (56, 64)))
     assert (picture[..., 0] == picture[..., 1]).all()

@@ -89,8 +89,8 @@ def test_the_text_is_shown_line_by_line(shown: Shown, pictures: Path) -> None:
     shown.page.screenshot(path=pictures / "ohif_text.png")
     text = shown.page.locator(VIEWPORT).first.inner_text()
     assert "NOT FOR DIAGNOSTIC USE" in text
-    assert "Not found: Effusion, certainty 12 % (threshold 50 %)" in text
-    assert "Anything other than: Pneumonia, Effusion, Pleural Thickening." in text
+    assert "Not found: Effusion 12 %, Pleural Thickening 5 % (threshold 50 %)." in text
+    assert "Not looked for: anything other than Pneumonia, Effusion, Pleural Thickening." in text
 
 
 def test_the_place_is_drawn_on_the_source_image(shown: Shown, pictures: Path) -> None:

@@ -47,8 +47,8 @@ class Puts:
     def put_shadow(self, _connection: object, *, study_id: int, attempt: int, delay_s: float = 0) -> None:
         self.jobs.append(("shadow", study_id, attempt, delay_s))
 
-    def put_withdrawal(self, _connection: object, *, study_id: int, attempt: int, delay_s: float = 0) -> None:
-        self.jobs.append(("withdrawal", study_id, attempt, delay_s))
+    def put_withdrawal(self, _connection: object, *, study_id: int, delay_s: float = 0) -> None:
+        self.jobs.append(("withdrawal", study_id, 1, delay_s))
 
     def put_drain(self, _connection: object, *, clinic: str, destination: str, number: int, delay_s: float = 0) -> None:
         self.jobs.append((destination, clinic, number, delay_s))

@@ -21,6 +21,7 @@ from metering.quota import reserve, used
 from reports.write import write_results
 from storage.database import Database, utc_now
 from storage.instances import ResultFolder
+from storage.jobs import withdrawal_job_id
 from storage.overview import StudyFilter, StudyHistory, read_history
 from storage.studies import ResultRow, save_results
 from storage.tables import deliveries, results
@@ -30,7 +31,7 @@ from tests.workflow.conftest import Direct, Puts
 from tests.workflow.test_delivery import Pacs, pacs, run_newest, waiting_study
 from workflow.deliver import drain
 from workflow.rooms import Rooms
-from workflow.withdraw import withdraw_study
+from workflow.withdraw import tell_abandoned, withdraw_study
 
 __all__ = ["pacs"]
 STUDY = "1.2.3.1"
@@ -89,8 +90,8 @@ def withdraw(care: Care, rejection: Rejection = Rejection.SAFETY) -> Done:
 
 
 def run_withdrawal(rooms: Rooms, puts: Puts) -> None:
-    ((_, study_id, attempt, _),) = [job for job in puts.jobs if job[0] == "withdrawal"][-1:]
-    withdraw_study(int(study_id), attempt, rooms=rooms, durable=Direct(rooms.database))
+    ((_, study_id, _, _),) = [job for job in puts.jobs if job[0] == "withdrawal"][-1:]
+    withdraw_study(int(study_id), rooms=rooms, durable=Direct(rooms.database))
 
 
 def history(rooms: Rooms) -> StudyHistory:
@@ -213,6 +214,52 @@ def test_where_the_pacs_does_not_take_the_note_the_history_says_what_to_do(
     ]
 
 
+def test_a_note_that_was_not_taken_is_sent_once_more_when_somebody_says_so(
+    rooms: Rooms, care: Care, puts: Puts, pacs: Pacs, written: list[ResultRow]
+) -> None:
+    entered(rooms, written)
+    run_newest(rooms, puts)
+    withdraw(care)
+    run_withdrawal(rooms, puts)
+    pacs.takes_not = {NOTES}
+    run_newest(rooms, puts)
+    pacs.takes_not = set()
+    care.ask(Verb.RETRY, STUDY, clinics=None, asked_by="from the command line")
+    run_newest(rooms, puts)
+    assert pacs.stored[-1:] == notes(rooms)
+    assert history(rooms).state == "withdrawn"
+    assert [job[0] for job in puts.jobs].count("withdrawal") == 1
+
+
+def test_a_note_that_could_not_be_written_is_written_when_somebody_says_so(
+    rooms: Rooms, care: Care, puts: Puts, pacs: Pacs, written: list[ResultRow]
+) -> None:
+    entered(rooms, written)
+    run_newest(rooms, puts)
+    lost = rooms.results.open(written[0].sop_instance_uid).read()
+    rooms.results.remove(written[0].sop_instance_uid)
+    withdraw(care)
+    run_withdrawal(rooms, puts)
+    assert notes(rooms) == []
+    rooms.results.put(written[0].sop_instance_uid, lost, study="st-mary")
+    care.ask(Verb.RETRY, STUDY, clinics=None, asked_by="from the command line")
+    run_withdrawal(rooms, puts)
+    assert len(notes(rooms)) == 1
+
+
+def test_a_job_that_nobody_runs_any_more_is_told_once(
+    rooms: Rooms, care: Care, puts: Puts, pacs: Pacs, written: list[ResultRow]
+) -> None:
+    study_id = entered(rooms, written)
+    run_newest(rooms, puts)
+    withdraw(care)
+    for _ in range(2):
+        tell_abandoned(rooms, {withdrawal_job_id(study_id, 3), "study:7:1", "drain:st-mary:pacs:1"})
+    told = [event.detail for event in history(rooms).events if event.event == "not_withdrawn"]
+    assert len(told) == 1
+    assert "took the worker down 3 times" in told[0]
+
+
 def test_a_note_is_free_and_charges_nothing_again(
     rooms: Rooms, care: Care, puts: Puts, pacs: Pacs, written: list[ResultRow]
 ) -> None:
@@ -264,7 +311,7 @@ def test_a_shared_store_that_is_away_is_waited_for(
     with monkeypatch.context() as away:
         away.setattr(ResultFolder, "open", store_is_away)
         run_withdrawal(rooms, puts)
-    assert puts.jobs[-1][0:3] == ("withdrawal", 1, 2)
+    assert [job[0] for job in puts.jobs].count("withdrawal") == 2
     run_withdrawal(rooms, puts)
     assert len(notes(rooms)) == 1
 
