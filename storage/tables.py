@@ -348,7 +348,7 @@ ledger = sa.Table(
     # "charge", or "credit" for one that was taken back.
     sa.Column("kind", sa.String(8), nullable=False),
     sa.Column("study_instance_uid", sa.String(64), nullable=False),
-    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
     # The key of the billing period whose invoice it is on.
     sa.Column("period", sa.String(10), nullable=False),
     sa.Column("tier", sa.String(16), nullable=False),

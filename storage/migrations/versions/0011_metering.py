@@ -115,6 +115,7 @@ def _widen_ledger() -> None:
     with op.batch_alter_table("ledger", schema=None) as batch_op:
         for column in ("kind", "plan", "basis", "number", "models", "result_sop_instance_uids", "who", "why"):
             batch_op.alter_column(column, server_default=None)
+    op.create_index(op.f("ix_ledger_study_id"), "ledger", ["study_id"])
     op.create_index(
         "uq_ledger_charge",
         "ledger",
@@ -128,6 +129,7 @@ def _widen_ledger() -> None:
 def _narrow_ledger() -> None:
     """Credits go: an earlier version knows none, and would count them as charges."""
     op.drop_index("uq_ledger_charge", table_name="ledger")
+    op.drop_index(op.f("ix_ledger_study_id"), table_name="ledger")
     op.execute("DELETE FROM ledger WHERE kind = 'credit'")
     op.execute("UPDATE ledger SET period = substr(period, 1, 7)")
     with op.batch_alter_table("ledger", schema=None) as batch_op:
