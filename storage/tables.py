@@ -317,6 +317,8 @@ subscriptions = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("state_since", UtcDateTime, nullable=False),
     sa.Column("trial_ends_at", UtcDateTime),
+    # Whoever is to be asked for it; None: that was not said, and may be anybody.
+    sa.Column("payer", sa.String(16)),
     sa.Column("begins_at", UtcDateTime, nullable=False),
     # None: it goes on. The next row begins where this one ends.
     sa.Column("ends_at", UtcDateTime),

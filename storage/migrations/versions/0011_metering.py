@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("state_since", UtcDateTime(), nullable=False),
         sa.Column("trial_ends_at", UtcDateTime(), nullable=True),
+        sa.Column("payer", sa.String(length=16), nullable=True),
         sa.Column("begins_at", UtcDateTime(), nullable=False),
         sa.Column("ends_at", UtcDateTime(), nullable=True),
         sa.Column("why", sa.Text(), nullable=False),
