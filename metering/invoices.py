@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from domain.billing import Payer
 from domain.errors import Refuse
 from domain.invoice import Bill, Charge, Credit, Invoice, bill_of
 from domain.periods import Period
@@ -30,8 +31,10 @@ class InvoiceLine:
     total_usd_cents: int
 
 
-def reckon(connection: sa.Connection, *, clinic: str, period: Period) -> Bill:
-    """What the clinic owes for a period as the ledger stands now; of one that runs, up to now."""
+def reckon(connection: sa.Connection, *, clinic: str, period: Period, payer: Payer | None = None) -> Bill:
+    """What the clinic owes for a period as the ledger stands now, its plan to the period's end. `payer`: only the time
+    in which this one is asked.
+    """
     credits = ledger.alias()
     rows = connection.execute(
         sa.select(ledger, credits.c.id.label("credit_id"), credits.c.amount_usd_cents.label("agreed"))
@@ -43,7 +46,9 @@ def reckon(connection: sa.Connection, *, clinic: str, period: Period) -> Bill:
     ).all()
     plans: dict[str, Plan] = {}  # the same terms stand in thousands of rows
     charges = [_charge(connection, row, plans) for row in rows if row.credit_id is None or row.agreed is not None]
-    return bill_of(period, subscriptions_of(connection, clinic=clinic), charges, _credits(connection, clinic, period))
+    all_time = subscriptions_of(connection, clinic=clinic)
+    its_time = [one for one in all_time if payer is None or one.is_paid_by(payer)]
+    return bill_of(period, its_time, charges, _credits(connection, clinic, period))
 
 
 def list_invoices(database: Database, *, clinics: Sequence[str] | frozenset[str] | None = None) -> list[InvoiceLine]:
