@@ -174,6 +174,7 @@ def test_a_study_of_the_old_period_that_is_delivered_in_the_new_one_is_counted_i
     house: StripeHouse,
 ) -> None:
     house.pass_by(days=10, hours=11, minutes=58)
+    house.billing.refresh_all()
     with house.database.write() as connection:
         assert reserve(connection, clinic="st-mary", study_instance_uid="1.2.1", now=house.now)
     house.pass_by(minutes=4)
