@@ -13,6 +13,7 @@ from cli.parts import open_database, settings_for
 from domain.errors import Misconfigured, Refuse
 from metering.invoice_csv import inert
 from metering.ledger import LedgerRow, credit, read_ledger
+from storage.audit import keeping_refusals
 from storage.database import Database, utc_now
 
 HEADER = ("CHARGED (UTC)", "WHAT", "CLINIC", "TIER", "PACKAGES", "DESTINATION", "STUDY INSTANCE UID")
@@ -68,15 +69,18 @@ def _give(database: Database, args: argparse.Namespace) -> None:
         raise Refuse(f"study {uid!r} was never charged", reason="unknown_charge", hint="`collimator ledger` lists them")
     if len(clinics) > 1:
         raise Refuse("more than one clinic has the study", reason="ambiguous", hint="say which one with --clinic")
-    with database.write() as connection:
+    (clinic,) = clinics
+    amount = None if args.amount is None else _cents(args.amount)
+    who = f"command line, {getpass.getuser()}"[:LONGEST_NAME]
+    with keeping_refusals(database, who=who, act="credit", clinic=clinic), database.write() as connection:
         number = credit(
             connection,
-            clinic=clinics.pop(),
+            clinic=clinic,
             study_instance_uid=uid,
             why=args.why,
-            who=f"command line, {getpass.getuser()}"[:LONGEST_NAME],
+            who=who,
             now=utc_now(),
-            amount_usd_cents=None if args.amount is None else _cents(args.amount),
+            amount_usd_cents=amount,
         )
     print(f"credited: ledger row {number}")
 

@@ -9,7 +9,7 @@ from domain.errors import Refuse
 from domain.subscription import SubscriptionState
 from metering.subscriptions import set_state
 from metering.usage import read_usage
-from storage.audit import read_audit
+from storage.audit import keeping_refusals, read_audit
 from storage.database import utc_now
 from storage.tables import clinics
 
@@ -32,17 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     database = open_database(settings_for(args.config))
     if args.subscriptions_verb == "set":
-        with database.write() as connection:
+        who = f"command line, {getpass.getuser()}"[:LONGEST_NAME]
+        with keeping_refusals(database, who=who, act="state_change", clinic=args.name), database.write() as connection:
             if connection.execute(clinics.select().where(clinics.c.name == args.name)).first() is None:
                 raise Refuse(f"there is no clinic {args.name!r}", reason="unknown_clinic")
-            changed = set_state(
-                connection,
-                clinic=args.name,
-                state=SubscriptionState(args.state),
-                at=utc_now(),
-                why=args.why,
-                who=f"command line, {getpass.getuser()}"[:LONGEST_NAME],
-            )
+            state = SubscriptionState(args.state)
+            changed = set_state(connection, clinic=args.name, state=state, at=utc_now(), why=args.why, who=who)
         print(f"{args.name} is {args.state}" + ("" if changed else " already"))
     elif args.subscriptions_verb == "audit":
         lines = read_audit(database, clinic=args.clinic)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from domain.billing import Payer
 from domain.plans import Plan
 
 # How long a clinic that is late with its payment is served.
@@ -49,6 +50,7 @@ class Subscription:
     """One stretch of time in which nothing about it was changed by anybody. `ends_at` None: it goes on.
 
     state_since: when it came into this state, also where its plan was changed since then.
+    payer: who is asked for it; None: that was not said, and may be anybody.
     """
 
     clinic: str
@@ -58,6 +60,10 @@ class Subscription:
     begins_at: datetime
     ends_at: datetime | None = None
     trial_ends_at: datetime | None = None
+    payer: Payer | None = None
+
+    def is_paid_by(self, payer: Payer) -> bool:
+        return self.payer in (None, payer)
 
     @property
     def turns_at(self) -> datetime | None:

@@ -39,14 +39,15 @@ def close_ended_periods(
 ) -> int:
     """Close every period that is over and that its payer does not know of; how many there were.
 
-    Doing it again closes nothing twice. A clinic's first period is the one in which its subscription began.
+    Doing it again closes nothing twice. A clinic's first period is the one in which its subscription began, or
+    this payer was first named.
     """
     closed = 0
     for clinic in clinics:
         billing = payers.get(clinic.billing.payer)
         if billing is None:
             continue
-        for period in _ended(database, clinic.name, now):
+        for period in _ended(database, clinic, now):
             with database.write() as connection:
                 lock_clinic(connection, clinic.name)
                 if billing.told(connection, clinic, period):
@@ -57,10 +58,11 @@ def close_ended_periods(
     return closed
 
 
-def _ended(database: Database, clinic: str, now: datetime) -> list[Period]:
+def _ended(database: Database, clinic: Clinic, now: datetime) -> list[Period]:
     with database.read() as connection:
-        past = subscriptions_of(connection, clinic=clinic)
-        if not past:
+        past = subscriptions_of(connection, clinic=clinic.name)
+        began = next((one.begins_at for one in past if one.is_paid_by(clinic.billing.payer)), None)
+        if began is None:
             return []
-        periods = calendar_of(connection, clinic=clinic).periods_between(past[0].begins_at, now)
+        periods = calendar_of(connection, clinic=clinic.name).periods_between(began, now)
         return [period for period in periods if period.ends_at <= now]

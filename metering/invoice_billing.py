@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from domain.billing import Issuer
+from domain.billing import Issuer, Payer
 from domain.clinics import Clinic
 from domain.invoice import Invoice
 from domain.periods import Period
@@ -34,7 +34,7 @@ class InvoiceBilling:
         issued = sa.select(invoices.c.number).where(invoices.c.clinic == clinic.name, invoices.c.period == period.key)
         if connection.execute(issued).first() is not None:
             return True
-        bill = reckon(connection, clinic=clinic.name, period=period)
+        bill = reckon(connection, clinic=clinic.name, period=period, payer=Payer.INVOICE)
         return not (bill.studies or bill.credits or bill.total_usd_cents)
 
     def close_period(self, connection: sa.Connection, clinic: Clinic, period: Period) -> None:
@@ -82,7 +82,7 @@ class InvoiceBilling:
             issued_at=now.replace(microsecond=0),
             due_at=(now + timedelta(days=self._issuer.net_days)).replace(microsecond=0),
             net_days=self._issuer.net_days,
-            bill=reckon(connection, clinic=clinic.name, period=period),
+            bill=reckon(connection, clinic=clinic.name, period=period, payer=Payer.INVOICE),
         )
 
 

@@ -1,11 +1,14 @@
 """Reckons what a clinic owes, from the rows; and reads the invoices that were written (metering/invoice_billing.py)."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
+from domain.billing import Payer
 from domain.errors import Refuse
 from domain.invoice import Bill, Charge, Credit, Invoice, bill_of
 from domain.periods import Period
@@ -28,8 +31,10 @@ class InvoiceLine:
     total_usd_cents: int
 
 
-def reckon(connection: sa.Connection, *, clinic: str, period: Period) -> Bill:
-    """What the clinic owes for a period as the ledger stands now; of one that runs, up to now."""
+def reckon(connection: sa.Connection, *, clinic: str, period: Period, payer: Payer | None = None) -> Bill:
+    """What the clinic owes for a period as the ledger stands now, its plan to the period's end. `payer`: only the time
+    in which this one is asked.
+    """
     credits = ledger.alias()
     rows = connection.execute(
         sa.select(ledger, credits.c.id.label("credit_id"), credits.c.amount_usd_cents.label("agreed"))
@@ -39,8 +44,11 @@ def reckon(connection: sa.Connection, *, clinic: str, period: Period) -> Bill:
         .where(ledger.c.clinic == clinic, ledger.c.period == period.key, ledger.c.kind == "charge")
         .order_by(ledger.c.id)
     ).all()
-    charges = [_charge(connection, row) for row in rows if row.credit_id is None or row.agreed is not None]
-    return bill_of(period, subscriptions_of(connection, clinic=clinic), charges, _credits(connection, clinic, period))
+    plans: dict[str, Plan] = {}  # the same terms stand in thousands of rows
+    charges = [_charge(connection, row, plans) for row in rows if row.credit_id is None or row.agreed is not None]
+    all_time = subscriptions_of(connection, clinic=clinic)
+    its_time = [one for one in all_time if payer is None or one.is_paid_by(payer)]
+    return bill_of(period, its_time, charges, _credits(connection, clinic, period))
 
 
 def list_invoices(database: Database, *, clinics: Sequence[str] | frozenset[str] | None = None) -> list[InvoiceLine]:
@@ -79,20 +87,19 @@ def read_invoice(
     return from_plain(Invoice, row.document), row.pdf, row.csv
 
 
-def _charge(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Charge:
-    values = row._mapping
-    plan = (
-        from_plain(Plan, values["plan"])
-        if values["plan"]  # empty: it is from before terms were kept with it
-        else subscription_at(connection, clinic=values["clinic"], moment=values["charged_at"]).plan
-    )
+def _charge(connection: sa.Connection, row: sa.Row[Any], plans: dict[str, Plan]) -> Charge:
+    terms = json.dumps(row.plan, sort_keys=True)
+    if terms not in plans and row.plan:
+        plans[terms] = from_plain(Plan, row.plan)
+    # Without terms it is from before they were kept with it.
+    plan = plans.get(terms) or subscription_at(connection, clinic=row.clinic, moment=row.charged_at).plan
     return Charge(
-        ledger_id=values["id"],
-        study_instance_uid=values["study_instance_uid"],
-        charged_at=values["charged_at"],
-        packages=tuple(values["packages"]),
+        ledger_id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        charged_at=row.charged_at,
+        packages=tuple(row.packages),
         plan=plan,
-        basis=Basis(values["basis"]),
+        basis=Basis(row.basis),
     )
 
 

@@ -17,7 +17,7 @@ from domain.plans import Basis, Plan, basis_of
 from domain.subscription import SubscriptionState
 from metering.outbox import enqueue
 from metering.quota import charged, end_reservation
-from metering.subscriptions import period_at, subscription_at
+from metering.subscriptions import calendar_of, subscription_at
 from storage import audit
 from storage.clinic_lock import lock_clinic
 from storage.database import Database
@@ -88,7 +88,7 @@ def charge(
     if connection.execute(charged_before).first() is not None:
         return False
     reserved_in = end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-    period = reserved_in or period_at(connection, clinic=clinic, moment=now).key
+    period = _open_period(connection, clinic, reserved_in, now)
     subscription = subscription_at(connection, clinic=clinic, moment=now)
     number = charged(connection, clinic=clinic, period=period) + 1
     is_on_trial = subscription.state_at(now) is SubscriptionState.TRIALING
@@ -152,7 +152,7 @@ def credit(
             **taken_back._mapping,
             "id": None,
             "kind": CREDIT,
-            "period": _period_of_credit(connection, clinic, taken_back.period, now),
+            "period": _open_period(connection, clinic, taken_back.period, now),
             "charged_at": now,
             "corrects": taken_back.id,
             "who": who,
@@ -212,9 +212,15 @@ def _insert(connection: sa.Connection, **values: object) -> int:
     return int(connection.execute(sa.insert(ledger).values(values).returning(ledger.c.id)).scalar_one())
 
 
-def _period_of_credit(connection: sa.Connection, clinic: str, period: str, now: datetime) -> str:
-    """The charge's own, as long as nobody was asked to pay for it."""
-    issued = sa.select(invoices.c.number).where(invoices.c.clinic == clinic, invoices.c.period == period)
-    if connection.execute(issued).first() is None:
-        return period
-    return period_at(connection, clinic=clinic, moment=now).key
+def _open_period(connection: sa.Connection, clinic: str, wanted: str | None, now: datetime) -> str:
+    """The period that is wanted, as long as nobody was asked to pay for it; or the present one. Whoever had to wait for
+    the clinic's lock may be late: no row comes to a period that has its invoice.
+    """
+    invoiced = set(connection.scalars(sa.select(invoices.c.period).where(invoices.c.clinic == clinic)))
+    if wanted is not None and wanted not in invoiced:
+        return wanted
+    calendar = calendar_of(connection, clinic=clinic)
+    period = calendar.period_at(now)
+    while period.key in invoiced:
+        period = calendar.period_after(period)
+    return period.key

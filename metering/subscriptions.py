@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from domain.billing import Payer
 from domain.clinics import Clinic
 from domain.errors import Refuse
 from domain.periods import BillingCalendar, Period, PeriodRule, RuleFrom, changes_at
@@ -75,18 +76,31 @@ def period_at(connection: sa.Connection, *, clinic: str, moment: datetime) -> Pe
 
 
 def begin(
-    connection: sa.Connection, *, clinic: str, plan: Plan, at: datetime, why: str, who: str = CONFIGURATION
+    connection: sa.Connection,
+    *,
+    clinic: str,
+    plan: Plan,
+    at: datetime,
+    why: str,
+    who: str = CONFIGURATION,
+    payer: Payer | None = None,
 ) -> Subscription:
-    """Open a clinic's subscription: on trial, where the plan has one.
+    """Open a clinic's subscription: on trial, where the plan has one and nothing was metered yet.
 
     Raises:
         Refuse: it has one at that time.
     """
     lock_clinic(connection, clinic)
-    state = SubscriptionState.TRIALING if plan.trial_days else SubscriptionState.ACTIVE
-    trial_ends_at = at + timedelta(days=plan.trial_days) if plan.trial_days else None
+    is_trial = plan.trial_days > 0 and not _has_metered(connection, clinic)
+    state = SubscriptionState.TRIALING if is_trial else SubscriptionState.ACTIVE
     opened = Subscription(
-        clinic=clinic, plan=plan, state=state, state_since=at, begins_at=at, trial_ends_at=trial_ends_at
+        clinic=clinic,
+        plan=plan,
+        state=state,
+        state_since=at,
+        begins_at=at,
+        trial_ends_at=at + timedelta(days=plan.trial_days) if is_trial else None,
+        payer=payer,
     )
     _insert(connection, opened, why)
     audit.enter(connection, at=at, who=who, act="subscribed", clinic=clinic, detail=f"{plan.tier}, {state}: {why}")
@@ -199,8 +213,10 @@ def sync_subscriptions(
             set_period_rule(connection, clinic=clinic.name, rule=clinic.billing.periods, at=now)
             past = subscriptions_of(connection, clinic=clinic.name)
             if not past:
-                begin(connection, clinic=clinic.name, plan=plans[clinic.tier], at=now, why="it was configured")
+                payer, plan = clinic.billing.payer, plans[clinic.tier]
+                begin(connection, clinic=clinic.name, plan=plan, at=now, why="it was configured", payer=payer)
                 continue
+            _change_payer(connection, past[-1], clinic.billing.payer, max(now, past[-1].begins_at))
             tier = past[-1].plan.tier if clinic.billing.is_told_by_payer else clinic.tier
             change_tier(
                 connection,
@@ -212,6 +228,15 @@ def sync_subscriptions(
             )
 
 
+def _change_payer(connection: sa.Connection, now: Subscription, payer: Payer, at: datetime) -> None:
+    """From this moment on: nobody is billed for the time in which somebody else was asked."""
+    if now.payer is payer:
+        return
+    _follow(connection, now, at, "the configuration says so", payer=payer)
+    detail = f"{now.payer or 'not said'} to {payer}"
+    audit.enter(connection, at=at, who=CONFIGURATION, act="payer_changed", clinic=now.clinic, detail=detail)
+
+
 def _subscription(row: Any) -> Subscription:
     return Subscription(
         clinic=row.clinic,
@@ -221,6 +246,7 @@ def _subscription(row: Any) -> Subscription:
         begins_at=row.begins_at,
         ends_at=row.ends_at,
         trial_ends_at=row.trial_ends_at,
+        payer=None if row.payer is None else Payer(row.payer),
     )
 
 
@@ -273,6 +299,7 @@ def _insert(connection: sa.Connection, one: Subscription, why: str) -> None:
             state=one.state,
             state_since=one.state_since,
             trial_ends_at=one.trial_ends_at,
+            payer=one.payer,
             begins_at=one.begins_at,
             why=why,
         )

@@ -1,11 +1,14 @@
 """The audit trail: what people and payers changed by hand, and what was refused to them. It only grows."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
-from storage.database import Database
+from domain.errors import Refuse
+from storage.database import Database, utc_now
 from storage.tables import audit
 
 
@@ -23,6 +26,17 @@ def enter(
 ) -> None:
     """Append one line. `who`: an API key's name, "command line", "configuration", "stripe". `act`: a stable word."""
     connection.execute(sa.insert(audit).values(at=at, who=who, clinic=clinic, act=act, detail=detail))
+
+
+@contextmanager
+def keeping_refusals(database: Database, *, who: str, act: str, clinic: str | None = None) -> Iterator[None]:
+    """What is refused inside leaves a line of its own, whatever is rolled back."""
+    try:
+        yield
+    except Refuse as refusal:
+        with database.write() as connection:
+            enter(connection, at=utc_now(), who=who, act=f"{act}_refused", clinic=clinic, detail=refusal.message)
+        raise
 
 
 def read_audit(database: Database, *, clinic: str | None = None) -> list[AuditLine]:

@@ -6,7 +6,8 @@ stat          why it goes before others                  committed     its insta
 routed        to which models                            done, held, failed
 analysed      by which model                             requeued, sent_again, cancelled, reanalysis   who asked
 written       which results                              pixels_removed, erased
-retry         an attempt that failed, and why
+retry         an attempt that failed, and why            quota         it reached 80 or 100 % of what is included
+credited      its charge was taken back, by whom
 """
 
 import sqlalchemy as sa

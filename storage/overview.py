@@ -238,8 +238,9 @@ def _studies() -> sa.Select[Any]:
     instance_count = (
         sa.select(sa.func.count()).where(instances.c.study_id == studies.c.id).correlate(studies).scalar_subquery()
     )
-    is_charged = sa.exists().where(ledger.c.study_id == studies.c.id).correlate(studies)
-    return sa.select(studies, instance_count.label("instances"), is_charged.label("is_charged"))
+    # A charge, and no credit for it.
+    rows = sa.select(sa.func.count()).where(ledger.c.study_id == studies.c.id).correlate(studies).scalar_subquery()
+    return sa.select(studies, instance_count.label("instances"), (rows == 1).label("is_charged"))
 
 
 def _study_line(row: sa.Row[Any]) -> dict[str, Any]:

@@ -321,6 +321,8 @@ subscriptions = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("state_since", UtcDateTime, nullable=False),
     sa.Column("trial_ends_at", UtcDateTime),
+    # Whoever is to be asked for it; None: that was not said, and may be anybody.
+    sa.Column("payer", sa.String(16)),
     sa.Column("begins_at", UtcDateTime, nullable=False),
     # None: it goes on. The next row begins where this one ends.
     sa.Column("ends_at", UtcDateTime),
@@ -352,7 +354,7 @@ ledger = sa.Table(
     # "charge", or "credit" for one that was taken back.
     sa.Column("kind", sa.String(8), nullable=False),
     sa.Column("study_instance_uid", sa.String(64), nullable=False),
-    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False),
+    sa.Column("study_id", sa.ForeignKey("studies.id"), nullable=False, index=True),
     # The key of the billing period whose invoice it is on.
     sa.Column("period", sa.String(10), nullable=False),
     sa.Column("tier", sa.String(16), nullable=False),

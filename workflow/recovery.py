@@ -88,7 +88,7 @@ class Recovery:
                     clear_away(self._rooms)
                     forget_jobs(self._engine, self._rooms)
                 if beats % BILLING_BEATS == 0:
-                    close_ended_periods(self._rooms.database, self._rooms.clinics, self._rooms.payers, now=utc_now())
+                    close_periods(self._rooms)
             except Exception:
                 log.exception("recovery_failed")
             beats += 1
@@ -205,6 +205,15 @@ def wake_held_for_quota(rooms: Rooms) -> int:
             queue_study(connection, rooms.jobs, study_id=held.study_id, clinic=held.clinic, tier=tier, stat=rooms.stat)
             woken += 1
     return woken
+
+
+def close_periods(rooms: Rooms) -> None:
+    """What cannot be billed for one clinic does not keep the others from it."""
+    for clinic in rooms.clinics:
+        try:
+            close_ended_periods(rooms.database, [clinic], rooms.payers, now=utc_now())
+        except Exception:
+            log.exception("period_not_closed", clinic=clinic.name)
 
 
 def clear_away(rooms: Rooms) -> None:

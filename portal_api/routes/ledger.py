@@ -11,6 +11,7 @@ from portal_api.auth import requires, visible_clinics
 from portal_api.parts import parts_of
 from portal_api.permissions import Permission
 from storage.api_keys import ApiKey
+from storage.audit import keeping_refusals
 from storage.database import utc_now
 
 router = APIRouter(tags=["usage"])
@@ -66,7 +67,11 @@ def give(
     """
     if key.clinic is not None:
         raise HTTPException(403, "a key that is bound to a clinic may not give credits")
-    with parts_of(request).database.write() as connection:
+    database = parts_of(request).database
+    with (
+        keeping_refusals(database, who=key.name, act="credit", clinic=wanted.clinic),
+        database.write() as connection,
+    ):
         given = credit(
             connection,
             clinic=wanted.clinic,

@@ -139,3 +139,5 @@ def test_a_subscription_is_paused_with_a_reason_that_stays(collimator: Collimato
 def test_a_clinic_that_nobody_knows_has_no_subscription(collimator: Collimator, database: Database) -> None:
     status, _, err = collimator("subscriptions", "set", "nowhere", "paused", "--why", "x")
     assert (status, err) == (1, "collimator: there is no clinic 'nowhere'\n")
+    line = json.loads(collimator("subscriptions", "--json", "audit")[1])[-1]
+    assert (line["act"], line["detail"]) == ("state_change_refused", "there is no clinic 'nowhere'")

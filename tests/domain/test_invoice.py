@@ -32,7 +32,11 @@ def day(number: int, hour: int = 0) -> datetime:
 
 
 def held(
-    plan: Plan, begins_at: datetime = BEGAN, ends_at: datetime | None = None, state: str = "active", **more: datetime
+    plan: Plan,
+    begins_at: datetime = BEGAN,
+    ends_at: datetime | None = None,
+    state: str = "active",
+    trial_ends_at: datetime | None = None,
 ) -> Subscription:
     return Subscription(
         clinic="mercy",
@@ -41,7 +45,7 @@ def held(
         state_since=begins_at,
         begins_at=begins_at,
         ends_at=ends_at,
-        **more,
+        trial_ends_at=trial_ends_at,
     )
 
 

@@ -102,3 +102,4 @@ def test_a_credit_stands_in_the_audit_trail_and_in_the_studys_history(database: 
     assert (line.at, line.who, line.act, line.detail) == (NOW, "eva", "credited", "ledger row 1: wrong patient")
     (history,) = read_history(database, StudyFilter(study_instance_uid="1.2.3"))
     assert (history.events[-1].event, history.events[-1].detail) == ("credited", "by eva")
+    assert not history.is_charged

@@ -22,7 +22,7 @@ from metering.invoice_billing import InvoiceBilling
 from metering.invoices import list_invoices, read_invoice
 from metering.ledger import credit, read_ledger
 from metering.quota import used
-from metering.subscriptions import change_tier, set_state
+from metering.subscriptions import change_tier, set_state, sync_subscriptions
 from storage.database import Database
 from storage.tables import clinics as clinic_rows
 from tests.metering.conftest import NOW
@@ -225,6 +225,23 @@ def test_what_is_in_work_when_a_period_is_closed_counts_in_the_next(database: Da
         assert used(connection, clinic="mercy", period="2026-10") == 0
     pay(database, "1.2.0", now=datetime(2026, 11, 2, tzinfo=UTC))
     assert [row.period != "2026-10" for row in read_ledger(database)] == [True]
+
+
+def test_nothing_comes_to_a_period_that_has_its_invoice(database: Database) -> None:
+    """Of who waited for the lock while the invoice was written."""
+    subscribe(database, METERED, at=OCTOBER)
+    close(database, now=datetime(2026, 11, 1, tzinfo=UTC))
+    pay(database, "1.2.0", now=datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC))
+    assert [row.period for row in read_ledger(database)] == ["2026-11"]
+
+
+def test_nobody_is_billed_for_the_time_before_they_were_to_pay_by_invoice(database: Database) -> None:
+    """For two and a half months nobody was asked."""
+    plans = dict.fromkeys(Tier, METERED)
+    sync_subscriptions(database, [clinic(billing=BillingTerms())], plans, now=datetime(2026, 9, 1, tzinfo=UTC))
+    sync_subscriptions(database, [clinic()], plans, now=datetime(2026, 11, 16, tzinfo=UTC))
+    assert close(database) == 1
+    assert [(line.period, line.total_usd_cents) for line in list_invoices(database)] == [("2026-11", 1450)]
 
 
 def test_the_pdf_says_what_an_accounts_department_looks_for(database: Database) -> None:

@@ -88,6 +88,19 @@ def test_a_plan_with_a_trial_begins_with_it(database: Database) -> None:
     assert (one.state, one.trial_ends_at) == ("trialing", NOW + timedelta(days=14))
 
 
+def test_a_clinic_that_was_served_before_gets_no_trial(database: Database) -> None:
+    pay(database, "1.2.3")
+    sync(database, clinic(), trial_days=14)
+    assert [(one.state, one.trial_ends_at) for one in all_of(database)] == [("active", None)]
+
+
+def test_another_payer_is_asked_from_the_next_start_on(database: Database) -> None:
+    sync(database, clinic())
+    sync(database, clinic(billing=INVOICE), now=LATER)
+    assert [(one.payer, one.begins_at) for one in all_of(database)] == [("none", NOW), ("invoice", LATER)]
+    assert (read_audit(database)[-1].act, read_audit(database)[-1].detail) == ("payer_changed", "none to invoice")
+
+
 @pytest.mark.parametrize("tier", ["professional", "enterprise"])
 def test_another_tier_in_the_configuration_holds_from_its_next_start_on(database: Database, tier: str) -> None:
     sync(database, clinic())

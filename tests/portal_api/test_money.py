@@ -105,7 +105,10 @@ def test_a_credit_is_given_once_and_names_the_key_that_gave_it(billing: TestClie
         "billing",
         "the wrong patient",
     )
-    assert [(line.who, line.act) for line in read_audit(filled)] == [("billing", "credited")]
+    assert [(line.who, line.act) for line in read_audit(filled)] == [
+        ("billing", "credited"),
+        ("billing", "credit_refused"),
+    ]
     (usage,) = billing.get("/api/v1/usage", params={"clinic": ST_MARY}).json()
     assert (usage["used"], usage["charged"], usage["credited"]) == (0, 0, 1)
     (study,) = [one for one in billing.get("/api/v1/usage/studies").json() if one["why"].startswith("credited")]

@@ -249,7 +249,9 @@ def test_a_study_without_an_analysis_says_why(sign_in: SignIn) -> None:
     assert "No model has analysed this study: not configured." in page
 
 
-@pytest.mark.parametrize("route", ["/sign-in", "/studies", STUDY, "/studies/1.2.3.999"])
+@pytest.mark.parametrize(
+    "route", ["/sign-in", "/studies", STUDY, "/studies/1.2.3.999", "/usage", "/usage?clinic=st-mary"]
+)
 def test_a_page_has_no_script_and_no_style_of_its_own_and_loads_nothing_from_elsewhere(
     sign_in: SignIn, route: str
 ) -> None:

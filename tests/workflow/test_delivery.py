@@ -314,7 +314,9 @@ def test_the_first_accepted_result_is_charged_and_the_rest_is_tried_again(
     pacs.says = {"2.25.101": [0x0110]}
     run_newest(rooms, puts)
     assert states(database) == ("delivering", ["delivered", "pending"])
-    assert [row.result_sop_instance_uid for row in read_ledger(database)] == ["2.25.100"]
+    (row,) = read_ledger(database)
+    assert (row.result_sop_instance_uid, row.result_sop_instance_uids) == ("2.25.100", ("2.25.100", "2.25.101"))
+    assert [(model.package, model.version, model.device_uid) for model in row.models] == [("chest", "1.0.0", "2.25.1")]
     run_newest(rooms, puts)
     assert states(database) == ("done", ["delivered", "delivered"])
     assert len(read_ledger(database)) == 1

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("state_since", UtcDateTime(), nullable=False),
         sa.Column("trial_ends_at", UtcDateTime(), nullable=True),
+        sa.Column("payer", sa.String(length=16), nullable=True),
         sa.Column("begins_at", UtcDateTime(), nullable=False),
         sa.Column("ends_at", UtcDateTime(), nullable=True),
         sa.Column("why", sa.Text(), nullable=False),
@@ -115,6 +116,7 @@ def _widen_ledger() -> None:
     with op.batch_alter_table("ledger", schema=None) as batch_op:
         for column in ("kind", "plan", "basis", "number", "models", "result_sop_instance_uids", "who", "why"):
             batch_op.alter_column(column, server_default=None)
+    op.create_index(op.f("ix_ledger_study_id"), "ledger", ["study_id"])
     op.create_index(
         "uq_ledger_charge",
         "ledger",
@@ -128,6 +130,7 @@ def _widen_ledger() -> None:
 def _narrow_ledger() -> None:
     """Credits go: an earlier version knows none, and would count them as charges."""
     op.drop_index("uq_ledger_charge", table_name="ledger")
+    op.drop_index(op.f("ix_ledger_study_id"), table_name="ledger")
     op.execute("DELETE FROM ledger WHERE kind = 'credit'")
     op.execute("UPDATE ledger SET period = substr(period, 1, 7)")
     with op.batch_alter_table("ledger", schema=None) as batch_op:
