@@ -14,9 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from domain.billing import Payer
 from domain.plans import Basis, Plan, price_of
 from metering.outbox_rules import ALARM_AFTER, Entry, Route, State, closed_until
-from metering.subscriptions import calendar_of
+from metering.subscriptions import calendar_of, subscription_at
 from storage.database import Database
 from storage.plain import from_plain
 from storage.tables import billing_accounts, billing_outbox, ledger
@@ -72,7 +73,8 @@ class Backlog:
 def enqueue(connection: sa.Connection, *, clinic: str, ledger_id: int, now: datetime) -> None:
     """Stripe has to learn of this ledger row, where it is the clinic's payer. To be called in the row's transaction."""
     account = sa.select(billing_accounts.c.clinic).where(billing_accounts.c.clinic == clinic)
-    if connection.execute(account).first() is None:
+    is_payer = subscription_at(connection, clinic=clinic, moment=now).is_paid_by(Payer.STRIPE)
+    if not is_payer or connection.execute(account).first() is None:
         return
     row = connection.execute(sa.select(ledger.c.period, ledger.c.charged_at).where(ledger.c.id == ledger_id)).one()
     connection.execute(

@@ -79,7 +79,7 @@ class Run:
         """The months in which everything goes wrong."""
         self.server.account.lag_s = LAG_S
         self.server.script.by_chance(MISFORTUNES_SHARE, seed=self.plan.seed)
-        steps = max(self.plan.days * 2, self.plan.studies // 12)
+        steps = self.plan.days * 2
         outages = self._outages(steps)
         kills = {round(steps * (number + 1) / (self.plan.kills + 1)) for number in range(self.plan.kills)}
         changes = {round(steps * share) for share in (0.15, 0.35, 0.55, 0.75)}

@@ -15,9 +15,10 @@ FEEDBACK = f"{STUDY}/feedback"
 CLINICS, USAGE, QUARANTINE, METRICS = "/api/v1/clinics", "/api/v1/usage", "/api/v1/quarantine", "/metrics"
 COMPARISON = "/api/v1/models/chest/comparison"
 LEDGER, INVOICES, INVOICE = "/api/v1/ledger", "/api/v1/invoices", "/api/v1/invoices/INV-000001"
+BILLING = "/api/v1/billing"
 INVOICE_FILES = (f"{INVOICE}/pdf", f"{INVOICE}/csv")
-MONEY = (USAGE, f"{USAGE}/studies", f"{USAGE}/studies.csv", LEDGER, INVOICES, INVOICE, *INVOICE_FILES)
-CREDITS = "/api/v1/credits"
+MONEY = (USAGE, f"{USAGE}/studies", f"{USAGE}/studies.csv", LEDGER, INVOICES, INVOICE, *INVOICE_FILES, BILLING)
+CREDITS, LINKS = "/api/v1/credits", {f"{BILLING}/checkout", f"{BILLING}/portal"}  # see test_billing.py
 GUARDED = (STUDIES, STUDY, FEEDBACK, CLINICS, QUARANTINE, METRICS, COMPARISON, *MONEY)
 OPEN = ("/health", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json")
 
@@ -78,9 +79,9 @@ def test_every_route_is_in_the_matrix_above(client: TestClient) -> None:
     bill = "/api/v1/invoices/{number}"
     filled_in = {STUDY, FEEDBACK, COMPARISON, INVOICE, f"{INVOICE}/pdf", f"{INVOICE}/csv"}
     templates = {one, f"{one}/feedback", "/api/v1/models/{package}/comparison", bill, f"{bill}/pdf", f"{bill}/csv"}
-    assert set(described) == {"/health", CREDITS, *GUARDED} - filled_in | templates | asked
+    assert set(described) == {"/health", CREDITS, *GUARDED} - filled_in | templates | asked | LINKS
     changing = {route for route, methods in described.items() if set(methods) != {"get"}}
-    assert changing == asked | {f"{one}/feedback", CREDITS}
+    assert changing == asked | {f"{one}/feedback", CREDITS} | LINKS
 
 
 @pytest.mark.parametrize("route", OPEN)

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from domain.billing import BillingTerms, Payer
 from metering import outbox
 from metering.ledger import read_ledger
 from metering.outbox_rules import Route
@@ -14,8 +16,9 @@ from metering.quota import reserve
 from metering.stripe.client import open_client
 from metering.stripe.keys import StripeKeys
 from metering.stripe.reconcile import reconcile
+from metering.subscriptions import sync_subscriptions
 from storage.tables import billing_accounts
-from tests.factories.stripe_house import KEYS, StripeHouse, charge_in
+from tests.factories.stripe_house import KEYS, ST_MARY, StripeHouse, charge_in
 from tests.stripe_server.misfortunes import Misfortune
 
 EVENTS, ADJUSTMENTS, ITEMS = "/v1/billing/meter_events", "/v1/billing/meter_event_adjustments", "/v1/invoiceitems"
@@ -55,6 +58,14 @@ def test_a_ledger_row_and_its_outbox_row_are_there_together_or_not_at_all(house:
 def test_a_clinic_that_does_not_pay_by_stripe_has_no_outbox(house: StripeHouse) -> None:
     house.charge("1.2.3", clinic="mercy")
     assert house.rows() == []
+
+
+def test_a_clinic_that_pays_by_invoice_from_now_on_is_not_billed_by_stripe_as_well(house: StripeHouse) -> None:
+    house.charge("1.2.3")
+    by_invoice = replace(ST_MARY, billing=BillingTerms(payer=Payer.INVOICE))
+    sync_subscriptions(house.database, [by_invoice], now=house.now)
+    house.charge("1.2.4")
+    assert len(house.rows()) == 1
 
 
 @pytest.mark.parametrize("misfortune", [one for one in Misfortune if one is not Misfortune.HANG])
@@ -174,6 +185,7 @@ def test_a_study_of_the_old_period_that_is_delivered_in_the_new_one_is_counted_i
     house: StripeHouse,
 ) -> None:
     house.pass_by(days=10, hours=11, minutes=58)
+    house.billing.refresh_all()
     with house.database.write() as connection:
         assert reserve(connection, clinic="st-mary", study_instance_uid="1.2.1", now=house.now)
     house.pass_by(minutes=4)
