@@ -164,7 +164,7 @@ EXHIBITS = (
     ),
     Exhibit(name="german", caption="In German.", answers=one_found, language="de"),
 )
-NOTE = Refuse("the basic plan's 100 studies of this month are used up", reason=Reason.OVER_QUOTA)
+NOTE = Refuse("the basic plan's 100 studies of this period are used up", reason=Reason.OVER_QUOTA)
 
 
 def main() -> int:

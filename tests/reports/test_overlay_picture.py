@@ -186,7 +186,7 @@ def test_a_letter_that_the_font_lacks_is_spelled_and_one_that_nothing_spells_is_
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_note_is_a_page_of_the_same_design_and_leaves_the_corners_free(language: str) -> None:
-    lines = ("The basic plan's 100 studies of this month are used up. " * 3, "The images are kept.")
+    lines = ("The basic plan's 100 studies of this period are used up. " * 3, "The images are kept.")
     page = np.asarray(draw_note("Not analysed yet", lines, "Collimator 0.1.0", words=LANGUAGES[language]))
     height, width = page.shape[:2]
     assert (width, height) == (1280, 860)
