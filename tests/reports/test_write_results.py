@@ -8,6 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from domain.care import Rejection
 from domain.errors import Misconfigured, Refuse
 from domain.findings import Analysis
 from domain.study import Study
@@ -57,7 +58,7 @@ def test_a_profile_says_which_results_a_destination_gets(study: Study, profile: 
 def test_an_unknown_profile_names_the_known_ones(study: Study) -> None:
     with pytest.raises(Misconfigured) as error:
         write_results(report_request(study), profile="everything")
-    assert error.value.hint == "Use one of: ohif, sc_only, standard, text."
+    assert error.value.hint == "Use one of: air, ohif, sc_only, standard, text."
 
 
 def test_every_analysed_image_gets_an_overlay_and_the_others_none(tmp_path: Path) -> None:
@@ -348,8 +349,9 @@ def test_a_certainty_outside_0_to_1_is_a_fault_of_the_model_and_never_written(st
         report_request(study, analysis(study, findings=(finding("Pneumonia", certainty),)))
 
 
-def test_a_report_is_about_an_analysis_or_a_note_and_never_both(study: Study) -> None:
+def test_a_report_is_about_one_thing_an_analysis_a_note_or_a_rejection(study: Study) -> None:
     answer: Analysis = analysis(study)
-    for both_or_neither in ((answer, NOTE), (None, None)):
-        with pytest.raises(ValueError, match="either about an analysis or a note"):
-            ReportRequest(study=study, node=NODE, analysis=both_or_neither[0], note=both_or_neither[1])
+    safety = Rejection.SAFETY
+    for found, note, rejection in ((answer, NOTE, None), (answer, None, safety), (None, NOTE, safety), (None,) * 3):
+        with pytest.raises(ValueError, match="about an analysis, a note that says why there is none, or a rejection"):
+            ReportRequest(study=study, node=NODE, analysis=found, note=note, rejection=rejection)
