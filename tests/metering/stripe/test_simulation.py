@@ -18,7 +18,7 @@ def test_ledger_stripe_and_the_sum_of_the_invoices_are_the_same(
         url = f"sqlite:///{tmp_path_factory.mktemp('simulation') / 'node.db'}"
     else:
         url = request.getfixturevalue("postgresql_url")
-    outcome = simulate(url, Plan(database=engine, studies=500, days=75, kills=3, seed=7))
+    outcome = simulate(url, Plan(database=engine, studies=400, days=70, kills=2, seed=7))
     print(*outcome.lines(), sep="\n")
     assert outcome.is_kept, "\n".join(outcome.lines())
     # It was a bad time, and every way was gone.
