@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 
 from domain.plans import Plan
 from metering.ledger import charge
@@ -14,7 +15,8 @@ from tests.metering.conftest import NOW
 
 
 def study_of(database: Database, uid: str, *, clinic: str = "mercy") -> int:
-    stored = arrival(f"key-{clinic}-{uid}", f"{uid}.1", study_instance_uid=uid, clinic=clinic)
+    key = sha256(f"{clinic} {uid}".encode()).hexdigest()[:32]
+    stored = arrival(key, f"{uid}.1", study_instance_uid=uid, clinic=clinic)
     return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0
 
 
