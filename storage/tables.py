@@ -463,6 +463,7 @@ billing_settlements = sa.Table(
     sa.Column("period", sa.String(10), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     # What the ledger says, what Stripe has invoiced, and the item that makes up the difference.
+    sa.Column("ledger_rows", sa.Integer, nullable=False),
     sa.Column("ledger_studies", sa.Integer, nullable=False),
     sa.Column("ledger_usd_cents", sa.Integer, nullable=False),
     sa.Column("stripe_studies", sa.Integer, nullable=False),

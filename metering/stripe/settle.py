@@ -23,7 +23,7 @@ from metering.outbox import ENDED
 from metering.outbox_rules import SETTLED_AFTER, State
 from metering.stripe.accounts import Account
 from metering.stripe.catalogue import PAGE
-from metering.stripe.invoice_items import CURRENCY, PERIOD, STUDIES, find_by, metadata_of
+from metering.stripe.invoice_items import CURRENCY, PERIOD, STUDIES, metadata_of
 from metering.subscriptions import calendar_of
 from storage.database import Database
 from storage.tables import billing_outbox, billing_settlements, ledger
@@ -56,15 +56,16 @@ def settle(database: Database, client: stripe.StripeClient, account: Account, *,
     Raises:
         stripe.StripeError: it did not answer; the rest is settled the next time.
     """
-    due = [period for period in _ended_periods(database, account, now) if _has_news(database, account, period)]
+    counts = [(period, _rows_to_settle(database, account, period)) for period in _ended_periods(database, account, now)]
+    due = [(period, rows) for period, rows in counts if rows is not None]
     if not due or _has_draft(client, account):
         return 0
     lines = list(_metered_lines(client, account, now))
-    for period in due:
+    for period, rows in due:
         metered = ledger_usage(database, account.clinic, period)
         invoiced = sum((usage for at, usage in lines if at in period), Usage())
         invoiced += _usage_of_items(client, account, period)
-        _settle(database, client, account, period, metered, invoiced, now)
+        _settle(database, client, account, period, rows, metered, invoiced, now)
     return len(due)
 
 
@@ -92,23 +93,20 @@ def _ended_periods(database: Database, account: Account, now: datetime) -> list[
     return ended
 
 
-def _has_news(database: Database, account: Account, period: Period) -> bool:
-    """It was never settled, or something was done since; and all of it is done."""
+def _rows_to_settle(database: Database, account: Account, period: Period) -> int | None:
+    """How many rows the period has; None: they were all settled, or some are not done. They only grow in number."""
     rows = (
-        sa.select(
-            sa.func.max(billing_outbox.c.done_at),
-            sa.func.count(sa.case((billing_outbox.c.state != State.DONE, 1))),
-        )
+        sa.select(sa.func.count(), sa.func.count(sa.case((billing_outbox.c.state != State.DONE, 1))))
         .join(ledger, ledger.c.id == billing_outbox.c.ledger_id)
         .where(billing_outbox.c.clinic == account.clinic, ledger.c.period == period.key)
     )
-    settled = sa.select(sa.func.max(billing_settlements.c.settled_at)).where(
+    settled = sa.select(sa.func.max(billing_settlements.c.ledger_rows)).where(
         billing_settlements.c.clinic == account.clinic, billing_settlements.c.period == period.key
     )
     with database.read() as connection:
-        newest, waiting = connection.execute(rows).one()
-        settled_at = connection.scalar(settled)
-    return not waiting and (settled_at is None or (newest is not None and newest > settled_at))
+        count, waiting = connection.execute(rows).one()
+        known = connection.scalar(settled)
+    return None if waiting or known == count else int(count)
 
 
 def _settle(
@@ -116,6 +114,7 @@ def _settle(
     client: stripe.StripeClient,
     account: Account,
     period: Period,
+    rows: int,
     metered: Usage,
     invoiced: Usage,
     now: datetime,
@@ -128,13 +127,14 @@ def _settle(
     item = ""
     if metered != invoiced:
         log.warning("stripe_differs", clinic=account.clinic, period=period.key)
-        item = _make_up(client, account, period, number, metered - invoiced)
+        item = _make_up(client, account, period, number, rows, metered - invoiced)
     with database.write() as connection:
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         row = insert(billing_settlements).values(
             clinic=account.clinic,
             period=period.key,
             number=number,
+            ledger_rows=rows,
             ledger_studies=metered.studies,
             ledger_usd_cents=metered.usd_cents,
             stripe_studies=invoiced.studies,
@@ -145,13 +145,11 @@ def _settle(
         connection.execute(row.on_conflict_do_nothing())
 
 
-def _make_up(client: stripe.StripeClient, account: Account, period: Period, number: int, difference: Usage) -> str:
-    """The item that was made for this before, or a new one."""
-    name = f"{period.key} {number}"
-    since_s = int(period.begins_at.timestamp())
-    found = find_by(client, customer_id=account.customer_id, name=SETTLES, value=name, since_s=since_s)
-    if found is not None:
-        return found
+def _make_up(
+    client: stripe.StripeClient, account: Account, period: Period, number: int, rows: int, difference: Usage
+) -> str:
+    """One whose answer was lost is among those that were counted: there is no difference then."""
+    name = f"{period.key} {number} {rows}"
     made = client.v1.invoice_items.create(
         {
             "customer": account.customer_id,
@@ -160,7 +158,7 @@ def _make_up(client: stripe.StripeClient, account: Account, period: Period, numb
             "description": f"Correction for {period.key}: {difference.studies:+d} studies",
             "metadata": {SETTLES: name, PERIOD: period.key, STUDIES: str(difference.studies)},
         },
-        {"idempotency_key": f"{account.customer_id}-settle-{name}"},
+        {"idempotency_key": f"{account.customer_id}-settle-{name}-{difference.studies}-{difference.usd_cents}"},
     )
     return str(made.id)
 

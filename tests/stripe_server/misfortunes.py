@@ -37,7 +37,7 @@ class Script:
         self.is_away = False
 
     def then(self, *misfortunes: Misfortune | None, path: str = "") -> None:
-        """For the next requests whose path matches, one each; None: nothing happens to it."""
+        """For the next requests whose method and path match, one each; None: nothing happens to it."""
         self._next.extend((path, one) for one in misfortunes)
 
     def by_chance(self, share: float, *, seed: int = 1) -> None:
@@ -51,7 +51,7 @@ class Script:
         """What happens to this request."""
         if self.is_away:
             return self._note(Misfortune.CUT_BEFORE)
-        if self._next and re.search(self._next[0][0], path):
+        if self._next and re.search(self._next[0][0], f"{method} {path}"):
             return self._note(self._next.popleft()[1])
         if method == "POST" and self._chance is not None and self._chance.random() < self._share:
             return self._note(self._chance.choice(BY_CHANCE))

@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("clinic", sa.String(length=64), nullable=False),
         sa.Column("period", sa.String(length=10), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("ledger_rows", sa.Integer(), nullable=False),
         sa.Column("ledger_studies", sa.Integer(), nullable=False),
         sa.Column("ledger_usd_cents", sa.Integer(), nullable=False),
         sa.Column("stripe_studies", sa.Integer(), nullable=False),

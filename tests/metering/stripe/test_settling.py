@@ -12,6 +12,7 @@ from metering.subscriptions import calendar_of
 from storage.database import Database
 from storage.tables import billing_settlements
 from tests.factories.stripe_house import StripeHouse
+from tests.stripe_server.misfortunes import Misfortune
 from tests.stripe_server.server import StripeServer
 
 DECEMBER_THIRD = datetime(2026, 12, 3, 12, 0, tzinfo=UTC)
@@ -94,6 +95,24 @@ def test_a_credit_after_the_invoice_settles_the_period_once_more(house: StripeHo
         house.billing.round()
     assert settlements(house) == [(6, 1600, 6, 1600, False), (5, 1300, 5, 1600, True)]
     assert owed(house) == billed(house) == (5, 1300)
+
+
+def test_a_credit_that_comes_while_the_correction_has_no_answer_is_not_forgotten(house: StripeHouse) -> None:
+    """The first correction was made and its answer lost; what is lacking after the second credit is made as well."""
+    house.charge(*(f"1.2.{number}" for number in range(6)))
+    house.send()
+    house.pass_by(days=2)
+    house.credit("1.2.0")
+    house.send()
+    house.server.script.then(Misfortune.LOST_ANSWER, path="POST /v1/invoiceitems$")
+    house.move_to(DECEMBER_THIRD)
+    house.billing.round()
+    assert (settlements(house), len(house.items())) == ([], 2)
+    house.credit("1.2.1")
+    for _ in range(3):
+        house.billing.round()
+        house.pass_by(hours=2)
+    assert owed(house) == billed(house) == (4, 1000)
 
 
 def test_a_plan_that_changes_in_mid_period_is_billed_as_the_ledger_counts(house: StripeHouse) -> None:
