@@ -39,7 +39,10 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Charge:
-    """A charged study of the period, with the terms that held for it."""
+    """A charged study of the period, with the terms that held for it.
+
+    is_anothers: it counts where prices depend on the number, and stands on another payer's bill.
+    """
 
     ledger_id: int
     study_instance_uid: str
@@ -47,6 +50,7 @@ class Charge:
     packages: tuple[str, ...]
     plan: Plan
     basis: Basis
+    is_anothers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +128,9 @@ def bill_of(
 
     credits: those that are to be paid back with this bill.
     """
-    studies = price(charges)
+    counted = tuple(charges)
+    ours = {one.ledger_id for one in counted if not one.is_anothers}
+    studies = [(study, plan) for study, plan in price(counted) if study.ledger_id in ours]
     paid_back = tuple(credits)
     lines = (*_plan_lines(period, segments(period, subscriptions)), *_study_lines(studies), *_credit_lines(paid_back))
     return Bill(lines=lines, studies=tuple(study for study, _ in studies), credits=paid_back)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +13,11 @@ from domain.errors import Refuse
 from domain.invoice import Bill, Charge, Credit, Invoice, bill_of
 from domain.periods import Period
 from domain.plans import Basis, Plan
+from domain.subscription import Subscription
 from metering.subscriptions import subscription_at, subscriptions_of
 from storage.database import Database
 from storage.plain import from_plain
-from storage.tables import invoices, ledger
+from storage.tables import billing_outbox, invoices, ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +33,8 @@ class InvoiceLine:
 
 
 def reckon(connection: sa.Connection, *, clinic: str, period: Period, payer: Payer | None = None) -> Bill:
-    """What the clinic owes for a period as the ledger stands now, its plan to the period's end. `payer`: only the time
-    in which this one is asked.
+    """What the clinic owes for a period as the ledger stands now, its plan to the period's end. `payer`: only for the
+    time in which this one is asked.
     """
     credits = ledger.alias()
     rows = connection.execute(
@@ -45,10 +46,19 @@ def reckon(connection: sa.Connection, *, clinic: str, period: Period, payer: Pay
         .order_by(ledger.c.id)
     ).all()
     plans: dict[str, Plan] = {}  # the same terms stand in thousands of rows
-    charges = [_charge(connection, row, plans) for row in rows if row.credit_id is None or row.agreed is not None]
     all_time = subscriptions_of(connection, clinic=clinic)
     its_time = [one for one in all_time if payer is None or one.is_paid_by(payer)]
-    return bill_of(period, its_time, charges, _credits(connection, clinic, period))
+    charges = [
+        replace(_charge(connection, row, plans), is_anothers=payer is not None and not _is_in(its_time, row.charged_at))
+        for row in rows
+        if row.credit_id is None or row.agreed is not None
+    ]
+    credited = _credits(connection, clinic, period, with_stripes=payer is not Payer.INVOICE)
+    return bill_of(period, its_time, charges, credited)
+
+
+def _is_in(stretches: Sequence[Subscription], moment: datetime) -> bool:
+    return any(one.begins_at <= moment and (one.ends_at is None or moment < one.ends_at) for one in stretches)
 
 
 def list_invoices(database: Database, *, clinics: Sequence[str] | frozenset[str] | None = None) -> list[InvoiceLine]:
@@ -103,13 +113,18 @@ def _charge(connection: sa.Connection, row: sa.Row[Any], plans: dict[str, Plan])
     )
 
 
-def _credits(connection: sa.Connection, clinic: str, period: Period) -> list[Credit]:
-    """What is paid back in this period: for studies of earlier ones what they cost there, or what was agreed on."""
+def _credits(connection: sa.Connection, clinic: str, period: Period, *, with_stripes: bool) -> list[Credit]:
+    """What is paid back in this period: for studies of earlier ones what they cost there, or what was agreed on.
+
+    with_stripes: those as well that Stripe was told of, and pays back itself.
+    """
     charges = ledger.alias()
+    is_stripes = sa.exists().where(billing_outbox.c.ledger_id == ledger.c.id)
     rows = connection.execute(
         sa.select(ledger, charges.c.period.label("of_period"))
         .join(charges, charges.c.id == ledger.c.corrects)
         .where(ledger.c.clinic == clinic, ledger.c.period == period.key, ledger.c.kind == "credit")
+        .where(sa.true() if with_stripes else ~is_stripes)
         .order_by(ledger.c.id)
     ).all()
     return [

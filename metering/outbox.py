@@ -71,12 +71,18 @@ class Backlog:
 
 
 def enqueue(connection: sa.Connection, *, clinic: str, ledger_id: int, now: datetime) -> None:
-    """Stripe has to learn of this ledger row, where it is the clinic's payer. To be called in the row's transaction."""
+    """Stripe has to learn of this ledger row, where it is the clinic's payer, or was told of the charge that a credit
+    takes back. To be called in the row's transaction.
+    """
     account = sa.select(billing_accounts.c.clinic).where(billing_accounts.c.clinic == clinic)
-    is_payer = subscription_at(connection, clinic=clinic, moment=now).is_paid_by(Payer.STRIPE)
-    if not is_payer or connection.execute(account).first() is None:
+    if connection.execute(account).first() is None:
         return
-    row = connection.execute(sa.select(ledger.c.period, ledger.c.charged_at).where(ledger.c.id == ledger_id)).one()
+    row = connection.execute(
+        sa.select(ledger.c.period, ledger.c.charged_at, ledger.c.corrects).where(ledger.c.id == ledger_id)
+    ).one()
+    is_payer = subscription_at(connection, clinic=clinic, moment=now).is_paid_by(Payer.STRIPE)
+    if not is_payer and not _was_told(connection, row.corrects):
+        return
     connection.execute(
         sa.insert(billing_outbox).values(
             ledger_id=ledger_id,
@@ -87,6 +93,11 @@ def enqueue(connection: sa.Connection, *, clinic: str, ledger_id: int, now: date
             due_at=now,
         )
     )
+
+
+def _was_told(connection: sa.Connection, ledger_id: int | None) -> bool:
+    told = sa.select(billing_outbox.c.ledger_id).where(billing_outbox.c.ledger_id == ledger_id)
+    return ledger_id is not None and connection.execute(told).first() is not None
 
 
 def _metered_at(connection: sa.Connection, clinic: str, period_key: str, charged_at: datetime) -> datetime:

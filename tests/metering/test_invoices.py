@@ -24,6 +24,7 @@ from metering.ledger import credit, read_ledger
 from metering.quota import used
 from metering.subscriptions import change_tier, set_state, sync_subscriptions
 from storage.database import Database
+from storage.tables import billing_accounts, billing_outbox
 from storage.tables import clinics as clinic_rows
 from tests.metering.conftest import NOW
 from tests.metering.rows import pay, subscribe, take
@@ -44,6 +45,7 @@ TERMS = BillingTerms(
     bill_to=Party(name="Klinikum Sankt Marien gGmbH", address=("Hauptstraße 5", "München"), tax_id="DE 123456789"),
     purchase_order="PO-2026-00815",
 )
+BY_STRIPE = BillingTerms(payer=Payer.STRIPE)
 PAYERS = {Payer.INVOICE: InvoiceBilling(ISSUER)}
 
 
@@ -242,6 +244,39 @@ def test_nobody_is_billed_for_the_time_before_they_were_to_pay_by_invoice(databa
     sync_subscriptions(database, [clinic()], plans, now=datetime(2026, 11, 16, tzinfo=UTC))
     assert close(database) == 1
     assert [(line.period, line.total_usd_cents) for line in list_invoices(database)] == [("2026-11", 1450)]
+
+
+def test_a_study_that_stripe_was_told_of_is_on_no_invoice_and_counts_where_prices_depend_on_it(
+    database: Database,
+) -> None:
+    plans = dict.fromkeys(Tier, METERED)
+    sync_subscriptions(database, [clinic(billing=BY_STRIPE)], plans, now=datetime(2026, 11, 1, tzinfo=UTC))
+    for number in range(2):
+        pay(database, f"1.2.{number}", now=datetime(2026, 11, 10, tzinfo=UTC))
+    sync_subscriptions(database, [clinic()], plans, now=datetime(2026, 11, 16, tzinfo=UTC))
+    pay(database, "1.2.9", now=datetime(2026, 11, 20, tzinfo=UTC))
+    assert close(database) == 1
+    [study] = invoice(database).bill.studies
+    assert (study.study_instance_uid, study.number, study.price_usd_cents) == ("1.2.9", 3, 45)
+    assert invoice(database).bill.total_usd_cents == 1450 + 45
+
+
+def test_stripe_pays_back_what_it_charged_and_no_invoice_does(database: Database) -> None:
+    """Also when the clinic is asked by invoice by now."""
+    plans = dict.fromkeys(Tier, METERED)
+    sync_subscriptions(database, [clinic(billing=BY_STRIPE)], plans, now=datetime(2026, 11, 1, tzinfo=UTC))
+    with database.write() as connection:
+        account = {"clinic": "mercy", "identifier_key": "00", "customer_id": "cus_1", "begun_at": OCTOBER}
+        connection.execute(sa.insert(billing_accounts).values(account))
+    pay(database, "1.2.1", now=datetime(2026, 11, 10, tzinfo=UTC))
+    sync_subscriptions(database, [clinic()], plans, now=datetime(2026, 11, 16, tzinfo=UTC))
+    pay(database, "1.2.2", now=datetime(2026, 11, 20, tzinfo=UTC))
+    take_back(database, "1.2.1", now=datetime(2026, 11, 21, tzinfo=UTC), amount=30)
+    with database.read() as connection:
+        told = connection.scalars(sa.select(billing_outbox.c.ledger_id).order_by(billing_outbox.c.ledger_id)).all()
+    assert told == [1, 3]
+    assert close(database) == 1
+    assert invoice(database).bill.total_usd_cents == 1450
 
 
 def test_the_pdf_says_what_an_accounts_department_looks_for(database: Database) -> None:
