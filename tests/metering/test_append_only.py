@@ -57,7 +57,7 @@ def test_not_even_the_whole_table_is_emptied(filled: Database) -> None:
 
     def try_it() -> None:
         with filled.write() as connection:
-            connection.execute(sa.text("TRUNCATE ledger"))
+            connection.execute(sa.text("TRUNCATE ledger CASCADE"))
 
     with pytest.raises(sa.exc.DBAPIError, match="ledger only grows"):
         try_it()
