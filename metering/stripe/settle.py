@@ -31,7 +31,6 @@ from storage.tables import billing_outbox, billing_settlements, ledger
 log = structlog.get_logger()
 
 SETTLES = "collimator_settles"
-LOOKS_BACK = timedelta(days=100)
 # Stripe's periods and the ledger's begin on the same day, in different time zones.
 A_DAY = timedelta(days=1)
 
@@ -60,7 +59,7 @@ def settle(database: Database, client: stripe.StripeClient, account: Account, *,
     due = [(period, rows) for period, rows in counts if rows is not None]
     if not due or _has_draft(client, account):
         return 0
-    lines = list(_metered_lines(client, account, now))
+    lines = list(_metered_lines(client, account, since=due[0][0].begins_at))
     for period, rows in due:
         metered = ledger_usage(database, account.clinic, period)
         invoiced = sum((usage for at, usage in lines if at in period), Usage())
@@ -83,7 +82,7 @@ def _ended_periods(database: Database, account: Account, now: datetime) -> list[
     """For which Stripe has written its invoices, as far as is known."""
     with database.read() as connection:
         calendar = calendar_of(connection, clinic=account.clinic)
-    period = calendar.period_at(max(account.begun_at, now - LOOKS_BACK))
+    period = calendar.period_at(account.begun_at)
     ended = []
     while period.ends_at + 2 * SETTLED_AFTER <= now:
         goes_on = account.period_begins_at is not None and account.period_begins_at < period.ends_at - A_DAY
@@ -167,10 +166,10 @@ def _has_draft(client: stripe.StripeClient, account: Account) -> bool:
     return bool(list(client.v1.invoices.list({"customer": account.customer_id, "status": "draft", "limit": 1})))
 
 
-def _metered_lines(client: stripe.StripeClient, account: Account, now: datetime) -> Iterator[tuple[datetime, Usage]]:
-    """Of the invoices of the last months, and of what waits for the next one: a moment of each metered line's time."""
+def _metered_lines(client: stripe.StripeClient, account: Account, since: datetime) -> Iterator[tuple[datetime, Usage]]:
+    """Of the invoices since then, and of what waits for the next one: a moment of each metered line's time."""
     is_metered: dict[str, bool] = {}
-    for line in _lines(client, account, int((now - LOOKS_BACK).timestamp())):
+    for line in _lines(client, account, int(since.timestamp())):
         price = ((line.get("pricing") or {}).get("price_details") or {}).get("price")
         if price is None:
             continue
