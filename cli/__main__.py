@@ -6,6 +6,7 @@
 import argparse
 import importlib
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(importlib.import_module(f"cli.{args.verb}").run(args))
     except Misconfigured as error:
-        return _complain(error, 2)
+        status = _complain(error, 2)
+        with suppress(Exception):  # what was said on stderr stands, whether the database can be told or not
+            importlib.import_module("cli.refusals").enter(error)
+        return status
     except CollimatorError as error:
         return _complain(error, 1)
     except KeyboardInterrupt:

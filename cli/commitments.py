@@ -4,7 +4,7 @@ import argparse
 
 from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
-from storage.commitments import read_commitments
+from storage.requests.commitments import read_commitments
 
 HEADER = ("REQUESTED (UTC)", "CLINIC", "CALLER", "ADDRESS", "INSTANCES", "STATE", "ATTEMPTS", "LAST ERROR")
 

@@ -7,7 +7,7 @@ from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
 from domain.comparison import Comparison, LabelComparison, VersionFigures
 from domain.feedback import Words
-from storage.comparisons import Asked, compare_versions
+from storage.answers.comparisons import Asked, compare_versions
 
 VERSIONS = ("VERSION", "STUDIES", "IMAGES", "FAILED", "INFER P50 S", "INFER P95 S")
 LABELS = (

@@ -8,13 +8,14 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
 from cli.devices import open_devices
+from cli.finding import Finding
 from cli.parts import models_dir, settings_for
+from cli.stripe_check import look_at_stripe
 from config.settings import Settings
 from domain.clinics import Destination
 from domain.errors import CollimatorError, Misconfigured, Retry
@@ -29,24 +30,13 @@ from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
 from storage.database import Database
-from storage.shared_url import SETTING as SHARED_URL
-from storage.shared_url import open_shared_store
+from storage.shared.url import SETTING as SHARED_URL
+from storage.shared.url import open_shared_store
 
 TIMEOUT_S = 5.0
 LOW_SPACE_BYTES = 5 << 30
 PROBE = b"collimator doctor"
 RENEW_WITHIN = timedelta(days=30)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing that was looked at. `advice` is what to do when it is not well."""
-
-    what: str
-    is_well: bool
-    says: str
-    advice: str = ""
-    is_fatal: bool = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +67,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _portal(settings)
     yield from _models(settings)
     yield from _devices(settings)
+    yield from look_at_stripe(settings)
     for clinic in settings.clinic_directory:
         for destination in clinic.destinations:
             yield from _destination(settings, clinic.name, destination)

@@ -6,8 +6,8 @@ from cli.listing import print_objects, print_table
 from cli.parts import open_database, settings_for
 from domain.drift import REFERENCE_IMAGES
 from domain.errors import Refuse
+from storage.answers.drift import DriftLine, begin_new_reference, read_drift
 from storage.database import Database
-from storage.drift import DriftLine, begin_new_reference, read_drift
 
 HEADER = ("CLINIC", "CALLER", "PACKAGE", "VERSION", "WEEK", "IMAGES", "FEATURE", "PSI", "BY CHANCE", "ALARM")
 

@@ -8,11 +8,11 @@ from functools import partial
 from cli.children import in_own_process
 from cli.parts import open_database, open_spool
 from config.settings import Settings
+from storage.arrivals.followers import followers
+from storage.arrivals.indexer import Indexer
+from storage.arrivals.news import NewsPipe
+from storage.arrivals.receivers import Beat
 from storage.database import Database
-from storage.followers import followers
-from storage.indexer import Indexer
-from storage.news import NewsPipe
-from storage.receivers import Beat
 
 NICENESS = 10  # receiving goes first; what has come is safe in the spool
 

@@ -20,10 +20,10 @@ from scp.requests import CommandField, Services
 from scp.server import Receiver
 from scp.store import StoreHandler
 from scp.tls import TlsIdentity, TlsPort
+from storage.arrivals.news import NewsPipe, NewsWriter
 from storage.instances import Spool
-from storage.news import NewsPipe, NewsWriter
-from storage.requests import COMMITMENTS, RequestBox
-from storage.step_folder import StepFolder
+from storage.requests.files import COMMITMENTS, RequestBox
+from storage.requests.step_folder import StepFolder
 
 if TYPE_CHECKING:
     from scp.stock import StockReceiver

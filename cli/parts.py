@@ -4,11 +4,11 @@ from pathlib import Path
 
 from cli import DEFAULT_CONFIG, log
 from config.settings import Settings, check, load
-from storage.confirmation_folder import ConfirmationFolder
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
-from storage.shared_files import SharedFiles
-from storage.shared_url import open_shared_store
+from storage.requests.confirmation_folder import ConfirmationFolder
+from storage.shared.files import SharedFiles
+from storage.shared.url import open_shared_store
 from storage.study_keys import StudyKeys, read_master_keys
 
 SOFTWARE_VERSION = "0.1.0"

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     leave_out(NOT_NEEDED)
     from cli.indexer import index  # only now: these bring pydicom
     from cli.listener import listen
-    from storage.news import NewsPipe
+    from storage.arrivals.news import NewsPipe
 
     count = settings.receiver.processes
     spool, pipe = open_spool(settings), NewsPipe(listeners=count)

@@ -9,11 +9,11 @@ from cli.parts import open_database, open_results, open_spool, settings_for, stu
 from config.settings import Settings
 from domain.errors import Misconfigured, Refuse
 from metering.quota import release
-from storage.adoption import adopt
+from storage.arrivals.adoption import adopt
 from storage.erasure import mark_erased, remove_erased
 from storage.intake import sync_clinics
-from storage.shared_url import SETTING as SHARED_URL
-from storage.step_folder import StepFolder
+from storage.requests.step_folder import StepFolder
+from storage.shared.url import SETTING as SHARED_URL
 from storage.study_keys import SETTING
 
 ADOPTED_AFTER_MINUTES = 15.0

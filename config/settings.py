@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from config.billing import BillingSettings, ClinicBillingSettings, PlansSettings
 from config.section import Section
@@ -64,12 +65,33 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=31 * 86400)]
 
 
+class RefusedSettings(Misconfigured):
+    """A configuration that was read and cannot be meant. `keys`: what is wrong with which key, without the values, for
+    one of them may be a secret. `database_url`: of the node's database; "": [node] does not say which.
+    """
+
+    def __init__(self, message: str, *, hint: str, keys: str, database_url: str) -> None:
+        super().__init__(message, hint=hint)
+        self.keys = keys
+        self.database_url = database_url
+
+
 class NodeSettings(Section):
     ae_title: AETitle = "COLLIMATOR"
     data_dir: Path = Path("var")
     database_url: str = ""
     database_url_file: Path | None = None
     serial_number: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "COLLIMATOR-1"
+
+    @property
+    def its_database_url(self) -> str:
+        """SQLAlchemy URL; an empty `database_url` means SQLite beside the spool."""
+        if self.database_url_file is not None:
+            try:
+                return self.database_url_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise Misconfigured(f"node.database_url_file cannot be read: {error}") from error
+        return self.database_url or f"sqlite:///{(self.data_dir / 'collimator.db').absolute()}"
 
 
 class ReceiverSettings(Section):
@@ -174,7 +196,7 @@ class DeliverySettings(Section):
 
 
 class WorkerSettings(Section):
-    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 3
     lease_s: Annotated[float, Field(ge=3, le=600)] = 20.0
     job_retention_days: Annotated[float, Field(ge=0, le=36500)] = 30.0
 
@@ -313,13 +335,7 @@ class Settings(Section):
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy URL; an empty `node.database_url` means SQLite beside the spool."""
-        if self.node.database_url_file is not None:
-            try:
-                return self.node.database_url_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise Misconfigured(f"node.database_url_file cannot be read: {error}") from error
-        return self.node.database_url or f"sqlite:///{(self.node.data_dir / 'collimator.db').absolute()}"
+        return self.node.its_database_url
 
     @property
     def completion_rules(self) -> CompletionRules:
@@ -384,19 +400,34 @@ def check(content: Mapping[str, Any], *, origin: str) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        complaints = [_complaint(detail["loc"], detail["msg"], detail.get("input")) for detail in error.errors()]
-        raise Misconfigured(
-            f"{origin}: " + "; ".join(complaints), hint="every key is explained in collimator.example.toml"
+        details = error.errors()
+        complaints = [_complaint(one["loc"], one["msg"]) + _seen(one) for one in details]
+        raise RefusedSettings(
+            f"{origin}: " + "; ".join(complaints),
+            hint="every key is explained in collimator.example.toml",
+            keys="; ".join(_complaint(one["loc"], one["msg"]) for one in details),
+            database_url=_database_of(content),
         ) from error
 
 
-def _complaint(location: tuple[int | str, ...], message: str, value: object) -> str:
+def _complaint(location: tuple[int | str, ...], message: str) -> str:
     key = ".".join(str(part) for part in location)
-    if message.startswith("Extra inputs"):
-        return f"{key}: there is no such key"
-    message = message.removeprefix("Value error, ")
-    seen = "" if isinstance(value, Mapping) or not key else f", and it is {value!r}"
-    return f"{key}: {message}{seen}" if key else message
+    message = "there is no such key" if message.startswith("Extra inputs") else message.removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _seen(detail: ErrorDetails) -> str:
+    """The value of a key that there is."""
+    says_nothing = detail["type"] == "extra_forbidden" or not detail["loc"] or isinstance(detail["input"], Mapping)
+    return "" if says_nothing else f", and it is {detail['input']!r}"
+
+
+def _database_of(content: Mapping[str, Any]) -> str:
+    """Where the table [node] can be meant, whatever else is wrong."""
+    try:
+        return NodeSettings.model_validate(content.get("node", {})).its_database_url
+    except (ValidationError, Misconfigured):
+        return ""
 
 
 def _with_environment(content: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from domain.findings import (
     Finding,
     ImageAnalysis,
     Line,
-    Measurement,
     ModelIdentity,
     Region,
 )
@@ -38,11 +37,20 @@ from inference.package import load
 from inference.pixels import display_image, read
 from inference.registry import BUILTIN_DIR
 from reports.html import overlay_as_png
-from reports.picture import FILM_BOXES
+from reports.picture.page import FILM_BOXES
 from reports.request import ReportRequest, WrittenResult
 from reports.words import LANGUAGES
 from reports.write import FORMS, write_results
-from tests.factories.analyses import CLEARED_MODEL, DEMONSTRATION_MODEL, LUNG, MODEL, NODE
+from tests.factories.analyses import (
+    CLEARED_MODEL,
+    COBB_ANGLE,
+    DEMONSTRATION_MODEL,
+    MODEL,
+    NODE,
+    PNEUMONIA,
+    activation,
+    finding,
+)
 from tests.factories.sources import radiograph, stored_study
 from workflow.steps import note_in_words
 
@@ -87,17 +95,14 @@ def labels_of_chest(sop_instance_uid: str, rows: int) -> ImageAnalysis:
     return ImageAnalysis(sop_instance_uid=sop_instance_uid, findings=ordered, activation=warm_spot(rows))
 
 
-def pneumonia(certainty: float) -> Finding:
-    code = Code(value="233604007", scheme="SCT", meaning="Pneumonia")
-    return Finding(label="Pneumonia", code=code, site=LUNG, certainty=certainty, threshold=0.5)
-
-
 def one_found(sop_instance_uid: str, rows: int) -> ImageAnalysis:
-    return ImageAnalysis(sop_instance_uid=sop_instance_uid, findings=(pneumonia(0.83),), activation=warm_spot(rows))
+    return ImageAnalysis(sop_instance_uid=sop_instance_uid, findings=(PNEUMONIA,), activation=warm_spot(rows))
 
 
 def none_found(sop_instance_uid: str, rows: int) -> ImageAnalysis:
-    return ImageAnalysis(sop_instance_uid=sop_instance_uid, findings=(pneumonia(0.34),), activation=warm_spot(rows))
+    return ImageAnalysis(
+        sop_instance_uid=sop_instance_uid, findings=(finding("Pneumonia", 0.34),), activation=warm_spot(rows)
+    )
 
 
 def boxed(sop_instance_uid: str, rows: int) -> ImageAnalysis:
@@ -106,41 +111,23 @@ def boxed(sop_instance_uid: str, rows: int) -> ImageAnalysis:
         Region(label="Fracture", certainty=0.77, left=60, top=200, width=90, height=60),
         Region(label="Fracture", certainty=0.58, left=330, top=330, width=100, height=80),
     )
-    found = Finding(label="Fracture", code=fracture, site=None, certainty=0.77, threshold=0.5)
+    found = replace(finding("Fracture", 0.77, code=fracture), site=None)
     return ImageAnalysis(sop_instance_uid=sop_instance_uid, findings=(found,), activation=None, regions=places)
 
 
 def measured(sop_instance_uid: str, rows: int) -> ImageAnalysis:
-    angle = Measurement(
-        label="Cobb angle",
-        code=Code(value="COBB", scheme="99COLLIM", meaning="Cobb angle"),
-        site=Code(value="421060004", scheme="SCT", meaning="Vertebral column"),
-        value=27.4,
-        unit=Code(value="deg", scheme="UCUM", meaning="degree"),
-        threshold=10.0,
-        lines=(Line(start=(190, 180), end=(310, 210)), Line(start=(190, 470), end=(310, 438))),
-    )
+    lines = (Line(start=(190, 180), end=(310, 210)), Line(start=(190, 470), end=(310, 438)))
+    angle = replace(COBB_ANGLE, value=27.4, threshold=10.0, lines=lines)
     return ImageAnalysis(sop_instance_uid=sop_instance_uid, findings=(), activation=None, measurements=(angle,))
 
 
 def warm_spot(rows: int) -> ActivationMap:
     """On the opacity, in the centred square that a network looks at."""
-    y, x = (np.mgrid[0:14, 0:14] + 0.5) / 14
     side = min(rows, COLUMNS)
     across = (OPACITY[0] * COLUMNS - (COLUMNS - side) / 2) / side
     down = (OPACITY[1] * ROWS - (ROWS - side) / 2) / side
-    wide, high = 0.16 * COLUMNS / side, 0.2 * COLUMNS / side
-    warmth = np.exp(-(((x - across) / wide) ** 2 + ((y - down) / high) ** 2))
-    return ActivationMap(
-        label="Pneumonia",
-        rows=14,
-        columns=14,
-        values=tuple((warmth / warmth.max() * 255).round().astype(int).ravel().tolist()),
-        left=(COLUMNS - side) / 2,
-        top=(rows - side) / 2,
-        width=side,
-        height=side,
-    )
+    spread = (0.16 * COLUMNS / side, 0.2 * COLUMNS / side)
+    return activation(rows, COLUMNS, centre=(across, down), spread=spread)
 
 
 EXHIBITS = (

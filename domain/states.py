@@ -95,5 +95,5 @@ HELD = frozenset(
     }
 )
 
-# Of these, what time alone lifts: they are analysed by themselves.
+# Of these, what time alone lifts: they are analysed by themselves. What is not in the plan comes to them when it grows.
 WAITS_FOR_QUOTA = frozenset({Reason.OVER_QUOTA, Reason.NO_SUBSCRIPTION})

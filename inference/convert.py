@@ -64,8 +64,9 @@ def convert_densenet(source: Path, target_dir: Path) -> None:
 
     saved = torch.load(source, map_location="cpu", weights_only=False)
     reference = densenet_all(saved if isinstance(saved, dict) else saved.state_dict())
-    network, input_size = with_class_activation(reference), xrv.models.model_urls["all"]["input_resolution"]
-    onnx_file, torch_file = export_onnx(network, input_size), export_torch(network, input_size)
+    input_size = xrv.models.model_urls["all"]["input_resolution"]
+    onnx_file = export_onnx(with_class_activation(reference, is_for_cpu=True), input_size)
+    torch_file = export_torch(with_class_activation(reference), input_size)
     for title, scores_of in (("ONNX", by_onnx(onnx_file)), ("torch", by_torch(torch_file))):
         difference = parity(reference, scores_of)
         if not difference <= PARITY_TOLERANCE:
@@ -136,7 +137,7 @@ def densenet_all(state: "dict[str, Tensor]") -> "nn.Module":
     return evaluating
 
 
-def with_class_activation(reference: Any) -> "nn.Module":
+def with_class_activation(reference: Any, *, is_for_cpu: bool = False) -> "nn.Module":
     """The same network, giving scores on torchxrayvision's scale and each label's class activation in one pass.
 
     Class activation (Zhou et al., CVPR 2016) is the linear head applied before the average pooling, with which it
@@ -151,7 +152,8 @@ def with_class_activation(reference: Any) -> "nn.Module":
 
         def __init__(self) -> None:
             super().__init__()
-            self.features, self.classifier = _pooled_early(reference.features), reference.classifier
+            self.features = _rearranged(reference.features, is_for_cpu=is_for_cpu)
+            self.classifier = reference.classifier
             self.register_buffer("points", reference.op_threshs)
 
         def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,20 +166,22 @@ def with_class_activation(reference: Any) -> "nn.Module":
     return WithClassActivation().eval()
 
 
-def _pooled_early(features: Any) -> "nn.Sequential":
-    """The same layers, each transition with its pooling before its convolution.
+def _rearranged(features: Any, *, is_for_cpu: bool) -> "nn.Sequential":
+    """The same layers, each transition with its pooling before its convolution; for a CPU the blocks of dense_blocks.
 
     A 1 x 1 convolution and average pooling commute, and after it there are a quarter of the pixels to convolve. What
     else can be folded, onnxruntime folds by itself.
     """
     from torch import nn
 
-    return nn.Sequential(
-        OrderedDict(
-            (name, nn.Sequential(layer.norm, layer.relu, layer.pool, layer.conv) if "transition" in name else layer)
-            for name, layer in features.named_children()
-        )
-    )
+    from inference.dense_blocks import DenseBlock
+
+    def rearranged(name: str, layer: Any) -> "nn.Module":
+        if "transition" in name:
+            return nn.Sequential(layer.norm, layer.relu, layer.pool, layer.conv)
+        return DenseBlock(layer) if is_for_cpu and "denseblock" in name else layer
+
+    return nn.Sequential(OrderedDict((name, rearranged(name, layer)) for name, layer in features.named_children()))
 
 
 def export_onnx(network: "nn.Module", input_size: int) -> bytes:

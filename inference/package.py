@@ -14,6 +14,7 @@ import hashlib
 import re
 import tomllib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,6 +32,7 @@ NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so not
 VERSION_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,31}")  # of what is installed: a folder's name as well
 FILE_PATTERN = re.compile(r"[A-Za-z0-9_-]+\.(onnx|safetensors)")
 MAX_MANIFEST_BYTES = 256 * 1024
+MANIFESTS_KEPT = 64
 NO_WEIGHTS_KNOWN = "No verified weights are known for it: bring your own with `collimator models add DIR`."
 
 
@@ -192,12 +194,9 @@ def load(folder: Path) -> Package:
         ) from error
     if len(content) > MAX_MANIFEST_BYTES:
         raise Misconfigured(f"{path}: {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
-    try:
-        document = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Misconfigured(f"{path}: not valid TOML: {error}") from error
-    manifest = _manifest(Table(path=path, name="", values=document))
-    return Package(folder=folder, manifest=manifest, manifest_sha256=hashlib.sha256(content).hexdigest())
+    return Package(
+        folder=folder, manifest=_manifest_in(path, content), manifest_sha256=hashlib.sha256(content).hexdigest()
+    )
 
 
 def verified_bytes(path: Path, weights: Weights) -> bytes:
@@ -218,6 +217,15 @@ def verified_bytes(path: Path, weights: Weights) -> bytes:
             hint="The file was changed or damaged: install the package again.",
         )
     return content
+
+
+@lru_cache(maxsize=MANIFESTS_KEPT)  # it is asked for at every step of every study, and takes some milliseconds
+def _manifest_in(path: Path, content: bytes) -> Manifest:
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured(f"{path}: not valid TOML: {error}") from error
+    return _manifest(Table(path=path, name="", values=document))
 
 
 def _manifest(table: Table) -> Manifest:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import Refuse
@@ -34,16 +34,26 @@ class PixelData:
         """
         if self.length == UNDEFINED_LENGTH:
             raise ValueError("uncompressed pixels without a length")
-        if isinstance(self.file, BytesIO):
-            content = self.file.getbuffer()
-        else:
-            content = memoryview(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
-        return content[self.start : self.start + self.length]
+        return self._content()[self.start : self.start + self.length]
 
-    def first_frame(self, number_of_frames: int) -> bytes:
-        """Of encapsulated pixels."""
+    def first_frame(self, number_of_frames: int) -> bytes | memoryview:
+        """Of encapsulated pixels; where it lies in one piece, as nearly always, without a copy of it."""
+        self.file.seek(self.start)
+        if number_of_frames == 1:
+            parse_basic_offsets(self.file)
+            count, tags = parse_fragments(self.file)
+            if count == 1:
+                # An item: its tag, a length of four bytes, its value (PS3.5 A.4).
+                value = self._content()[tags[0] + 4 :]
+                (length,) = struct.unpack("<L", value[:4])
+                return value[4 : 4 + length]
         self.file.seek(self.start)
         return next(generate_frames(self.file, number_of_frames=number_of_frames))
+
+    def _content(self) -> memoryview:
+        if isinstance(self.file, BytesIO):
+            return self.file.getbuffer()
+        return memoryview(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def locate(file: BinaryIO, attributes: FileDataset) -> PixelData:

@@ -30,6 +30,7 @@ from inference.preprocess import Float32, Preprocessing
 
 Pixels = NDArray[Any]
 Greys = NDArray[np.uint16]
+Encoded = Any  # bytes, or a memoryview of them, which imagecodecs takes but does not name
 
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
@@ -300,9 +301,11 @@ def _native(encoded: memoryview, header: _Header) -> Pixels:
     return _arranged(values, header, is_planar=header.is_planar)
 
 
-def _rle(encoded: bytes, header: _Header) -> Pixels:
-    sample = f"<u{header.bits_allocated // 8}"
-    values = np.frombuffer(imagecodecs.dicomrle_decode(encoded, sample), sample)
+def _rle(encoded: Encoded, header: _Header) -> Pixels:
+    sample = np.dtype(f"<u{header.bits_allocated // 8}")
+    # numpy asks for large memory in large pages, which are there sooner than the many small ones of `bytes`.
+    memory = np.empty(header.rows * header.columns * header.samples_per_pixel * sample.itemsize, np.uint8)
+    values = np.frombuffer(imagecodecs.dicomrle_decode(encoded, sample, out=memory.data), sample)
     return _arranged(values, header, is_planar=True)  # RLE segments are one colour plane each (PS3.5 Annex G)
 
 
@@ -317,9 +320,9 @@ def _arranged(values: Pixels, header: _Header, *, is_planar: bool) -> Pixels:
     return colours if header.photometric_interpretation == "RGB" else colours[..., 0]
 
 
-def _jpeg(encoded: bytes, header: _Header) -> Pixels:
+def _jpeg(encoded: Encoded, header: _Header) -> Pixels:
     # libjpeg fills what is missing of a stream with grey and only warns: half a chest must not be analysed.
-    if JPEG_END_OF_IMAGE not in encoded[-16:]:
+    if JPEG_END_OF_IMAGE not in bytes(encoded[-16:]):
         raise Refuse("the JPEG stream ends too early", reason=Reason.UNREADABLE_PIXELS)
     if header.samples_per_pixel == 1:
         return np.asarray(imagecodecs.jpeg8_decode(encoded))
@@ -328,11 +331,11 @@ def _jpeg(encoded: bytes, header: _Header) -> Pixels:
     return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace="YCBCR", outcolorspace="GRAYSCALE"))
 
 
-def _jpeg_ls(encoded: bytes, header: _Header) -> Pixels:
+def _jpeg_ls(encoded: Encoded, header: _Header) -> Pixels:
     return np.asarray(imagecodecs.jpegls_decode(encoded))
 
 
-def _jpeg_2000(encoded: bytes, header: _Header) -> Pixels:
+def _jpeg_2000(encoded: Encoded, header: _Header) -> Pixels:
     return np.asarray(imagecodecs.jpeg2k_decode(encoded))
 
 

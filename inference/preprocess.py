@@ -125,12 +125,12 @@ def reduced(pixels: NDArray[Any], *, rows: int, columns: int) -> Float32:
 class Band:
     """The part of a resize matrix that is not zero for some neighbouring output pixels.
 
-    at, first: of these output pixels and of the input pixels that they are made from, the first one.
+    outputs, inputs: which these are, and which pixels they are made from.
     weights: (output pixels, input pixels) float32.
     """
 
-    at: int
-    first: int
+    outputs: slice
+    inputs: slice
     weights: Float32
 
 
@@ -170,25 +170,28 @@ def resize_bands(
     bands = []
     for at, used, band in zip(range(0, size, band_rows), inputs[:, 0], weights.astype(np.float32), strict=True):
         first, last = np.searchsorted(used, (begin, end))
+        weighed = band[: size - at, first:last].copy()
+        start = max(int(used[0] + first) - begin, 0)
         bands.append(
-            Band(at=at, first=max(int(used[0] + first) - begin, 0), weights=band[: size - at, first:last].copy())
+            Band(outputs=slice(at, at + len(weighed)), inputs=slice(start, start + weighed.shape[1]), weights=weighed)
         )
     return tuple(bands)
 
 
 def _resampled(pixels: NDArray[Any], rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Float32:
-    return np.ascontiguousarray(_times(columns, _times(rows, pixels).T).T)
+    """Band by band: the full-size image never becomes floating point at once, and nothing that large is transposed."""
+    fewer_rows = np.empty((_size(rows), pixels.shape[1]), np.float32)
+    for band in rows:
+        used = np.asarray(pixels[band.inputs], np.float32)
+        np.matmul(band.weights, used, out=fewer_rows[band.outputs])
+    image = np.empty((len(fewer_rows), _size(columns)), np.float32)
+    for band in columns:
+        np.matmul(fewer_rows[:, band.inputs], np.ascontiguousarray(band.weights.T), out=image[:, band.outputs])
+    return image
 
 
-def _times(bands: tuple[Band, ...], pixels: NDArray[Any]) -> Float32:
-    """`matrix @ pixels`, band by band: the full-size image never becomes floating point at once."""
-    size = bands[-1].at + len(bands[-1].weights)
-    product = np.empty((size, pixels.shape[1]), np.float32)
-    for band in bands:
-        outputs, inputs = band.weights.shape
-        used = np.asarray(pixels[band.first : band.first + inputs], np.float32)
-        np.matmul(band.weights, used, out=product[band.at : band.at + outputs])
-    return product
+def _size(bands: tuple[Band, ...]) -> int:
+    return int(bands[-1].outputs.stop)
 
 
 def _sums(bands: tuple[Band, ...]) -> Float32:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from metering.outbox import read_backlog
 from metering.stripe.accounts import read_accounts
+from storage.audit import AuditLine, last_of
 from storage.database import Database
 from storage.tables import billing_settlements, stripe_events
 
@@ -64,6 +65,18 @@ def events_waiting(database: Database) -> int:
     query = sa.select(sa.func.count()).select_from(stripe_events).where(stripe_events.c.processed_at.is_(None))
     with database.read() as connection:
         return connection.scalar(query) or 0
+
+
+def last_event_at(database: Database) -> datetime | None:
+    """When Stripe last told something that was taken in."""
+    newest = sa.select(stripe_events.c.received_at).order_by(stripe_events.c.received_at.desc()).limit(1)
+    with database.read() as connection:
+        return connection.scalars(newest).first()
+
+
+def last_event_refused(database: Database) -> AuditLine | None:
+    """The last time that something at the webhook's door was not."""
+    return last_of(database, act="webhook_refused")
 
 
 def _corrected(database: Database) -> dict[str, int]:

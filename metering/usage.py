@@ -6,8 +6,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from domain.periods import Period
-from domain.plans import ALERTS, has_room, price_of
+from domain.plans import ALERTS, UsageTier, has_room, price_of
 from domain.states import WAITS_FOR_QUOTA, StudyState
+from domain.subscription import SubscriptionState
 from metering.invoices import reckon
 from metering.quota import charged, used
 from metering.subscriptions import calendar_of, subscription_at
@@ -21,7 +22,9 @@ class Usage:
     `credited` were taken back, and are in neither. `waiting`: kept until there is quota, or a subscription that takes
     work. `alert`: the percentage of the included studies that was reached, 80 or 100. `forecast`: see `forecast_of`.
     `owed_usd_cents`: what the period costs if its plan stays to its end and no study is charged any more.
-    `next_price_usd_cents`: what the next study costs; None: it waits.
+    `next_price_usd_cents`: what the next study costs; None: it waits. `usage_tiers`: what studies beyond the included
+    ones cost, in their order; none: they wait. `grace_studies`: STAT studies that go through all the same.
+    `trial_ends_at`: of a clinic that tries its plan.
     """
 
     clinic: str
@@ -40,6 +43,9 @@ class Usage:
     forecast: int | None
     owed_usd_cents: int
     next_price_usd_cents: int | None
+    usage_tiers: tuple[UsageTier, ...]
+    grace_studies: int
+    trial_ends_at: datetime | None
 
 
 def read_usage(
@@ -89,6 +95,7 @@ def _usage(connection: sa.Connection, clinic: str, period: Period, now: datetime
         studies.c.clinic == clinic, studies.c.state == StudyState.HELD, studies.c.reason.in_(WAITS_FOR_QUOTA)
     )
     included = subscription.plan.studies_per_month
+    state = subscription.state_at(moment)
     goes_on = subscription.takes_work(moment) and has_room(subscription.plan, taken)
     return Usage(
         clinic=clinic,
@@ -98,7 +105,7 @@ def _usage(connection: sa.Connection, clinic: str, period: Period, now: datetime
         charged=charged(connection, clinic=clinic, period=period.key),
         included=included,
         price_usd_cents=subscription.plan.price_usd_cents,
-        state=subscription.state_at(moment),
+        state=state,
         begins_at=period.begins_at,
         ends_at=period.ends_at,
         credited=connection.scalar(credited) or 0,
@@ -107,6 +114,9 @@ def _usage(connection: sa.Connection, clinic: str, period: Period, now: datetime
         forecast=forecast_of(taken, period, now),
         owed_usd_cents=reckon(connection, clinic=clinic, period=period).total_usd_cents,
         next_price_usd_cents=price_of(subscription.plan, taken + 1) if goes_on else None,
+        usage_tiers=subscription.plan.usage_tiers,
+        grace_studies=subscription.plan.grace_studies,
+        trial_ends_at=subscription.trial_ends_at if state is SubscriptionState.TRIALING else None,
     )
 
 

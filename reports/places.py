@@ -6,8 +6,8 @@ from pydicom.uid import UID
 
 from domain.findings import Analysis, ImageAnalysis
 from reports.material import Material
-from reports.measurement_report import tracking_identifier, tracking_uid
 from reports.regions import MarkedRegion, marked_regions
+from reports.sr.measurement_report import tracking_identifier, tracking_uid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,11 +19,11 @@ from pydicom.uid import UID
 
 from domain.findings import Analysis, Code, ModelIdentity
 from reports.codes import CERTAINTY_OF_FINDING, PERCENT, THRESHOLD_VALUE
-from reports.content import Item
 from reports.material import Material
-from reports.measurement_report import about_group, number, presence, rounded
 from reports.places import places_of
 from reports.regions import Outline
+from reports.sr.content import Item
+from reports.sr.measurement_report import about_group, number, presence, rounded
 
 
 def region_groups(material: Material, analysis: Analysis) -> Iterator[Item]:

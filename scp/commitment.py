@@ -23,8 +23,8 @@ from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
 from storage.plain import to_plain
-from storage.requests import RequestBox
-from storage.transactions import Transactions
+from storage.requests.files import RequestBox
+from storage.requests.transactions import Transactions
 
 log = structlog.get_logger()
 

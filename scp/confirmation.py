@@ -22,7 +22,7 @@ from scp.commitment import MOST_ITEMS, WELL_KNOWN_INSTANCE, read_reference
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
-from storage.confirmation_folder import Asked, ConfirmationFolder
+from storage.requests.confirmation_folder import Asked, ConfirmationFolder
 
 log = structlog.get_logger()
 

@@ -21,6 +21,7 @@ ITEM, ITEM_DELIMITATION, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE
 UNDEFINED_LENGTH = 0xFFFFFFFF
 LITTLE_ENDIAN = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
+LONGEST_UID = 66  # 64 characters (PS3.5 9.1), and more padding than it needs
 DEEPEST = 64  # sequences and items inside each other; real objects have ten or so
 
 Content = bytes | bytearray | memoryview
@@ -78,12 +79,12 @@ class Head:
                 self._position = start
                 self.is_done, self.is_followed = True, False
             elif tag in IDENTIFIERS and not self._ends:
-                if length > 66:
+                if length > LONGEST_UID:
                     raise NotADataSet("a UID is longer than a UID can be")
                 if start + length > len(content):
                     return
                 self._position = start + length
-                self.uids[tag] = bytes(content[start : start + length]).rstrip(b"\0 ").decode("latin-1")
+                self.uids[tag] = _uid(content[start : start + length])
             else:
                 self._position = start + length
 
@@ -102,25 +103,28 @@ class Head:
         return self.is_followed and (self.is_done or self._position >= size or len(self.uids) == len(IDENTIFIERS))
 
     def _pass_plain_elements(self, content: Content) -> None:
-        """Go on over elements between group 0008 and the pixels that are neither identifiers nor anything special: that
-        is nearly all of them, and this takes a fifth of the time.
+        """Go on over elements between group 0008 and the pixels that are nothing special, and take identifiers on the
+        way: that is nearly all of them, and this takes a fifth of the time.
         """
         position, last = self._position, len(content) - 8
-        if self._is_explicit:
-            unpack = self._explicit_header.unpack_from
-            while position <= last:
+        is_explicit = self._is_explicit
+        unpack = (self._explicit_header if is_explicit else self._implicit_header).unpack_from
+        while position <= last:
+            if is_explicit:
                 group, element, vr, length = unpack(content, position)
-                if vr not in SHORT_VRS or not 0x0008 <= group < 0x7FE0 or group << 16 | element in IDENTIFIERS:
-                    break
-                position += 8 + length
-        else:
-            unpack = self._implicit_header.unpack_from
-            while position <= last:
+                is_plain = vr in SHORT_VRS
+            else:
                 group, element, length = unpack(content, position)
-                is_special = length == UNDEFINED_LENGTH or group << 16 | element in IDENTIFIERS
-                if is_special or not 0x0008 <= group < 0x7FE0:
+                is_plain = length != UNDEFINED_LENGTH
+            if not is_plain or not 0x0008 <= group < 0x7FE0:
+                break
+            end = position + 8 + length
+            tag = group << 16 | element
+            if tag in IDENTIFIERS:
+                if length > LONGEST_UID or end > last + 8:
                     break
-                position += 8 + length
+                self.uids[tag] = _uid(content[position + 8 : end])
+            position = end
         self._position = position
 
     def _header(self, content: Content) -> tuple[int, bool, int, int] | None:
@@ -200,6 +204,10 @@ class Inflation:
     @property
     def is_complete(self) -> bool:
         return self._inflate.eof
+
+
+def _uid(value: Content) -> str:
+    return bytes(value).rstrip(b"\0 ").decode("latin-1")
 
 
 def is_deflated(transfer_syntax_uid: str) -> bool:

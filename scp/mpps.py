@@ -19,7 +19,7 @@ from scp.attributes import Malformed, TooManyItems, is_uid, items, parse, text
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
-from storage.step_folder import StepFolder
+from storage.requests.step_folder import StepFolder
 
 log = structlog.get_logger()
 

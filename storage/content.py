@@ -45,7 +45,13 @@ def content_sha256(spool: Spool, spool_key: str) -> str:
 
 def data_set_size(file: BinaryIO) -> int:
     """Size of the data set in bytes. The file may stand anywhere, and stands at the data set afterwards."""
-    start = data_set_start(file)
-    size = file.seek(0, os.SEEK_END) - start
-    file.seek(start)
+    file.seek(data_set_start(file))
+    return size_from_here(file)
+
+
+def size_from_here(file: BinaryIO) -> int:
+    """How many bytes follow where the file stands, which is where it stands afterwards."""
+    here = file.tell()
+    size = file.seek(0, os.SEEK_END) - here
+    file.seek(here)
     return size

@@ -1,7 +1,6 @@
 """One database for rows and jobs: SQLite in WAL mode on one machine, PostgreSQL for many; the same code for both."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from domain.errors import Misconfigured
+from storage.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,6 +25,10 @@ SILENT_IN_TRANSACTION_S = 15.0
 AWAY_S = 1.0
 # How often one piece of work is begun again; an error that stays with a server that is there is not an outage.
 OUTAGES = 5
+# In a connection's `info`, as long as it may write to its SQLite database.
+_TURN = "collimator turn"
+# Before these the driver begins a transaction by itself, and the last one begins one.
+_CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN IMMEDIATE")
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -47,8 +51,7 @@ class Database:
     `read()` sees one consistent snapshot. `write()` is one transaction that commits when its block ends well; on
     SQLite it takes the write lock at its start, so that what it reads stays true until it commits.
 
-    SQLite gives that lock to whoever asks first when it is free, and who waits for it asks every 0.1 s at last. So a
-    thread that has one transaction after the other leaves the lock alone between two for as long as it has held it.
+    Who waits for that lock gets it in turn (storage/turnstile.py).
     """
 
     def __init__(self, url: str) -> None:
@@ -59,7 +62,6 @@ class Database:
             self.engine = _sqlite_engine(self.url)
         else:
             self.engine = _postgresql_engine(self.url)
-        self._of_this_thread = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -68,19 +70,8 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        if not self.is_sqlite:
-            with self.engine.begin() as connection:
-                yield connection
-            return
-        time.sleep(max(0.0, getattr(self._of_this_thread, "leaves_until", 0.0) - time.monotonic()))
-        took_at = time.monotonic()
-        try:
-            with self.engine.begin() as connection:
-                took_at = time.monotonic()
-                yield connection
-        finally:
-            left_at = time.monotonic()
-            self._of_this_thread.leaves_until = left_at + (left_at - took_at)
+        with self.engine.begin() as connection:
+            yield connection
 
     def is_reachable(self) -> bool:
         try:
@@ -182,6 +173,7 @@ def _postgresql_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
 
 def _sqlite_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(url, hide_parameters=True)
+    take_turn = _takes_turns(engine)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -194,14 +186,18 @@ def _sqlite_engine(url: str) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        reads_only = connection.get_execution_options().get("reads_only", False)
-        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("reads_only", False):
+            connection.exec_driver_sql("BEGIN")
+        else:
+            take_turn(connection)
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
 def _sqlite_library_engine(url: str, *, pool_size: int) -> sa.Engine:
     engine = sa.create_engine(url, pool_size=pool_size, hide_parameters=True)
+    take_turn = _takes_turns(engine)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -212,7 +208,29 @@ def _sqlite_library_engine(url: str, *, pool_size: int) -> sa.Engine:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def before_change(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip().upper().startswith(_CHANGES):
+            take_turn(connection)
+
     return engine
+
+
+def _takes_turns(engine: sa.Engine) -> Callable[[sa.Connection], None]:
+    """What has a connection take its turn, if it has it not yet; it gives it back when it goes back to its pool."""
+    turnstile = Turnstile(str(engine.url.database))
+
+    def take_turn(connection: sa.Connection) -> None:
+        if _TURN not in connection.info:
+            connection.info[_TURN] = turnstile.take_turn()
+
+    def leave(_connection: object, record: Any) -> None:
+        if (turn := record.info.pop(_TURN, None)) is not None:
+            turnstile.leave(turn)
+
+    sa.event.listen(engine, "checkin", leave)
+    sa.event.listen(engine, "invalidate", lambda connection, record, _error: leave(connection, record))
+    return take_turn
 
 
 def _alembic(connection: sa.Connection) -> "Config":

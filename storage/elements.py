@@ -9,6 +9,7 @@ everything, takes five times as long.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
 from struct import Struct
@@ -37,11 +38,13 @@ ABSENT = dict.fromkeys(VRS, "")
 ROWS, COLUMNS = TAGS["Rows"], TAGS["Columns"]
 CHARACTER_SET = TAGS["SpecificCharacterSet"]
 PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float, and Pixel Data
+GROUP_OF_PIXELS = 0x7FE0
 TEXT_VRS = frozenset((b"AE", b"AS", b"CS", b"DA", b"IS", b"LO", b"SH", b"UI"))
 EXPLICIT, IMPLICIT, LENGTH = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 UNDEFINED_LENGTH = 0xFFFFFFFF
-ESC = b"\x1b"  # begins another character set within a value (ISO 2022, PS3.3 C.12.1.1.2)
-FRONT_BYTES = 1 << 16
+ESC = 0x1B  # begins another character set within a value (ISO 2022, PS3.3 C.12.1.1.2)
+# How much of a file is read at first, and then where its pixels begin further behind.
+FRONTS_BYTES = (1 << 13, 1 << 16)
 
 
 class NotFollowed(Exception):
@@ -101,11 +104,12 @@ def read_elements(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
         Exception: whatever pydicom raises for what is no data set.
     """
     start = file.tell()
-    try:
-        return _scanned(file.read(FRONT_BYTES), transfer_syntax_uid)
-    except NotFollowed:
+    for front_bytes in FRONTS_BYTES:
+        front = file.read(front_bytes)
+        with suppress(NotFollowed):
+            return _scanned(front, transfer_syntax_uid, is_all=len(front) < front_bytes)
         file.seek(start)
-        return _parsed(file, transfer_syntax_uid)
+    return _parsed(file, transfer_syntax_uid)
 
 
 def read_elements_of_any(file: BinaryIO) -> tuple[Elements, Dataset]:
@@ -129,34 +133,61 @@ def _parsed(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
     return Elements.of_dataset(dataset, stops_at_pixels=bool(file.read(1)))
 
 
-def _scanned(front: bytes, transfer_syntax_uid: str) -> Elements:
+def _scanned(front: bytes, transfer_syntax_uid: str, *, is_all: bool) -> Elements:
     if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
         raise NotFollowed
     is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
-    texts = dict(ABSENT)
+    texts: dict[int, str] = {}
     others: dict[int, bytes] = {}
-    present = set()
     position, end = 0, len(front)
     stops_at_pixels = False
-    while position < end and not stops_at_pixels:
+    while not stops_at_pixels and (position := _pass_plain(front, position, texts, is_implicit=is_implicit)) < end:
         tag, vr, start, length = _header(front, position, is_implicit=is_implicit)
         stops_at_pixels = tag in PIXELS
         if tag in VRS:
-            present.add(tag)
-            text = _plain_text(vr or VRS[tag], front[start : start + length])
-            if text is None or tag == CHARACTER_SET:
-                others[tag] = front[position : start + length]
-                texts.pop(tag, None)
+            value = front[start : start + length]
+            if (vr or VRS[tag]) == b"US" and length == 2:
+                texts[tag] = str(int.from_bytes(value, "little"))
             else:
-                texts[tag] = text
+                others[tag] = front[position:start] + value
+                texts.pop(tag, None)
         position = start + length
-    if not stops_at_pixels and (position != end or end == FRONT_BYTES):
+    if not stops_at_pixels and (position != end or not is_all):
         raise NotFollowed
+    known = ABSENT | texts
+    for tag in others.keys() - texts.keys():
+        del known[tag]
     return Elements(
-        texts,
+        known,
         lambda: _dataset_of(others, is_implicit=is_implicit),
-        has_pixels=stops_at_pixels and {ROWS, COLUMNS} <= present,
+        has_pixels=stops_at_pixels and {ROWS, COLUMNS} <= texts.keys() | others.keys(),
     )
+
+
+def _pass_plain(front: bytes, position: int, texts: dict[int, str], *, is_implicit: bool) -> int:
+    """Go on over elements of which nobody may ask, or whose first value is ASCII in any character set, which is kept:
+    that is nearly all of them.
+    """
+    unpack, last = (IMPLICIT if is_implicit else EXPLICIT).unpack_from, len(front) - 12
+    while position <= last:
+        if is_implicit:
+            group, element, length = unpack(front, position)
+            vr = VRS.get(group << 16 | element, b"UN")
+            is_plain = length != UNDEFINED_LENGTH
+        else:
+            group, element, vr, length = unpack(front, position)
+            is_plain = vr in SHORT_VRS
+        if not is_plain or group >= GROUP_OF_PIXELS:
+            break
+        end = position + 8 + length
+        tag = group << 16 | element
+        if tag in VRS:
+            value = front[position + 8 : end]
+            if vr not in TEXT_VRS or tag == CHARACTER_SET or not value.isascii() or ESC in value:
+                break
+            texts[tag] = _stripped(value.decode().partition("\\")[0])
+        position = end
+    return position
 
 
 def _header(front: bytes, position: int, *, is_implicit: bool) -> tuple[int, bytes, int, int]:
@@ -178,15 +209,6 @@ def _header(front: bytes, position: int, *, is_implicit: bool) -> tuple[int, byt
     if (length == UNDEFINED_LENGTH or group == 0xFFFE) and tag not in PIXELS:
         raise NotFollowed
     return tag, vr, start, length
-
-
-def _plain_text(vr: bytes, value: bytes) -> str | None:
-    """The first value, where it is a number or ASCII in any character set; None otherwise."""
-    if vr == b"US" and len(value) == 2:
-        return str(int.from_bytes(value, "little"))
-    if vr not in TEXT_VRS or not value.isascii() or ESC in value:
-        return None
-    return _stripped(str(value, "ascii").partition("\\")[0])
 
 
 def _dataset_of(encoded: dict[int, bytes], *, is_implicit: bool) -> Dataset:

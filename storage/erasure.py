@@ -20,7 +20,7 @@ from storage.clinic_lock import lock_clinic
 from storage.database import utc_now
 from storage.events import add_event
 from storage.instances import ResultFolder, Spool
-from storage.step_folder import StepFolder
+from storage.requests.step_folder import StepFolder
 from storage.study_keys import study_name
 from storage.tables import (
     commitments,

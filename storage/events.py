@@ -24,4 +24,5 @@ def has_event(connection: sa.Connection, study_id: int, event: str) -> bool:
 
 def add_event(connection: sa.Connection, study_id: int, event: str, detail: str = "") -> None:
     """Append one line to the study's history."""
-    connection.execute(sa.insert(study_events).values(study_id=study_id, at=utc_now(), event=event, detail=detail))
+    line = {"study_id": study_id, "at": utc_now(), "event": event, "detail": detail}
+    connection.execute(sa.insert(study_events), line)

@@ -77,7 +77,7 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
         elements = _elements(file.read(_length(file)))
         if _text(elements[0x0100]) != PRIVATE_INFORMATION_CREATOR_UID:
             raise ValueError("it is not a file of this node, but of another program")
-        private = json.loads(elements[0x0102].rstrip(b"\0"))
+        private = json.loads(elements[0x0102].rstrip(b"\0").decode("ascii"))
         return FileMeta(
             sop_class_uid=_text(elements[0x0002]),
             sop_instance_uid=_text(elements[0x0003]),

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from domain.identity import INSTANCE_CREATOR_UID, MANUFACTURER, MODEL_NAME
 from domain.study import InstanceFacts
-from storage.content import data_set_size
+from storage.content import size_from_here
 from storage.elements import Elements, read_elements, read_elements_of_any
 from storage.file_meta import FileMeta, Provenance, read_file_meta
 from storage.instances import Spool
@@ -127,13 +127,12 @@ def _read(file: BinaryIO, spool_key: str) -> StoredInstance:
         meta = read_file_meta(file)
     except ValueError as error:
         raise ValueError(f"{spool_key}: {error}") from error
-    size = data_set_size(file)
-    problem = ""
-    elements = Elements.of_dataset(Dataset())
+    size = size_from_here(file)
     try:
         elements = read_elements(file, meta.transfer_syntax_uid)
         problem = _identity_problem(elements, meta)
     except Exception as error:  # whatever a damaged data set makes the parser raise, the file is kept and reported
+        elements = Elements.of_dataset(Dataset())
         problem = f"the data set cannot be parsed: {type(error).__name__}"
     return StoredInstance(
         spool_key=spool_key,

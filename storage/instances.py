@@ -31,7 +31,7 @@ from typing import BinaryIO
 
 from storage.durable_files import SHARDS, make_directories, remove_left_behind, sync_directory, write_synced
 from storage.sealed import Seal, lent_descriptor, unsealed
-from storage.shared_files import SharedFiles
+from storage.shared.files import SharedFiles
 from storage.study_keys import KeyNotThere, StudyKeys
 
 UNFINISHED_NAME = re.compile(r"[0-9a-f]{32}\.(?P<process_id>\d{1,9})\.part")
@@ -169,7 +169,7 @@ class Spool:
             OSError: it is not there, is damaged, or its key is not there.
             Away: the shared store is.
         """
-        return unsealed(_open(self.path(key), self.shared, _shared_name(key)), key, self.keys)
+        return unsealed(_open(self._file(key), self.shared, _shared_name(key)), key, self.keys)
 
     def open_at(self, path: str) -> BinaryIO:
         """The same by the path that `path` gave."""
@@ -180,7 +180,10 @@ class Spool:
         return lent_descriptor(self.open_at(path))
 
     def path(self, key: str) -> Path:
-        return self.root / key[:2] / f"{key}.dcm"
+        return Path(self._file(key))
+
+    def _file(self, key: str) -> str:
+        return f"{self.root}/{key[:2]}/{key}.dcm"
 
     def has(self, key: str) -> bool:
         """Whether the instance is here, or in the shared store.
@@ -358,7 +361,7 @@ def _shared_name(key: str) -> str:
     return f"{INSTANCES}/{key[:2]}/{key}.dcm"
 
 
-def _open(path: Path, shared: SharedFiles | None, name: str) -> BinaryIO:
+def _open(path: Path | str, shared: SharedFiles | None, name: str) -> BinaryIO:
     """This machine's file goes first: it may be on its way into the store."""
     try:
         return open(path, "rb")

@@ -6,21 +6,29 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from storage.alarm import Alarm
+
 log = structlog.get_logger()
 
 
 class Periodic:
-    """Calls `work` every `period_s` seconds, the first time at once. One call ends before the next begins."""
+    """Calls `work` every `period_s` seconds, the first time at once, and when it is woken. One call ends before the
+    next begins.
+    """
 
     def __init__(self, name: str, work: Callable[[], object], *, period_s: float) -> None:
         self._name = name
         self._work = work
         self._period_s = period_s
-        self._stopping = threading.Event()
+        self._stopping = Alarm()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def wake(self) -> None:
+        """Let it be now rather than when it is time to."""
+        self._stopping.wake()
 
     def stop(self, *, within_s: float = 10.0) -> None:
         """Begin nothing more, and wait for what is under way."""

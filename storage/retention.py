@@ -24,7 +24,7 @@ from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
-from storage.step_folder import FORGOTTEN_AFTER_S
+from storage.requests.step_folder import FORGOTTEN_AFTER_S
 from storage.tables import commitments, confirmations, instances, procedure_steps, studies
 
 log = structlog.get_logger()

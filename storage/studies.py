@@ -1,7 +1,7 @@
 """A study's row through its life: what is complete, what came, what was decided, what was made of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -13,13 +13,13 @@ from domain.procedure_step import NO_STEPS
 from domain.queueing import STAT_PRIORITY
 from domain.states import HELD, WAITS_FOR_QUOTA, DeliveryState, Reason, StudyState
 from domain.study import Instance, InstanceFacts, Study
+from storage.answers.runs import save_answers
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
 from storage.jobs import study_job_id
-from storage.model_runs import save_answers
 from storage.plain import from_plain, to_plain
-from storage.procedure_steps import open_studies_with_steps, steps_of_study
+from storage.requests.procedure_steps import open_studies_with_steps, steps_of_study
 from storage.tables import deliveries, instances, results, studies
 
 # The graver first: what no destination took is not there at all.
@@ -48,7 +48,7 @@ class OpenStudies:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldStudy:
-    """A study that waits for quota. `is_stat`: it went before all others."""
+    """A study that waits for quota, or for a larger plan. `is_stat`: it went before all others."""
 
     study_id: int
     clinic: str
@@ -212,42 +212,39 @@ def save_results(
 
     `destinations` maps a profile to the names of the destinations that take it. What is there already stays as it is.
     """
+    rows = list(rows)
+    ids = _result_ids(connection, rows)
+    new: dict[str, ResultRow] = {}
     for row in rows:
-        result_id = connection.scalar(sa.select(results.c.id).where(results.c.sop_instance_uid == row.sop_instance_uid))
-        if result_id is None:
-            result_id = connection.execute(
-                sa.insert(results)
-                .values(
-                    study_id=study_id,
-                    written_at=utc_now(),
-                    kind=row.kind,
-                    profile=row.profile,
-                    is_note=row.is_note,
-                    sop_class_uid=row.sop_class_uid,
-                    sop_instance_uid=row.sop_instance_uid,
-                    series_instance_uid=row.series_instance_uid,
-                    transfer_syntax_uid=row.transfer_syntax_uid,
-                )
-                .returning(results.c.id)
-            ).scalar_one()
-        for destination in destinations[row.profile]:
-            present = connection.scalar(
-                sa.select(deliveries.c.id).where(
-                    deliveries.c.result_id == result_id, deliveries.c.destination == destination
-                )
-            )
-            if present is None:
-                connection.execute(
-                    sa.insert(deliveries).values(
-                        result_id=result_id, destination=destination, state=DeliveryState.PENDING
-                    )
-                )
+        if row.sop_instance_uid not in ids:
+            new.setdefault(row.sop_instance_uid, row)  # two profiles may share an object
+    if new:
+        entered = [{"study_id": study_id, "written_at": utc_now(), **asdict(row)} for row in new.values()]
+        connection.execute(sa.insert(results), entered)
+        ids = _result_ids(connection, rows)
+    wanted = dict.fromkeys((ids[row.sop_instance_uid], name) for row in rows for name in destinations[row.profile])
+    of_these = sa.select(deliveries.c.result_id, deliveries.c.destination).where(
+        deliveries.c.result_id.in_(ids.values())
+    )
+    present = {(row.result_id, row.destination) for row in connection.execute(of_these)}
+    if missing := [pair for pair in wanted if pair not in present]:
+        entered = [
+            {"result_id": result_id, "destination": name, "state": DeliveryState.PENDING} for result_id, name in missing
+        ]
+        connection.execute(sa.insert(deliveries), entered)
     connection.execute(
         sa.update(studies)
         .where(studies.c.id == study_id, studies.c.state == StudyState.QUEUED)
         .values(state=StudyState.DELIVERING)
     )
     add_event(connection, study_id, "written", ", ".join(sorted({row.kind for row in rows})))
+
+
+def _result_ids(connection: sa.Connection, rows: Iterable[ResultRow]) -> dict[str, int]:
+    """Of those that are entered, by SOP Instance UID."""
+    uids = [row.sop_instance_uid for row in rows]
+    query = sa.select(results.c.sop_instance_uid, results.c.id).where(results.c.sop_instance_uid.in_(uids))
+    return {row.sop_instance_uid: row.id for row in connection.execute(query)}
 
 
 def is_queued(connection: sa.Connection, study_id: int) -> bool:
@@ -356,10 +353,44 @@ def requeue(connection: sa.Connection, study_id: int, why: str) -> None:
 
 def held_for_quota(database: Database) -> list[HeldStudy]:
     """The studies that wait for a new period, a larger plan or a subscription that takes work; the oldest first."""
+    return _held(database, studies.c.reason.in_(WAITS_FOR_QUOTA))
+
+
+def held_outside_plan(database: Database) -> list[HeldStudy]:
+    """The studies that the clinic's plan has no model for, each by its newest generation; the oldest first."""
+    newer = studies.alias()
+    is_newest = ~sa.exists().where(
+        newer.c.clinic == studies.c.clinic,
+        newer.c.study_instance_uid == studies.c.study_instance_uid,
+        newer.c.generation > studies.c.generation,
+    )
+    return _held(database, studies.c.reason == Reason.NOT_IN_PLAN, is_newest)
+
+
+def let_wait_for_quota(connection: sa.Connection, study_id: int, why: str) -> bool:
+    """A study that was outside the plan waits for quota from now on; False: it is not held for that any more."""
+    changed = connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == study_id, studies.c.state == StudyState.HELD, studies.c.reason == Reason.NOT_IN_PLAN)
+        .values(reason=Reason.OVER_QUOTA)
+    )
+    if changed.rowcount:
+        add_event(connection, study_id, "in_plan", why)
+    return bool(changed.rowcount)
+
+
+def is_held(connection: sa.Connection, study_id: int) -> bool:
+    """Nobody changes that until this transaction ends."""
+    state = connection.scalar(sa.select(studies.c.state).where(studies.c.id == study_id).with_for_update())
+    return state == StudyState.HELD
+
+
+def _held(database: Database, *why: sa.ColumnElement[bool]) -> list[HeldStudy]:
+    columns = (studies.c.id, studies.c.clinic, studies.c.study_instance_uid, studies.c.priority)
     with database.read() as connection:
         rows = connection.execute(
-            sa.select(studies)
-            .where(studies.c.state == StudyState.HELD, studies.c.reason.in_(WAITS_FOR_QUOTA))
+            sa.select(*columns)
+            .where(studies.c.state == StudyState.HELD, *why)
             .order_by(studies.c.completed_at, studies.c.id)
         ).all()
     return [
@@ -371,12 +402,6 @@ def held_for_quota(database: Database) -> list[HeldStudy]:
         )
         for row in rows
     ]
-
-
-def is_held(connection: sa.Connection, study_id: int) -> bool:
-    """Nobody changes that until this transaction ends."""
-    state = connection.scalar(sa.select(studies.c.state).where(studies.c.id == study_id).with_for_update())
-    return state == StudyState.HELD
 
 
 def previous_results(database: Database, study: Study) -> list[tuple[str, str, str]]:

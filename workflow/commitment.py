@@ -1,6 +1,6 @@
 """Keeps the promise behind an N-ACTION: looks at what is held, and reports it to whoever asked.
 
-    rows (storage/followers.py)  ->  wait for the indexer  ->  look  ->  one association for each caller  ->  rows
+    rows (arrivals/followers.py)  ->  wait for the indexer  ->  look  ->  one association for each caller  ->  rows
 
 What is held is looked at anew for every attempt, so that a report never says what is no longer true. It goes to the
 address from which was asked, and to the port that is configured for the caller now.
@@ -26,16 +26,10 @@ from domain.commitment import (
 from domain.errors import CollimatorError, Misconfigured
 from scu.commitment import send_reports
 from scu.store import Address
-from storage.commitments import (
-    Commitment,
-    end_waiting,
-    holdings,
-    record_report,
-    take_due,
-)
 from storage.database import Database
 from storage.instances import Spool
 from storage.periodic import Periodic
+from storage.requests.commitments import Commitment, end_waiting, holdings, record_report, take_due
 
 log = structlog.get_logger()
 

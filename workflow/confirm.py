@@ -25,12 +25,13 @@ from domain.states import DeliveryState
 from metering.quota import release
 from scu.confirmation import request_commitment
 from scu.store import Address
-from storage import confirmations, outboxes, studies
-from storage.confirmation_folder import Asked, ConfirmationFolder
-from storage.confirmations import Confirmation, Owed
+from storage import outboxes, studies
 from storage.database import utc_now
 from storage.events import add_event
 from storage.periodic import Periodic
+from storage.requests import confirmations
+from storage.requests.confirmation_folder import Asked, ConfirmationFolder
+from storage.requests.confirmations import Confirmation, Owed
 from storage.retention import forget_confirmations
 from workflow.outbox import delay_s
 from workflow.rooms import Rooms

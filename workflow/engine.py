@@ -3,9 +3,9 @@
 DBOS keeps each job's steps in the node's own database. What is ours: results and expected errors are kept as plain
 JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the worker.
 
-    every POLL_S: is there a job?  ──yes──┐
-    this process has put a job            ├─>  look into that queue  ->  start what fits
-    one of its jobs has ended             ┘
+    every POLL_S        ┐
+    a job has ended     ┴─>  is there a job?  ──yes──┐
+    this process has put a job                       ┴─>  look into that queue  ->  start what fits
 
 DBOS only looks every so often, and each look costs as much as ten statements of ours. So we run its queues' threads
 ourselves, each with an event on which it waits to be woken.
@@ -26,6 +26,7 @@ from dbos._core import ActiveWorkflowById
 from dbos._queue import Queue, queue_worker_thread
 
 from domain.errors import Away, Refuse, Retry
+from storage.alarm import Alarm
 from storage.database import Database
 from storage.jobs import (
     APPLICATION_NAME,
@@ -41,7 +42,6 @@ from storage.jobs import (
 )
 from storage.periodic import Periodic
 from storage.plain import from_plain, to_plain
-from workflow.alarm import Alarm
 
 log = structlog.get_logger()
 
@@ -53,8 +53,9 @@ POLL_S = 0.25
 # Between two looks of DBOS's own, which find nothing new. It keeps this number in the database, and a worker of an
 # earlier version, which has no other looks, goes by it.
 UNASKED_S = 10.0
-# Between two looks in any case: what the first one has started must be counted when the second one asks for room.
-REST_S = 0.01
+# Between two looks in any case: what the first one has started must be counted when the second one asks for room, and
+# on a busy machine its thread comes to that late.
+REST_S = 0.05
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
 MAXIMUM_RUNS = 3
 # Jobs that are deleted at once: some milliseconds.
@@ -102,7 +103,7 @@ class Engine:
             WITHDRAWAL_QUEUE: WITHDRAWALS_AT_ONCE,
         }
         self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._jobs_at_once}
-        self._running = _Running(self.look)
+        self._running = _Running(self._watch.wake)
         self._dbos = DBOS(
             config=DBOSConfig(
                 name=APPLICATION_NAME,
@@ -148,6 +149,8 @@ class Engine:
             queue = DBOS.register_queue(
                 name, worker_concurrency=at_once, polling_interval_sec=self._unasked_s, on_conflict="always_update"
             )
+            # Else it would ask the database for it before each look, and go by what the last worker has written there.
+            queue.database_backed_queue = False
             alarm = self._alarms[name]
             # What is registered so is stopped and waited for with DBOS's own threads.
             self._dbos._registry.register_poller(alarm, _follow, alarm, self._dbos, queue)
@@ -239,7 +242,7 @@ class Engine:
         _value(outcome)
 
     def _look_where_jobs_are(self) -> None:
-        """Those that other processes have put, that were to run later, or that an earlier worker left."""
+        """Those that had no room yet, that other processes have put, that were to run later, or that were left over."""
         for queue in queues_with_jobs(self._database, list(self._jobs_at_once)):
             self.look(queue)
 
@@ -253,16 +256,16 @@ class Engine:
 
 
 class _Running(ActiveWorkflowById):
-    """DBOS's list of the jobs that run in this process; tells by queue when one of them has ended."""
+    """DBOS's list of the jobs that run in this process; tells when one of them has ended."""
 
-    def __init__(self, on_end: Callable[[str], None]) -> None:
+    def __init__(self, on_end: Callable[[], None]) -> None:
         super().__init__()
         self._on_end = on_end
 
     def _remove(self, key: str, bucket: tuple[str, str | None] | None) -> None:
         super()._remove(key, bucket)
         if bucket is not None:
-            self._on_end(bucket[0])
+            self._on_end()
 
 
 def _follow(alarm: Alarm, dbos: DBOS, queue: Queue) -> None:

@@ -20,14 +20,15 @@ from domain.states import Reason
 from metering.billing import close_ended_periods
 from metering.quota import release, reserve
 from storage import outboxes, studies
+from storage.answers.runs import forget_runs
 from storage.clinic_lock import lock_clinic
 from storage.database import Database, database_clock, utc_now
-from storage.model_runs import forget_runs
 from storage.queueing import queue_study
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
 from workflow.deliver import after_bug
 from workflow.engine import MAXIMUM_RUNS, Engine
+from workflow.grown_plans import GrownPlans
 from workflow.rooms import Rooms
 from workflow.withdraw import tell_abandoned
 
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 BEAT_S = 1.0
 CARE_BEATS = 10
 BILLING_BEATS = 300
+# Studies in one round: a worker that does not beat meanwhile must not be taken for dead.
+WOKEN_AT_ONCE = 200
 
 
 def new_executor_id() -> str:
@@ -57,6 +60,7 @@ class Recovery:
         self._rooms = rooms
         self._executor_id = executor_id
         self._lease_s = lease_s
+        self._grown_plans = GrownPlans(rooms)
         self._out_of_sight: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
@@ -86,6 +90,7 @@ class Recovery:
                     park_abandoned(self._rooms, abandoned)
                     wake_abandoned(self._rooms, abandoned)
                     tell_abandoned(self._rooms, abandoned)
+                    self._grown_plans.let_in()
                     wake_held_for_quota(self._rooms)
                     clear_away(self._rooms)
                     forget_jobs(self._engine, self._rooms)
@@ -179,7 +184,8 @@ def wake_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:
 
 
 def wake_held_for_quota(rooms: Rooms) -> int:
-    """Queue the studies that waited for a new period or a larger plan, as far as there is quota; how many went.
+    """Queue the studies that waited for a new period or a larger plan, as far as there is quota, WOKEN_AT_ONCE at most;
+    how many went.
 
     Where one of a clinic finds none, those behind it are not asked: there may be thousands.
     """
@@ -187,6 +193,8 @@ def wake_held_for_quota(rooms: Rooms) -> int:
     configured = {clinic.name for clinic in rooms.clinics}
     without: set[tuple[str, bool]] = set()
     for held in studies.held_for_quota(rooms.database):
+        if woken == WOKEN_AT_ONCE:
+            break
         if held.clinic not in configured or (held.clinic, held.is_stat) in without:
             continue
         with rooms.database.write() as connection:

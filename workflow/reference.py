@@ -8,7 +8,7 @@ from domain.errors import Misconfigured
 from domain.findings import Analysis
 from inference.reference import Reference
 from inference.registry import Registry
-from storage import drift
+from storage.answers import drift
 from workflow.rooms import Rooms
 
 

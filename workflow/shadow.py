@@ -16,7 +16,8 @@ import structlog
 from domain.errors import Away, CollimatorError
 from domain.findings import Analysis
 from domain.versions import Role, shadows_of
-from storage import model_runs, studies
+from storage import studies
+from storage.answers import runs as model_runs
 from storage.studies import read_study
 from workflow.durable import Durable
 from workflow.reference import begin_references

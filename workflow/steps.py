@@ -20,8 +20,8 @@ from metering.entitlements import with_entitlements
 from metering.quota import release, reserve, why_none
 from metering.subscriptions import subscription_at
 from reports.language import Words
-from reports.picture import FILM_BOXES
-from reports.request import Note, PreviousResult, ReportRequest, WrittenResult
+from reports.picture.page import FILM_BOXES
+from reports.request import Note, PreviousResult, ReportRequest
 from reports.words import LANGUAGES
 from reports.write import write_results as write_objects
 from storage import studies
@@ -30,9 +30,9 @@ from storage.database import utc_now
 from storage.events import add_event
 from storage.outboxes import wake
 from storage.queue_order import note_start
-from storage.studies import ResultRow
 from storage.study_keys import study_name
 from workflow.reference import begin_references
+from workflow.results import keep
 from workflow.rooms import Rooms
 from workflow.written import Written
 
@@ -77,7 +77,7 @@ def why_not(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Refus
             return Refuse(
                 f"the {plan.tier} plan does not include the {_spoken(package)} model",
                 reason=Reason.NOT_IN_PLAN,
-                hint="a larger plan includes it",
+                hint="it is analysed by itself when the plan includes it",
             )
         if serving_package(rooms, decision.choice(package)) is None:
             return Refuse(
@@ -324,21 +324,8 @@ def _keep(
     for form in forms:
         for request in in_language(form.language):
             for written in write_objects(request, profile=form.profile, open_file=rooms.spool.open_at):
-                rooms.results.put(written.sop_instance_uid, written.content, study=name)
-                rows.append(_row(written, form, is_note))
+                rows.append(keep(rooms, written, study=name, profile=form.name, is_note=is_note))
     return Written(rows=tuple(rows))
-
-
-def _row(written: WrittenResult, form: ResultForm, is_note: bool) -> ResultRow:
-    return ResultRow(
-        kind=written.kind,
-        profile=form.name,
-        is_note=is_note,
-        sop_class_uid=written.sop_class_uid,
-        sop_instance_uid=written.sop_instance_uid,
-        series_instance_uid=written.series_instance_uid,
-        transfer_syntax_uid=written.transfer_syntax_uid,
-    )
 
 
 def _spoken(package: str) -> str:

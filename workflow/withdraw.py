@@ -28,6 +28,7 @@ from storage.study_keys import study_name
 from storage.tables import studies as study_rows
 from workflow.durable import Durable
 from workflow.engine import MAXIMUM_RUNS
+from workflow.results import keep
 from workflow.rooms import Rooms
 
 log = structlog.get_logger()
@@ -121,16 +122,8 @@ def _write_note(rooms: Rooms, row: sa.Row[tuple[object, ...]], named: tuple[Resu
         rejection=Rejection(row.reason),
     )
     written = write_rejection(request, open_file=rooms.results.open)
-    rooms.results.put(written.sop_instance_uid, written.content, study=study_name(row.clinic, row.study_instance_uid))
-    return ResultRow(
-        kind=written.kind,
-        profile=REJECTION,
-        is_note=True,
-        sop_class_uid=written.sop_class_uid,
-        sop_instance_uid=written.sop_instance_uid,
-        series_instance_uid=written.series_instance_uid,
-        transfer_syntax_uid=written.transfer_syntax_uid,
-    )
+    name = study_name(row.clinic, row.study_instance_uid)
+    return keep(rooms, written, study=name, profile=REJECTION, is_note=True)
 
 
 def _instances(named: tuple[ResultReference, ...]) -> Iterator[Instance]:

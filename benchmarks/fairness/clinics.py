@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from domain.study import InstanceFacts
+from storage.arrivals.indexer import BATCH_LIMIT, GATHER_S
 from storage.database import Database
 from storage.file_meta import Provenance
 from storage.headers import StoredInstance
-from storage.indexer import BATCH_LIMIT, GATHER_S
 from storage.instances import Spool
 from storage.intake import record_instances, record_release
 

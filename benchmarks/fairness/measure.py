@@ -29,7 +29,7 @@ from storage.tables import executors, instances, studies, study_events
 STARTS_WITHIN_S = 60.0
 WARM_UP_S = 2.0
 LEFT_OVER_S = 15.0
-AT_ONCE = 2  # [worker] concurrency as it comes
+AT_ONCE = 2
 # Of those that were done: before that the worker gets going.
 SKIPPED = 20
 USED_SHARE = 0.9

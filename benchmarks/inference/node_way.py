@@ -15,8 +15,8 @@ from inference.analysis import image_analysis
 from inference.network import Network
 from inference.preprocess import seen_box
 from inference.registry import Registry
-from reports.heatmap import film_with_activation
-from reports.picture import FILM_BOXES, draw_page
+from reports.picture.heatmap import film_with_activation
+from reports.picture.page import FILM_BOXES, draw_page
 
 
 class NodeWay:

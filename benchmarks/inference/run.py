@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, help=f"default {FULL.rounds}")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help="default both")
     parser.add_argument("--quick", action="store_true", help="about a minute, with small images: does it work?")
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR", help="what `python -m benchmarks.inference.weights DIR` made before"
+    )
     parser.add_argument("--out", type=Path, default=Path("bench-out"), metavar="DIR")
     parser.add_argument("--page", action="store_true", help="write the tables into docs/benchmarks.md as well")
 
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         report.conditions = conditions(folder)
         with suppress(KeyboardInterrupt, SystemExit):  # who ends it early gets what there is
             try:
-                _measure(report, effort, asked, folder)
+                _measure(report, effort, asked, folder, arguments.weights)
             except Failed as error:
                 report.failures.append(str(error))
             report.is_complete = True
@@ -68,11 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.is_complete and not report.failures else 1
 
 
-def _measure(report: Run, effort: Effort, asked: list[str], folder: Path) -> None:
+def _measure(report: Run, effort: Effort, asked: list[str], folder: Path, weights: Path | None) -> None:
     if reason := missing():
         report.skipped["everything"] = reason
         return
-    throughput.make_weights(folder)
+    if weights is None:
+        throughput.make_weights(folder)
+    else:
+        for name in ("model.pt", "models"):
+            (folder / name).symlink_to((weights / name).absolute())
     if "ways" in asked:
         images = [
             radiographs.make(folder, number=number, rows=effort.rows, columns=effort.columns)

@@ -16,16 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 from pydicom.uid import generate_uid
 
 from benchmarks.inference import radiographs
 from benchmarks.inference.side import Failed
 from benchmarks.ingest.process_tree import cpu_s
+from benchmarks.ingest.receivers import ENVIRONMENT
 from benchmarks.latency import node as latency_node
-from benchmarks.latency.node import SENDER, Node, missing, running, wait_until
+from benchmarks.latency.node import NODE, SENDER, Node, missing, running, wait_until
 from benchmarks.latency.trace import last_stored
+from domain.states import StudyState
 from inference.bare_environment import ONE_THREAD
-from scu.store import describe, send_files
+from storage.tables import studies
 
 __all__ = ["Burst", "bursts", "make_weights", "missing"]
 
@@ -116,11 +119,19 @@ def _made(place: Path, count: int, rows: int, columns: int) -> dict[str, Path]:
 
 
 def _send(node: Node, made: dict[str, Path]) -> list[float]:
-    """When the last result of each study was stored."""
+    """When the last result of each study was stored. DCMTK sends: the node is to have the processors."""
+    to = ["-R", "-aet", SENDER, "-aec", NODE, node.address.host, str(node.address.port)]
+    done = _done(node)
     for path in made.values():
-        send_files([describe(path)], node.address, calling_ae_title=SENDER, timeout_s=60.0)
-    wait_until(lambda: all(last_stored(node, uid) is not None for uid in made), DONE_WITHIN_S, "all results are stored")
+        subprocess.run(["storescu", *to, str(path)], check=True, capture_output=True, env=ENVIRONMENT)
+    wait_until(lambda: _done(node) == done + len(made), DONE_WITHIN_S, "all results are stored", look_every_s=0.25)
     return [last_stored(node, uid) or 0.0 for uid in made]
+
+
+def _done(node: Node) -> int:
+    with node.database.read() as connection:
+        is_done = studies.c.state == StudyState.DONE
+        return connection.scalar(sa.select(sa.func.count()).select_from(studies).where(is_done)) or 0
 
 
 def _cpu_s(node: Node) -> dict[str, float]:

@@ -147,7 +147,7 @@ def radiograph(folder: Path, number: int) -> Path:
     return path
 
 
-def wait_until(is_so: Callable[[], bool], within_s: float, what: str) -> None:
+def wait_until(is_so: Callable[[], bool], within_s: float, what: str, *, look_every_s: float = 0.02) -> None:
     """Raises:
     Failed: it did not come about.
     """
@@ -155,7 +155,7 @@ def wait_until(is_so: Callable[[], bool], within_s: float, what: str) -> None:
     while not is_so():
         if time.monotonic() > until:
             raise Failed(f"waited {within_s:.0f} s in vain until {what}")
-        time.sleep(0.02)
+        time.sleep(look_every_s)
 
 
 def missing() -> str:

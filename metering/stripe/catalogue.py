@@ -49,6 +49,23 @@ def ensure_catalogue(client: stripe.StripeClient, plans: Mapping[Tier, Plan]) ->
     )
 
 
+def missing_from(client: stripe.StripeClient, plans: Mapping[Tier, Plan]) -> list[str]:
+    """What Stripe does not have of it, by what each is called there; nothing is made."""
+    missing = [] if _find_meter(client) else [f"meter {EVENT_NAME}"]
+    missing += [f"feature {PREFIX}_{one}" for one in _packages(plans) if _find_feature(client, one) is None]
+    for plan in plans.values():
+        known = _find_prices(client, plan)
+        missing += [f"price {key}" for key in price_keys(plan) if key not in known]
+    return missing
+
+
+def price_keys(plan: Plan) -> tuple[str, str]:
+    """Of the base price and of the metered one."""
+    base = _digest([plan.price_usd_cents, sorted(plan.packages)])
+    usage = _digest([graduated_tiers(plan), sorted(plan.packages)])
+    return f"{PREFIX}_{plan.tier}_base_{base}", f"{PREFIX}_{plan.tier}_usage_{usage}"
+
+
 def graduated_tiers(plan: Plan) -> list[dict[str, Any]]:
     """What the n-th study of a period costs, as Stripe's graduated tiers: as `domain.plans.price_of` says."""
     if plan.studies_per_month is None:
@@ -75,10 +92,26 @@ def package_of(lookup_key: str) -> str:
     return lookup_key.removeprefix(f"{PREFIX}_")
 
 
+def _find_meter(client: stripe.StripeClient) -> str | None:
+    listed = client.v1.billing.meters.list({"status": "active", "limit": PAGE}).auto_paging_iter()
+    return next((str(meter.id) for meter in listed if meter.event_name == EVENT_NAME), None)
+
+
+def _find_feature(client: stripe.StripeClient, package: str) -> str | None:
+    listed = client.v1.entitlements.features.list({"lookup_key": f"{PREFIX}_{package}"})
+    return next((str(feature.id) for feature in listed), None)
+
+
+def _find_prices(client: stripe.StripeClient, plan: Plan) -> dict[str | None, str]:
+    """Their ids by their lookup keys."""
+    listed = client.v1.prices.list({"lookup_keys": list(price_keys(plan)), "limit": PAGE})
+    return {price.lookup_key: str(price.id) for price in listed}
+
+
 def _ensure_meter(client: stripe.StripeClient) -> str:
-    for meter in client.v1.billing.meters.list({"status": "active", "limit": PAGE}).auto_paging_iter():
-        if meter.event_name == EVENT_NAME:
-            return str(meter.id)
+    known = _find_meter(client)
+    if known is not None:
+        return known
     made = client.v1.billing.meters.create(
         {
             "display_name": "Analysed studies",
@@ -93,9 +126,9 @@ def _ensure_meter(client: stripe.StripeClient) -> str:
 
 
 def _ensure_feature(client: stripe.StripeClient, package: str) -> str:
-    key = f"{PREFIX}_{package}"
-    for feature in client.v1.entitlements.features.list({"lookup_key": key}):
-        return str(feature.id)
+    known, key = _find_feature(client, package), f"{PREFIX}_{package}"
+    if known is not None:
+        return known
     made = client.v1.entitlements.features.create(
         {"lookup_key": key, "name": f"Model: {package}"}, {"idempotency_key": f"{key}-feature"}
     )
@@ -104,12 +137,8 @@ def _ensure_feature(client: stripe.StripeClient, package: str) -> str:
 
 def _ensure_prices(client: stripe.StripeClient, plan: Plan, meter_id: str, features: Mapping[str, str]) -> Prices:
     product = f"{PREFIX}_{plan.tier}_{_digest(sorted(plan.packages))}"
-    base_key = f"{PREFIX}_{plan.tier}_base_{_digest([plan.price_usd_cents, sorted(plan.packages)])}"
-    usage_key = f"{PREFIX}_{plan.tier}_usage_{_digest([graduated_tiers(plan), sorted(plan.packages)])}"
-    known = {
-        price.lookup_key: str(price.id)
-        for price in client.v1.prices.list({"lookup_keys": [base_key, usage_key], "limit": PAGE})
-    }
+    base_key, usage_key = price_keys(plan)
+    known = _find_prices(client, plan)
     _ensure_product(client, product, plan, features)
     recurring: Any = {"interval": "month"}
     base = known.get(base_key) or _make_price(

@@ -8,6 +8,7 @@ from pathlib import Path
 from domain.errors import Misconfigured
 
 KEY_VARIABLE, WEBHOOK_VARIABLE = "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"
+KEY_PREFIXES, WEBHOOK_PREFIX = ("sk_", "rk_"), "whsec_"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +41,9 @@ def read_keys(
     webhook_secret = _read(
         webhook_secret_file, "billing.stripe_webhook_secret_file", environment.get(WEBHOOK_VARIABLE, "")
     )
-    if secret_key and not secret_key.startswith(("sk_", "rk_")):
+    if secret_key and not secret_key.startswith(KEY_PREFIXES):
         raise Misconfigured("Stripe's secret key does not begin with sk_ or rk_", hint="a publishable key cannot bill")
-    if webhook_secret and not webhook_secret.startswith("whsec_"):
+    if webhook_secret and not webhook_secret.startswith(WEBHOOK_PREFIX):
         raise Misconfigured(
             "the webhook secret does not begin with whsec_", hint="Stripe shows it with the webhook endpoint"
         )
@@ -52,6 +53,8 @@ def read_keys(
 def _read(path: Path | None, key: str, otherwise: str) -> str:
     if path is None:
         return otherwise.strip()
+    if path.name.startswith((*KEY_PREFIXES, WEBHOOK_PREFIX)):
+        raise Misconfigured(f"{key} is the secret itself", hint="write it into a file, and the file's path here")
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

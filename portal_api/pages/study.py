@@ -19,7 +19,7 @@ from portal_api.pages.session import Reader, own_form, reader, see_other
 from portal_api.parts import parts_of
 from portal_api.permissions import Permission
 from portal_api.routes.feedback import Word
-from storage.feedback import FeedbackLine, give_feedback, list_feedback
+from storage.answers.feedback import FeedbackLine, give_feedback, list_feedback
 from storage.overview import AnswerLine, FindingLine, MeasurementLine, StudyFilter, StudyHistory, read_history
 
 router = APIRouter(include_in_schema=False)

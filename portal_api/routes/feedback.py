@@ -10,8 +10,8 @@ from portal_api.asking import UID_PATTERN, ClinicQuery, Problem, StudyUid
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import parts_of
 from portal_api.permissions import Permission
+from storage.answers.feedback import FeedbackLine, give_feedback, list_feedback
 from storage.api_keys import ApiKey
-from storage.feedback import FeedbackLine, give_feedback, list_feedback
 
 router = APIRouter(tags=["feedback"])
 

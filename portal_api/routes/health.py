@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from portal_api.parts import Parts, parts_of
+from storage.arrivals.receivers import ReceiverSign, receiver_signs
 from storage.counts import workers_alive
-from storage.receivers import ReceiverSign, receiver_signs
 
 LEAST_FREE_BYTES = 5 << 30
 

@@ -16,10 +16,10 @@ from metering.usage import read_usage
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import Parts, parts_of
 from portal_api.permissions import Permission
+from storage.answers.drift import read_drift
 from storage.api_keys import ApiKey
+from storage.arrivals.receivers import receiver_signs
 from storage.counts import read_counts, workers_alive
-from storage.drift import read_drift
-from storage.receivers import receiver_signs
 
 router = APIRouter(tags=["node"])
 

@@ -10,8 +10,8 @@ from portal_api.asking import VERSION_PATTERN, ClinicQuery, PackageName, Problem
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import parts_of
 from portal_api.permissions import Permission
+from storage.answers.comparisons import Asked, compare_versions
 from storage.api_keys import ApiKey
-from storage.comparisons import Asked, compare_versions
 
 router = APIRouter(tags=["models"])
 

@@ -23,10 +23,10 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from reports.companions import overlays, summary
 from reports.draft import Draft
-from reports.finding_groups import finding_groups
 from reports.material import Material
-from reports.measurement_report import measurement_report
 from reports.region_groups import region_groups
+from reports.sr.finding_groups import finding_groups
+from reports.sr.measurement_report import measurement_report
 from reports.writer import Writer
 
 KIND = "air_sr"

@@ -13,11 +13,11 @@ from domain.findings import Analysis, ImageAnalysis
 from reports.codes import OF_INTEREST
 from reports.companions import Companion, overlays
 from reports.direct import DirectDraft
-from reports.key_objects import key_objects
 from reports.language import Words
 from reports.material import Material
 from reports.provenance import Form
 from reports.source import reference_header
+from reports.sr.key_objects import key_objects
 from reports.words import finding_in_words, measurement_in_words, model_in_words, warnings_for
 from reports.writer import Writer
 

@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from pydicom.uid import ComprehensiveSRStorage
 
 from reports.draft import Draft
-from reports.finding_groups import finding_groups
 from reports.material import Material
-from reports.measurement_report import measurement_report
+from reports.sr.finding_groups import finding_groups
+from reports.sr.measurement_report import measurement_report
 from reports.writer import Writer
 
 KIND = "measurement_sr"

@@ -17,14 +17,14 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from domain.findings import Code, DisplayImage, ImageAnalysis, ModelIdentity
 from reports.codes import SOURCE_IMAGE, SPATIAL_RESAMPLING
-from reports.document import evidence
 from reports.draft import Draft
 from reports.encoding import encode_element
 from reports.image_names import image_in_words
 from reports.material import Material
-from reports.picture import draw_note, draw_page
+from reports.picture.page import draw_note, draw_page
 from reports.provenance import Form, common_attributes, content_moment, model_of, stamp
 from reports.source import SourceInstance, reference_header
+from reports.sr.document import evidence
 from reports.words import in_ascii, model_in_words, warnings_for
 from reports.writer import Writer
 

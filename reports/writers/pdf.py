@@ -19,7 +19,7 @@ from reports.by_name import writer_of
 from reports.codes import AI_RESULT
 from reports.direct import DirectDraft
 from reports.material import Material
-from reports.paper import Section, as_pdf
+from reports.picture.paper import Section, as_pdf
 from reports.provenance import Form, code_item, common_attributes, model_of, stamp
 from reports.words import warnings_for
 from reports.writer import Writer

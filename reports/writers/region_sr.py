@@ -18,11 +18,11 @@ from pydicom.uid import ComprehensiveSRStorage
 
 from domain.findings import Analysis
 from reports.codes import DETECTED, NOT_DETECTED
-from reports.content import Item, code
 from reports.draft import Draft
 from reports.material import Material
-from reports.measurement_report import measurement_report
 from reports.region_groups import region_groups
+from reports.sr.content import Item, code
+from reports.sr.measurement_report import measurement_report
 from reports.writer import Writer
 
 KIND = "region_sr"

@@ -17,10 +17,10 @@ from reports.codes import (
     RETENTION_EXPIRED,
 )
 from reports.direct import DirectDraft
-from reports.key_objects import key_objects
 from reports.material import Material
 from reports.provenance import Form
 from reports.source import reference_header
+from reports.sr.key_objects import key_objects
 from reports.writer import Writer
 
 KIND = "rejection_note"

@@ -19,10 +19,10 @@ from reports.codes import ARTIFICIAL_INTELLIGENCE, SPATIAL_CONCEPT
 from reports.direct import DirectDraft
 from reports.masks import mask_of
 from reports.material import Material
-from reports.measurement_report import private_coding_schemes, tracking_identifier, tracking_uid
 from reports.provenance import Form, as_code, common_attributes, stamp
 from reports.regions import marked_regions
 from reports.source import SourceInstance, reference_header
+from reports.sr.measurement_report import private_coding_schemes, tracking_identifier, tracking_uid
 from reports.uids import derived_uid
 from reports.validate import may_lack_frame_of_reference
 from reports.words import LONGEST_LO, in_ascii, label_in_words, warnings_for

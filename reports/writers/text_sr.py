@@ -39,14 +39,14 @@ from reports.codes import (
     WARNING,
     WHY_THIS_MODEL,
 )
-from reports.content import Item, code, container, text, uid
-from reports.document import structured_report
 from reports.draft import Draft
 from reports.image_names import image_in_words
 from reports.language import Words
 from reports.material import Material
 from reports.provenance import Form, model_of
 from reports.request import Note
+from reports.sr.content import Item, code, container, text, uid
+from reports.sr.document import structured_report
 from reports.words import (
     finding_in_words,
     findings_in_short,

@@ -9,13 +9,13 @@ import pytest
 from cli.__main__ import main
 from domain.versions import Role
 from storage.database import Database
-from tests.factories.databases import migrated
+from tests.factories.databases import copied
 from tests.factories.runs import ran, study
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with migrated(f"sqlite:///{tmp_path / 'var' / 'collimator.db'}") as database:
+def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    with copied(sqlite_template, tmp_path / "var" / "collimator.db") as database:
         yield database
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from cli.__main__ import main
-from tests.factories.databases import migrated
+from tests.factories.databases import copied
 from tests.factories.runs import age_weeks, count, study
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> str:
+def config(sqlite_template: Path, tmp_path: Path) -> str:
     """200 images of a while ago, and 40 of this week whose scores are others."""
-    with migrated(f"sqlite:///{tmp_path / 'var' / 'collimator.db'}") as database:
+    with copied(sqlite_template, tmp_path / "var" / "collimator.db") as database:
         study_id = study(database, 1)
         count(database, study_id, 200, mean=0.3)
         age_weeks(database, 3)

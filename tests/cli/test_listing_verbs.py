@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 from cli.__main__ import main
 from domain.commitment import CommitmentRequest, Reference
-from storage.commitments import record_commitment
 from storage.database import Database
-from storage.intake import sync_clinics
 from storage.jobs import migrate_jobs
+from storage.requests.commitments import record_commitment
 from storage.tables import commitments
+from tests.factories.databases import copied
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, enter_everything, receive
 
 CONFIGURATION = """\
@@ -39,14 +39,11 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(config: Path, tmp_path: Path) -> Iterator[Database]:
+def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
     """The node's database, with rows."""
-    database = Database(f"sqlite:///{tmp_path / 'var' / 'collimator.db'}")
-    database.migrate()
-    sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
-    enter_everything(database)
-    yield database
-    database.close()
+    with copied(sqlite_template, tmp_path / "var" / "collimator.db") as database:
+        enter_everything(database)
+        yield database
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from domain.plans import PLANS, Tier
 from metering.subscriptions import begin
 from storage.database import Database, utc_now
-from storage.intake import sync_clinics
 from tests.cli.test_listing_verbs import Collimator
+from tests.factories.databases import copied
 from tests.portal_api.rows import ST_MARY_STUDY, enter_everything
 
 CONFIGURATION = """\
@@ -39,17 +39,14 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(config: Path, tmp_path: Path) -> Iterator[Database]:
+def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
     """The node's database with rows; st-mary's subscription began two months ago."""
-    database = Database(f"sqlite:///{tmp_path / 'var' / 'collimator.db'}")
-    database.migrate()
-    sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
-    enter_everything(database)
-    with database.write() as connection:
-        began = utc_now() - timedelta(days=62)
-        begin(connection, clinic="st-mary", plan=PLANS[Tier.PROFESSIONAL], at=began, why="it was configured")
-    yield database
-    database.close()
+    with copied(sqlite_template, tmp_path / "var" / "collimator.db") as database:
+        enter_everything(database)
+        with database.write() as connection:
+            began = utc_now() - timedelta(days=62)
+            begin(connection, clinic="st-mary", plan=PLANS[Tier.PROFESSIONAL], at=began, why="it was configured")
+        yield database
 
 
 @pytest.fixture

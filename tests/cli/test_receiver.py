@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from scu.store import Address, describe, send_files
+from storage.arrivals.receivers import receiver_signs
 from storage.database import Database
 from storage.instances import Spool
-from storage.receivers import receiver_signs
 from storage.tables import instances, quarantine, studies
 from tests.factories.ports import free_port
 from tests.factories.sources import radiograph

@@ -7,8 +7,8 @@ import pytest
 
 from cli.__main__ import main
 from storage.instances import Spool
-from storage.shared_files import SharedFiles
-from storage.shared_folder import SharedFolder
+from storage.shared.files import SharedFiles
+from storage.shared.folder import SharedFolder
 from storage.study_keys import MasterKey, StudyKeys, study_name
 from tests.factories.arrivals import spooled
 from tests.factories.sources import radiograph

@@ -74,11 +74,21 @@ COBB_ANGLE = Measurement(
 )
 
 
-def activation(rows: int = 64, columns: int = 56, label: str = "Pneumonia") -> ActivationMap:
-    """One warm spot left of the middle, in the centred square that a network looks at; 14 by 14."""
+def activation(
+    rows: int = 64,
+    columns: int = 56,
+    label: str = "Pneumonia",
+    *,
+    centre: tuple[float, float] = (0.3, 0.6),
+    spread: tuple[float, float] = (0.17, 0.2),
+) -> ActivationMap:
+    """One warm spot in the centred square that a network looks at; 14 by 14.
+
+    centre, spread: across and down, parts of that square.
+    """
     side = min(rows, columns)
-    y, x = np.mgrid[0:14, 0:14] / 13
-    warmth = np.exp(-(((x - 0.3) / 0.17) ** 2 + ((y - 0.6) / 0.2) ** 2))
+    y, x = (np.mgrid[0:14, 0:14] + 0.5) / 14
+    warmth = np.exp(-(((x - centre[0]) / spread[0]) ** 2 + ((y - centre[1]) / spread[1]) ** 2))
     return ActivationMap(
         label=label,
         rows=14,

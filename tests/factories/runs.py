@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from domain.drift import week_of
 from domain.findings import Analysis, ImageRun
 from domain.versions import Role
+from storage.answers.runs import save_analysis
 from storage.database import Database, utc_now
-from storage.model_runs import save_analysis
 from storage.tables import drift_counts
 from tests.portal_api.rows import ANALYSIS, complete, receive
 

@@ -36,13 +36,13 @@ MODALITY = Peer(association="a1", clinic="st-mary", ae_title="MODALITY1", addres
 
 
 @contextmanager
-def serving(folder: Path, path: str, services: Services) -> Iterator[int]:
-    """The port of a receiver on this path; it knows MODALITY1 and MODALITY2."""
+def serving(folder: Path, path: str, services: Services, *, clinic: Clinic = CLINIC) -> Iterator[int]:
+    """The port of a receiver on this path; it knows this clinic's callers: MODALITY1 and MODALITY2."""
     receiver = {"fast": Receiver, "stock": StockReceiver}[path](
         ae_title="COLLIMATOR",
         host=LOOPBACK,
         port=0,
-        callers=Callers([CLINIC]),
+        callers=Callers([clinic]),
         store=StoreHandler(Spool(folder), called_ae_title="COLLIMATOR", on_stored=lambda key: None),
         on_released=lambda association: None,
         services=services,

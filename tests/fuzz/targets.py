@@ -38,10 +38,10 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request, Response
 from scp.status import Status
 from scp.store import StoreHandler
-from storage.confirmation_folder import ConfirmationFolder
 from storage.instances import Spool
-from storage.requests import COMMITMENTS, RequestBox
-from storage.step_folder import StepFolder
+from storage.requests.confirmation_folder import ConfirmationFolder
+from storage.requests.files import COMMITMENTS, RequestBox
+from storage.requests.step_folder import StepFolder
 from tests.factories import hostile
 from tests.factories.arrivals import encoded
 from tests.factories.hostile import CR, EXPLICIT, IMPLICIT

@@ -35,10 +35,12 @@ def run_of(
     return Run(rounds=1, is_quick=False, is_complete=True, measured=[measured])
 
 
-def test_a_quick_run_measures_both_ways_in_every_syntax_and_a_whole_node(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_quick_run_measures_both_ways_in_every_syntax_and_a_whole_node(tmp_path: Path, random_chest: Path) -> None:
     if reason := missing():
         skip_or_fail(reason)
     command = [sys.executable, "-m", "benchmarks", "inference", "--quick", "--out", str(tmp_path)]
+    command += ["--weights", str(random_chest)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert (tmp_path / "inference.json").exists(), done.stderr
     run = json.loads((tmp_path / "inference.json").read_text())

@@ -11,6 +11,14 @@ from tests.factories.packages import build_package
 
 
 @pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Of a node whose data folder is `var`, beside it."""
+    path = tmp_path / "collimator.toml"
+    path.write_text(f'[node]\ndata_dir = "{tmp_path / "var"}"\n', encoding="utf-8")
+    return path
+
+
+@pytest.fixture
 def installed_dir(tmp_path: Path) -> Path:
     """A folder of installed packages, with a small `chest` for people of 18 and more."""
     build_package(tmp_path / "models" / "chest", age_min_years=18, accepts_unknown_age=False, views=("AP", "PA"))

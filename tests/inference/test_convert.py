@@ -39,34 +39,23 @@ from inference.package import load
 from inference.preprocess import Preprocessing
 from inference.registry import BUILTIN_DIR, Registry
 
+pytestmark = pytest.mark.slow
+
 DCMTK_DECODERS = {"rle": "dcmdrle", "jpeg_lossless": "dcmdjpeg", "jpeg_ls": "dcmdjpls"}
 XRV = Preprocessing(input_size=224, crop="centre_square", scaling="xrv_1024")
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(random_chest: Path) -> Path:
     """A pickle like the published one: a whole torchxrayvision network, with random weights."""
-    xrv = import_torchxrayvision()
-    torch.manual_seed(0)
     torch.set_num_threads(1)  # two that wait for each other on a busy machine take many times as long
-    network = xrv.models.DenseNet(num_classes=18)
-    network.op_threshs = torch.tensor(xrv.models.model_urls["all"]["op_threshs"])
-    network.train()
-    with torch.no_grad():
-        for _ in range(3):  # batch normalisation that has seen nothing would let every image score the same
-            network.features(torch.from_numpy(golden_input()) + 400 * torch.randn(4, 1, 224, 224))
-        network.classifier.weight.mul_(20)
-    path = tmp_path_factory.mktemp("published") / "model.pt"
-    torch.save(network.eval(), path)
-    return path
+    return random_chest / "model.pt"
 
 
 @pytest.fixture(scope="module")
-def installed_dir(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed_dir(random_chest: Path) -> Path:
     """Where the shipped `chest` was installed with those weights, as `pull` does after the download."""
-    folder = tmp_path_factory.mktemp("models")
-    install_source(load(BUILTIN_DIR / "chest"), source, folder)
-    return folder
+    return random_chest / "models"
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,67 @@ def test_what_dcmtk_encodes_without_loss_is_decoded_to_the_same_pixels(
     np.testing.assert_array_equal(pixels.read(tmp_path / "encoded.dcm").stored.ravel(), values)
 
 
+@pytest.mark.parametrize("bits_stored", [8, 12])
+@pytest.mark.parametrize("photometric_interpretation", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("command", ENCODED_BY_DCMTK[-3:], ids=" ".join)
+def test_an_image_of_an_odd_number_of_pixels_is_decoded_to_the_same_pixels(
+    require_program: Callable[[str], str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    photometric_interpretation: str,
+    bits_stored: int,
+) -> None:
+    values = np.random.default_rng(bits_stored).integers(0, 1 << bits_stored, (17, 31))
+    sample = np.uint8 if bits_stored == 8 else np.uint16
+    content = values.astype(sample).tobytes()
+    write_image(
+        tmp_path / "plain.dcm",
+        Rows=17,
+        Columns=31,
+        PhotometricInterpretation=photometric_interpretation,
+        BitsAllocated=8 * sample().itemsize,
+        BitsStored=bits_stored,
+        HighBit=bits_stored - 1,
+        PixelData=content + b"\0" * (len(content) % 2),
+    )
+    program, *options = command
+    subprocess.run(
+        [require_program(program), *options, tmp_path / "plain.dcm", tmp_path / "encoded.dcm"],
+        check=True,
+        capture_output=True,
+    )
+    np.testing.assert_array_equal(pixels.read(tmp_path / "encoded.dcm").stored, values)
+
+
+@pytest.mark.parametrize(
+    ("frames", "fragments", "has_offsets"),
+    [(1, 1, True), (1, 1, False), (1, 3, True), (1, 3, False), (2, 1, True), (2, 1, False), (2, 3, True)],
+)
+def test_the_first_frame_is_read_however_it_lies_in_the_file(
+    shared_data: Path, tmp_path: Path, frames: int, fragments: int, has_offsets: bool
+) -> None:
+    source = shared_data / "dicom" / "JPLL_RG3_JPLL"
+    dataset = pydicom.dcmread(source)
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    others = [frame[:1000] + frame[1000:][::-1]] * (frames - 1)  # no image at all
+    dataset.PixelData = encapsulate([frame, *others], fragments_per_frame=fragments, has_bot=has_offsets)
+    dataset.NumberOfFrames = frames
+    path = write(dataset, tmp_path / "image.dcm")
+    np.testing.assert_array_equal(pixels.read(path).stored, pixels.read(source).stored)
+
+
+@pytest.mark.parametrize("rows", [63, 65])
+def test_an_rle_frame_of_more_or_fewer_pixels_than_the_header_says_is_refused(
+    require_program: Callable[[str], str], tmp_path: Path, rows: int
+) -> None:
+    write_image(tmp_path / "plain.dcm")
+    program = require_program("dcmcrle")
+    subprocess.run([program, tmp_path / "plain.dcm", tmp_path / "encoded.dcm"], check=True, capture_output=True)
+    dataset = pydicom.dcmread(tmp_path / "encoded.dcm")
+    dataset.Rows = rows
+    assert refusal(write(dataset, tmp_path / "other.dcm")).reason == "unreadable_pixels"
+
+
 @pytest.mark.parametrize("value", [0, 1, 4095])
 @pytest.mark.parametrize("command", [(), *ENCODED_BY_DCMTK[-3:]], ids=" ".join)
 def test_a_frame_of_one_value_is_refused_in_every_encoding(

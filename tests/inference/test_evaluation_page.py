@@ -22,13 +22,6 @@ Evaluate = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "collimator.toml"
-    path.write_text(f'[node]\ndata_dir = "{tmp_path / "var"}"\n', encoding="utf-8")
-    return path
-
-
-@pytest.fixture
 def images(tmp_path: Path) -> Path:
     """24 DICOM files of women of 30 and men of 70, by two makers, and one file that is none."""
     folder = tmp_path / "images"

@@ -128,13 +128,6 @@ def shipped_knee(tmp_path: Path, publisher: Publisher, monkeypatch: pytest.Monke
     return load(shipped / "knee").manifest.weights.source_sha256
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "collimator.toml"
-    path.write_text(f'[node]\ndata_dir = "{tmp_path / "var"}"\n', encoding="utf-8")
-    return path
-
-
 def test_without_acceptance_the_licence_is_shown_and_nothing_is_fetched(
     shipped_knee: str, publisher: Publisher, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,13 +18,6 @@ Collimator = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "collimator.toml"
-    path.write_text(f'[node]\ndata_dir = "{tmp_path / "var"}"\n', encoding="utf-8")
-    return path
-
-
-@pytest.fixture
 def collimator(config: Path, capsys: pytest.CaptureFixture[str]) -> Collimator:
     """Runs `collimator models …` and returns its exit status, stdout and stderr."""
 

@@ -1,4 +1,7 @@
-"""A worker that kills itself with SIGKILL right after the step that KILLED_AFTER names; started by the journeys."""
+"""A worker that kills itself with SIGKILL right after the step that KILLED_AFTER names; started by the journeys.
+
+KILLED_AFTER=@FILE: the step that the file names at that moment.
+"""
 
 import os
 import signal
@@ -9,7 +12,8 @@ from cli.worker import work
 
 
 def die_after(step: str) -> None:
-    if step == os.environ["KILLED_AFTER"]:
+    doomed = os.environ["KILLED_AFTER"]
+    if step == (Path(doomed[1:]).read_text() if doomed.startswith("@") else doomed):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

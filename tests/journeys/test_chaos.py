@@ -42,6 +42,7 @@ def _machines(require_program: Callable[[str], str]) -> None:
         skip_or_fail("this system gives nobody a namespace of process ids (unshare --pid)")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_machines")
 @pytest.mark.parametrize("database", DATABASES)
 def test_every_study_is_delivered_and_charged_once_whatever_goes_wrong(database: str, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from storage.arrivals.receivers import receiver_signs
 from storage.database import Database
-from storage.receivers import receiver_signs
 from storage.tables import instances, quarantine, studies
 from tests.factories.ports import free_port
 from tests.factories.sources import radiograph

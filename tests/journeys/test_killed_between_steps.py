@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 from pydicom.uid import UID
 
-from tests.journeys.house import Node, Orthanc, wait_until
+from tests.chaos.promises import jobs_table
+from tests.journeys.house import Node, Orthanc, Process, wait_until
 
 KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
 
@@ -25,22 +26,31 @@ STEPS = (
 )
 
 
+@pytest.mark.slow
 def test_a_worker_killed_after_any_step_leaves_one_set_of_results_and_one_charge(
     node: Node, orthanc: Orthanc, chest: Path, tmp_path: Path
 ) -> None:
+    """Each worker finishes what the one before it has begun, and is killed in the next study."""
+    doomed = tmp_path / "doomed"
+    doomed.write_text("")
+
+    def start_worker() -> Process:
+        command = [sys.executable, str(KILLED_WORKER), str(node.config)]
+        return node.start_command(command, "killed_worker", KILLED_AFTER=f"@{doomed}")
+
     orthanc.start(node_port=node.receiver_port)
     node.start("receiver")
+    worker = start_worker()
     for number, step in enumerate(STEPS, start=1):
         study_instance_uid = f"2.25.{number}000"
-        killed = node.start_command(
-            [sys.executable, str(KILLED_WORKER), str(node.config)], "killed_worker", KILLED_AFTER=step
-        )
+        doomed.write_text(step)
         node.send(another_study(chest, tmp_path, study_instance_uid))
-        assert killed.process.wait(60) == -signal.SIGKILL, f"the worker was not killed after {step!r}"
+        assert worker.process.wait(120) == -signal.SIGKILL, f"the worker was not killed after {step!r}"
 
-        worker = node.start("worker")
+        doomed.write_text("")
+        worker = start_worker()
         history = node.wait_for("done", study_instance_uid)
-        worker.stop()
+        wait_until(lambda: not jobs_under_way(node), "no job is left")
         assert [result.kind for result in history.results] == ["overlay", "measurement_sr", "text_sr"], step
         assert [event.event for event in history.events].count("charged") == 1, step
         assert len([row for row in node.ledger() if row.study_instance_uid == study_instance_uid]) == 1, step
@@ -85,6 +95,12 @@ def test_a_job_that_nobody_runs_any_more_is_run_to_its_end(
 
     wait_until(has_ended, "the job has ended")
     assert len(sqlite_node.ledger()) == 1
+
+
+def jobs_under_way(node: Node) -> int:
+    statement = f"SELECT count(*) FROM {jobs_table(node)} WHERE status IN ('ENQUEUED', 'PENDING')"
+    with node.database.read() as connection:
+        return connection.scalar(sa.text(statement)) or 0
 
 
 def another_study(chest: Path, folder: Path, study_instance_uid: str) -> Path:

@@ -1,12 +1,17 @@
 """A study from the modality to its meter event: every process of the node, and Stripe's stand-in beside them."""
 
+import sys
 from pathlib import Path
 
 import httpx
 
+from metering.subscriptions import subscription_at
+from storage.database import utc_now
 from tests.journeys.house import LOOPBACK, Node, Orthanc, wait_until
 from tests.journeys.test_a_study_and_its_pacs import STUDY
 from tests.stripe_server.server import SECRET_KEY, StripeServer
+
+QUICK_WORKER = Path(__file__).with_name("quick_worker.py")
 
 
 def test_a_study_that_is_delivered_is_counted_by_stripe_and_a_cancelled_subscription_holds_the_next_one(
@@ -17,7 +22,9 @@ def test_a_study_that_is_delivered_is_counted_by_stripe_and_a_cancelled_subscrip
         pay_by_stripe(sqlite_node, stripe, tmp_path)
         subscribed = sqlite_node.run("billing", "subscribe", "st-mary")
         assert (subscribed.returncode, subscribed.stderr) == (0, "")
-        sqlite_node.start("serve")
+        sqlite_node.start("receiver")
+        sqlite_node.start("portal")
+        sqlite_node.start_command([sys.executable, str(QUICK_WORKER), str(sqlite_node.config)], "worker")
         sqlite_node.send(chest)
         sqlite_node.wait_for("done")
 
@@ -31,9 +38,11 @@ def test_a_study_that_is_delivered_is_counted_by_stripe_and_a_cancelled_subscrip
             from tests.stripe_server.subscriptions import cancel
 
             cancel(stripe.account, {}, subscription["id"])
+        wait_until(lambda: portal_answers(sqlite_node), "the portal answers")
         for told in stripe.account.events[sent:]:
             assert stripe.webhooks.send(lambda body, signature: tell(sqlite_node, body, signature), told) == 200
-        wait_until(lambda: "cancelled" in sqlite_node.run("subscriptions", "--json").stdout, "the node has heard of it")
+        wait_until(lambda: is_cancelled(sqlite_node), "the node has heard of it")
+        assert "cancelled" in sqlite_node.run("subscriptions", "--json").stdout
 
 
 def pay_by_stripe(node: Node, stripe: StripeServer, folder: Path) -> None:
@@ -49,6 +58,18 @@ stripe_address = "{stripe.url}"
         'tier = "professional"', 'tier = "professional"\nbilling = {payer = "stripe"}'
     )
     node.config.write_text(text + keys)
+
+
+def is_cancelled(node: Node) -> bool:
+    with node.database.read() as connection:
+        return subscription_at(connection, clinic="st-mary", moment=utc_now()).state_at(utc_now()) == "cancelled"
+
+
+def portal_answers(node: Node) -> bool:
+    try:
+        return httpx.get(f"http://{LOOPBACK}:{node.portal_port}/health", timeout=60.0).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def tell(node: Node, body: bytes, signature: str) -> int:

@@ -12,7 +12,7 @@ from metering.ledger import charge
 from metering.quota import reserve
 from storage.database import Database
 from storage.tables import studies
-from tests.metering.conftest import NOW
+from tests.metering.rows import NOW
 
 
 def main(url: str, first: int) -> None:

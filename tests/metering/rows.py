@@ -1,7 +1,7 @@
 """Studies that are charged, and clinics with subscriptions, entered through the functions that the node uses."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from domain.plans import Plan
@@ -11,7 +11,8 @@ from metering.subscriptions import begin
 from storage.database import Database
 from storage.intake import record_instances
 from tests.factories.arrivals import NO_SPOOL, arrival
-from tests.metering.conftest import NOW
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 def study_of(database: Database, uid: str, *, clinic: str = "mercy") -> int:

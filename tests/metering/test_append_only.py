@@ -6,8 +6,7 @@ import sqlalchemy as sa
 from storage import audit
 from storage.database import Database, _alembic
 from storage.tables import invoices, ledger
-from tests.metering.conftest import NOW
-from tests.metering.rows import pay
+from tests.metering.rows import NOW, pay
 
 
 @pytest.fixture

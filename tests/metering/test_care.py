@@ -21,7 +21,7 @@ from storage.erasure import mark_erased
 from storage.instances import Spool
 from storage.overview import StudyFilter, StudyHistory, read_history
 from storage.tables import deliveries
-from tests.metering.conftest import NOW
+from tests.metering.rows import NOW
 from tests.portal_api.rows import ANALYSIS, complete, hold, receive, result
 from tests.workflow.conftest import Puts
 

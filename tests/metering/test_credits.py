@@ -12,8 +12,7 @@ from metering.quota import used
 from storage.audit import read_audit
 from storage.database import Database
 from storage.overview import StudyFilter, read_history
-from tests.metering.conftest import NOW
-from tests.metering.rows import pay, subscribe, take
+from tests.metering.rows import NOW, pay, subscribe, take
 
 NOVEMBER = "2026-11"
 

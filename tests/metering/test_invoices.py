@@ -26,8 +26,7 @@ from metering.subscriptions import change_tier, set_state, sync_subscriptions
 from storage.database import Database
 from storage.tables import billing_accounts, billing_outbox
 from storage.tables import clinics as clinic_rows
-from tests.metering.conftest import NOW
-from tests.metering.rows import pay, subscribe, take
+from tests.metering.rows import NOW, pay, subscribe, take
 
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
 NOVEMBER_ENDS = datetime(2026, 12, 1, tzinfo=UTC)

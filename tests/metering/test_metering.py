@@ -17,8 +17,7 @@ from metering.usage import Usage, read_usage
 from storage.database import Database
 from storage.overview import StudyFilter, read_history
 from storage.tables import clinics
-from tests.metering.conftest import NOW
-from tests.metering.rows import pay, study_of, subscribe, take
+from tests.metering.rows import NOW, pay, study_of, subscribe, take
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
 NEXT_MONTH = datetime(2026, 12, 1, 0, 0, 1, tzinfo=UTC)
@@ -279,6 +278,9 @@ def test_usage_tells_what_is_charged_reserved_and_included(database: Database) -
         forecast=3,  # 2 in 19.5 of 30 days
         owed_usd_cents=0,  # no subscription was opened here
         next_price_usd_cents=0,
+        usage_tiers=(),
+        grace_studies=10,
+        trial_ends_at=None,
     )
     assert (st_mary.clinic, st_mary.tier, st_mary.used, st_mary.included) == ("st-mary", "professional", 0, 300)
     assert [usage.used for usage in read_usage(database, period=DECEMBER, clinic="mercy", now=NOW)] == [0]

@@ -26,8 +26,7 @@ from metering.subscriptions import (
 from storage.audit import read_audit
 from storage.database import Database
 from storage.tables import subscriptions
-from tests.metering.conftest import NOW
-from tests.metering.rows import pay, take
+from tests.metering.rows import NOW, pay, take
 
 LATER = NOW + timedelta(days=3)
 STRIPE, INVOICE = BillingTerms(payer=Payer.STRIPE), BillingTerms(payer=Payer.INVOICE)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
@@ -11,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from domain.billing import BillingTerms, Issuer, Party, Payer
 from domain.clinics import Clinic
-from domain.plans import PLANS, Tier
+from domain.plans import PLANS, Tier, UsageTier
 from metering.billing import close_ended_periods
 from metering.invoice_billing import InvoiceBilling
 from metering.quota import reserve
@@ -232,3 +233,37 @@ def test_a_reservation_is_shown_as_work_and_not_as_a_charge(browser: TestClient,
     with filled.read() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(reservations)) == 1
     assert "<small>1 in work</small>" in browser.get(f"/usage?clinic={MERCY}").text
+
+
+def test_what_studies_beyond_the_included_ones_cost_is_shown_before_any_costs_it(
+    browser: TestClient, billing: TestClient, filled: Database
+) -> None:
+    waits = "Beyond the 100 included studies of a period a study waits. 10 STAT studies may go through all the same"
+    assert waits in browser.get(f"/usage?clinic={MERCY}").text
+    tiers = (
+        UsageTier(name="light", up_to=200, price_usd_cents=50),
+        UsageTier(name="heavy", up_to=400, price_usd_cents=30),
+    )
+    put_on(filled, usage_tiers=tiers, grace_studies=0)
+    said = "a study costs USD 0.50 up to study 200 (light), USD 0.30 up to study 400 (heavy); after that a study waits."
+    assert said in browser.get(f"/usage?clinic={MERCY}").text
+    (usage,) = billing.get("/api/v1/usage", params={"clinic": MERCY}).json()
+    assert usage["usage_tiers"] == [
+        {"name": "light", "up_to": 200, "price_usd_cents": 50},
+        {"name": "heavy", "up_to": 400, "price_usd_cents": 30},
+    ]
+
+
+def test_a_clinic_on_trial_sees_when_that_ends(browser: TestClient, filled: Database) -> None:
+    put_on(filled, trial_days=14)
+    ends_at = utc_now() + timedelta(days=14)
+    page = browser.get(f"/usage?clinic={MERCY}").text
+    assert "until then nothing is owed" in page
+    assert f"The trial ends on {ends_at:%Y-%m-%d}" in page
+
+
+def put_on(database: Database, **terms: object) -> None:
+    """mercy's subscription begins now, on these terms."""
+    plan = replace(PLANS[Tier.BASIC], **terms)  # type: ignore[arg-type]
+    with database.write() as connection:
+        begin(connection, clinic=MERCY, plan=plan, at=utc_now(), why="it was agreed")

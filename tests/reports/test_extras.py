@@ -290,7 +290,7 @@ def texts(document: Dataset) -> str:
     """What the PDF's pages say, in order."""
     pdf = bytes(document.EncapsulatedDocument)
     streams = re.findall(rb"/Filter \[ /ASCII85Decode /FlateDecode \][^>]*>>\s*stream\s(.*?)endstream", pdf, re.DOTALL)
-    pages = [zlib.decompress(a85decode(one.strip(), adobe=False, ignorechars=b" \n\r~>")) for one in streams]
+    pages = [zlib.decompress(a85decode(one.strip().removesuffix(b"~>"))) for one in streams]
     said = [re.findall(rb"\(((?:[^()\\]|\\.)*)\) Tj", page) for page in pages]
     return " ".join(re.sub(rb"\\(.)", rb"\1", text).decode("cp1252") for page in said for text in page)
 

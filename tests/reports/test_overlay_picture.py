@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, ModelIdentity, Region
-from reports.heatmap import film_with_activation
-from reports.letters import font, length, wrapped, write
-from reports.marks import draw_marks
-from reports.picture import SMALL, draw_note, draw_page
+from reports.picture.heatmap import film_with_activation
+from reports.picture.letters import font, length, wrapped, write
+from reports.picture.marks import draw_marks
+from reports.picture.page import SMALL, draw_note, draw_page
 from reports.words import LANGUAGES
 from tests.factories.analyses import (
     CLEARED_MODEL,
@@ -128,14 +128,49 @@ def test_only_what_of_the_map_can_be_seen_is_worked_on_and_that_shows_nowhere(
         height=300,
     )
     in_part = film_with_activation(display(400, 380), shown, (590, 610))
-    monkeypatch.setattr("reports.heatmap.SURELY_INVISIBLE_BELOW", -1)
+    monkeypatch.setattr("reports.picture.heatmap.SURELY_INVISIBLE_BELOW", -1)
     assert (np.asarray(film_with_activation(display(400, 380), shown, (590, 610))) == np.asarray(in_part)).all()
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3])
+@pytest.mark.parametrize("size", [(61, 47), (64, 48)])
+def test_a_film_in_strips_is_the_film_at_once(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], shared: int
+) -> None:
+    """Whether a strip is a row or everything, and whether or not pixels that share a value go into its sides."""
+    monkeypatch.setattr("reports.picture.heatmap.SHARED_FROM", min(size) // shared)
+    width, height = size
+    pictures = []
+    for strip_pixels in (1, 200, 1 << 30):
+        monkeypatch.setattr("reports.picture.heatmap.STRIP_PIXELS", strip_pixels)
+        picture = film_with_activation(display(height, width), activation(height, width), size)
+        pictures.append(np.asarray(picture))
+    assert (pictures[0] == pictures[1]).all()
+    assert (pictures[0] == pictures[2]).all()
+    assert (pictures[0][..., 0] != pictures[0][..., 2]).any()
+
+
+@pytest.mark.parametrize(("is_strong", "opacity"), [(True, 0.5), (False, 0.22)])
+def test_each_grey_is_blended_with_the_colour_of_the_map_to_the_nearest_of_256(is_strong: bool, opacity: float) -> None:
+    """A map that is at its maximum everywhere, pale yellow, over every grey that there is."""
+    greys = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    film = DisplayImage(rows=16, columns=16, pixels=greys.tobytes(), source_rows=16, source_columns=16)
+    picture = film_with_activation(film, activation_at(0, 0, 16, 16), (16, 16), is_strong=is_strong)
+    yellow = np.array([252, 244, 160])
+    expected = greys[..., np.newaxis] + (yellow - greys[..., np.newaxis].astype(float)) * opacity
+    assert (np.asarray(picture)[..., :3] == np.rint(expected)).all()
 
 
 def test_a_film_without_a_map_is_left_grey() -> None:
     picture = np.asarray(film_with_activation(display(), None, (56, 64)))
     assert (picture[..., 0] == picture[..., 1]).all()
     assert (picture[..., 1] == picture[..., 2]).all()
+
+
+def test_a_map_that_is_low_everywhere_leaves_the_film_as_it_is() -> None:
+    low = replace(activation_at(0, 0, 56, 64), values=(0,))
+    picture = film_with_activation(display(), low, (56, 64))
+    assert (np.asarray(picture) == np.asarray(film_with_activation(display(), None, (56, 64)))).all()
 
 
 def test_a_map_of_a_score_below_its_threshold_is_fainter_than_that_of_a_finding() -> None:
@@ -211,7 +246,7 @@ def test_a_region_is_boxed_where_it_is_on_the_film(shape: tuple[int, int]) -> No
     film = film_with_activation(display(rows, columns), None, (400, 400 * rows // columns))
     image = ImageAnalysis(sop_instance_uid="1.2", findings=FINDINGS, activation=None, regions=(box,))
     draw_marks(film, display(rows, columns), image, font(SMALL))
-    down, across = np.nonzero((np.asarray(film) == MARK).all(axis=-1))
+    down, across = np.nonzero((np.asarray(film)[..., :3] == MARK).all(axis=-1))
     edges = [across.min() / film.width, across.max() / film.width, down.min() / film.height, down.max() / film.height]
     assert edges == pytest.approx([0.25, 0.75, 0.25, 0.75], abs=0.03)
 
@@ -227,7 +262,7 @@ def test_what_was_measured_is_drawn_to_the_films_edges_and_told_beside_it() -> N
     film = film_with_activation(display(), None, (560, 640))
     image = ImageAnalysis(sop_instance_uid="1.2", findings=(), activation=None, measurements=(COBB_ANGLE,))
     draw_marks(film, display(), image, font(SMALL))
-    marked = (np.asarray(film) == MARK).all(axis=-1)
+    marked = (np.asarray(film)[..., :3] == MARK).all(axis=-1)
     assert marked[:, :3].any()
     assert marked[:, -3:].any()
     assert count(page_of(500, 500, findings=(), measurements=(replace(COBB_ANGLE, value=30.0),)), AMBER) > 100

@@ -25,7 +25,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from domain.findings import DisplayImage
 from domain.study import Study
 from inference import pixels
-from reports.picture import FILM_BOXES
+from reports.picture.page import FILM_BOXES
 from reports.request import Note, ReportRequest, WrittenResult
 from reports.source import IDENTITY
 from reports.validate import problems_in

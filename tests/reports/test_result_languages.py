@@ -16,7 +16,7 @@ from domain.states import NOTED
 from domain.study import Study
 from reports.codes import KNOWN_FINDINGS
 from reports.language import Words
-from reports.letters import ALSO_THERE, WITHOUT_DOTS
+from reports.picture.letters import ALSO_THERE, WITHOUT_DOTS
 from reports.request import Note, ReportRequest
 from reports.words import ENGLISH, LANGUAGES, findings_in_short, in_ascii, measurement_in_words
 from reports.write import write_results

@@ -15,12 +15,12 @@ from domain.findings import Analysis, Code, Finding, ImageAnalysis, Measurement
 from domain.study import Study
 from reports import mould
 from reports.codes import COMMENT
-from reports.content import CONTAINS, Item, container, text
 from reports.draft import Draft
 from reports.material import Material
 from reports.provenance import as_code
 from reports.request import Note, PreviousResult, ReportRequest
 from reports.source import read_source
+from reports.sr.content import CONTAINS, Item, container, text
 from reports.uids import fingerprint_of
 from reports.write import all_writers
 from tests.factories.analyses import COBB_ANGLE, DECISION, LUNG, MODEL, NODE, PLACES, display, report_request

@@ -9,14 +9,14 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-import storage.requests
+import storage.requests.files
 from domain.clinics import Caller
 from domain.commitment import CommitmentRequest, Reference
 from scp.commitment import CommitmentService
 from scp.peer import Peer
 from scp.requests import CommandField, Request, Services
 from storage.plain import from_plain
-from storage.requests import RequestBox
+from storage.requests.files import RequestBox
 from tests.factories.arrivals import encoded
 from tests.factories.services import CLINIC, MODALITY, PATHS, associated, request, serving
 
@@ -190,7 +190,7 @@ def test_of_many_that_ask_under_one_transaction_uid_at_once_one_is_heard(box: Re
 
 def test_a_request_that_could_not_be_kept_may_be_made_again(box: RequestBox, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as full:
-        full.setattr(storage.requests, "MOST_WAITING", 0)
+        full.setattr(storage.requests.files, "MOST_WAITING", 0)
         assert answer(box, n_action(action_information("1.2.3.1"))) == 0x0213
     assert answer(box, n_action(action_information("1.2.3.1"))) == 0x0000
     assert len(kept(box)) == 1
@@ -204,6 +204,6 @@ def test_a_caller_of_no_clinic_gets_no_commitment(box: RequestBox) -> None:
 def test_a_request_that_cannot_be_written_is_not_answered_with_success(
     box: RequestBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.requests, "MOST_WAITING", 0)
+    monkeypatch.setattr(storage.requests.files, "MOST_WAITING", 0)
     assert answer(box, n_action(action_information("1.2.3.1"))) == 0x0213
     assert kept(box) == []

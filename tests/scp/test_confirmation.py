@@ -1,8 +1,6 @@
 """N-EVENT-REPORT of storage commitment: who may report what, and what is answered with success is on disk."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +10,17 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 
-import storage.requests
+import storage.requests.files
 from domain.clinics import Destination
 from domain.commitment import Reference
 from domain.confirmation import Failed, Report
-from scp.callers import Callers
 from scp.confirmation import ConfirmationService
 from scp.peer import Peer
 from scp.requests import CommandField, Request, Services
-from scp.server import Receiver
-from scp.stock import StockReceiver
-from scp.store import StoreHandler
-from storage.confirmation_folder import Asked, ConfirmationFolder
-from storage.instances import Spool
 from storage.plain import from_plain
+from storage.requests.confirmation_folder import Asked, ConfirmationFolder
 from tests.factories.arrivals import encoded
-from tests.factories.services import CLINIC, LOOPBACK, PATHS, request
+from tests.factories.services import CLINIC, LOOPBACK, PATHS, request, serving
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -85,21 +78,8 @@ def kept(folder: ConfirmationFolder) -> list[Report]:
     return [from_plain(Report, json.loads(box.read(key) or b"")) for key in box.waiting()]
 
 
-@contextmanager
-def serving(folder: ConfirmationFolder, tmp_path: Path, path: str) -> Iterator[int]:
-    """A receiver that knows MODALITY1 as a caller, and the PACS as a destination only."""
-    services: Services = {(CommandField.N_EVENT_REPORT_RQ, PUSH_MODEL): ConfirmationService(folder, [HOSPITAL]).handle}
-    receiver = {"fast": Receiver, "stock": StockReceiver}[path](
-        ae_title="COLLIMATOR",
-        host=LOOPBACK,
-        port=0,
-        callers=Callers([HOSPITAL]),
-        store=StoreHandler(Spool(tmp_path), called_ae_title="COLLIMATOR", on_stored=lambda key: None),
-        on_released=lambda association: None,
-        services=services,
-    )
-    yield receiver.start()
-    receiver.stop(grace_s=0.0)
+def services(folder: ConfirmationFolder) -> Services:
+    return {(CommandField.N_EVENT_REPORT_RQ, PUSH_MODEL): ConfirmationService(folder, [HOSPITAL]).handle}
 
 
 def associated(
@@ -120,7 +100,7 @@ def associated(
 def test_a_report_is_on_disk_when_it_is_answered(
     tmp_path: Path, folder: ConfirmationFolder, path: str, syntax: str
 ) -> None:
-    with serving(folder, tmp_path, path) as port:
+    with serving(tmp_path, path, services(folder), clinic=HOSPITAL) as port:
         association = associated(port, syntax=syntax)
         information = event_information("2.25.1", failed={"2.25.2": 0x0112})
         status, _ = association.send_n_event_report(information, 2, PUSH_MODEL, WELL_KNOWN_INSTANCE)
@@ -138,7 +118,7 @@ def test_a_report_is_on_disk_when_it_is_answered(
 def test_an_archive_that_wants_to_be_the_scp_may_and_one_that_knows_no_roles_reports_all_the_same(
     tmp_path: Path, folder: ConfirmationFolder, path: str
 ) -> None:
-    with serving(folder, tmp_path, path) as port:
+    with serving(tmp_path, path, services(folder), clinic=HOSPITAL) as port:
         for has_role in (True, False):
             association = associated(port, has_role=has_role)
             (context,) = [one for one in association.accepted_contexts if one.abstract_syntax == PUSH_MODEL]
@@ -153,7 +133,7 @@ def test_an_archive_that_wants_to_be_the_scp_may_and_one_that_knows_no_roles_rep
 def test_a_destination_that_is_no_caller_may_report_and_nothing_else(
     tmp_path: Path, folder: ConfirmationFolder, path: str
 ) -> None:
-    with serving(folder, tmp_path, path) as port:
+    with serving(tmp_path, path, services(folder), clinic=HOSPITAL) as port:
         association = associated(port)
         accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
         assert association.send_c_echo().Status == 0x0000
@@ -169,7 +149,7 @@ def test_a_destination_that_is_not_asked_to_commit_stays_outside(
 ) -> None:
     silent = replace(HOSPITAL, destinations=(replace(PACS, commitment=False),))
     monkeypatch.setattr("tests.scp.test_confirmation.HOSPITAL", silent)
-    with serving(folder, tmp_path, path) as port:
+    with serving(tmp_path, path, services(folder), clinic=HOSPITAL) as port:
         assert associated(port).is_rejected
 
 
@@ -226,6 +206,6 @@ def test_a_report_that_cannot_be_kept_is_refused(folder: ConfirmationFolder, ask
 def test_a_report_that_cannot_be_written_is_not_answered_with_success(
     folder: ConfirmationFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.requests, "MOST_WAITING", 0)
+    monkeypatch.setattr(storage.requests.files, "MOST_WAITING", 0)
     assert answer(folder, event_report(event_information("2.25.1"))) == 0x0213
     assert kept(folder) == []

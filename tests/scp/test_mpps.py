@@ -9,11 +9,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.events import EVT_DIMSE_RECV
 
-import storage.requests
+import storage.requests.files
 from scp.mpps import ProcedureStepService
 from scp.peer import Peer
 from scp.requests import CommandField, Request, Response, Services
-from storage.step_folder import StepFolder
+from storage.requests.step_folder import StepFolder
 from tests.factories.arrivals import encoded
 from tests.factories.services import MODALITY, PATHS, associated, request, serving
 
@@ -205,5 +205,5 @@ def test_nothing_of_the_patient_is_kept(folder: StepFolder) -> None:
 def test_a_step_that_cannot_be_written_is_not_answered_with_success(
     folder: StepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.requests, "MOST_WAITING", 0)
+    monkeypatch.setattr(storage.requests.files, "MOST_WAITING", 0)
     assert (create(folder, begun()).status, state(folder)) == (0x0213, None)

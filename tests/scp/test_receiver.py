@@ -34,8 +34,8 @@ from scp.store import StoreHandler
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
 from storage.instances import Spool
-from storage.shared_files import SharedFiles
-from storage.shared_folder import SharedFolder
+from storage.shared.files import SharedFiles
+from storage.shared.folder import SharedFolder
 from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, associate_rq
 from tests.factories.raw_store import store_raw
 from tests.factories.sources import radiograph

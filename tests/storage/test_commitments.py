@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-import storage.commitments
+import storage.requests.commitments
 from domain.commitment import CommitmentRequest, CommitmentRules, Holding, Reference
-from storage.commitments import end_waiting, holdings, record_commitments, record_report, take_due
 from storage.counts import read_counts
 from storage.database import Database, utc_now
 from storage.instances import Spool
 from storage.intake import record_instances
 from storage.plain import to_plain
-from storage.requests import RequestBox
+from storage.requests.commitments import (
+    end_waiting,
+    holdings,
+    record_commitments,
+    record_report,
+    take_due,
+)
+from storage.requests.files import RequestBox
 from storage.tables import commitments, instances, studies
 from tests.factories.arrivals import CR, provenance, read_back, spooled
 from tests.factories.sources import radiograph
@@ -27,7 +33,7 @@ RULES = CommitmentRules(first_retry_s=10.0, give_up_after_s=3600.0)
 
 @pytest.fixture(autouse=True)
 def _nothing_has_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.commitments, "SETTLES_WITHIN_S", 0.0)
+    monkeypatch.setattr(storage.requests.commitments, "SETTLES_WITHIN_S", 0.0)
 
 
 @pytest.fixture
@@ -153,7 +159,7 @@ def test_a_request_from_before_an_outage_waits_for_the_sweep_after_it(sqlite: Da
 def test_nothing_is_judged_before_a_re_send_of_a_moment_ago_is_compared(
     sqlite: Database, spool: Spool, box: RequestBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.commitments, "SETTLES_WITHIN_S", 2.0)
+    monkeypatch.setattr(storage.requests.commitments, "SETTLES_WITHIN_S", 2.0)
     asked(box, keep(sqlite, spool))
     record_commitments(sqlite, box)
     assert end_waiting(sqlite) == 0

@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from domain.errors import Refuse
 from domain.feedback import Opinion, Verdict, Words
 from domain.versions import Role
-from storage.comparisons import Asked, compare_versions
+from storage.answers.comparisons import Asked, compare_versions
+from storage.answers.feedback import give_feedback
+from storage.answers.runs import save_problem
 from storage.database import Database, utc_now
-from storage.feedback import give_feedback
-from storage.model_runs import save_problem
 from storage.plain import to_plain
 from storage.tables import model_runs, studies
 from tests.factories.runs import analysis, ran, study

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-import storage.confirmations
+import storage.requests.confirmations
 from domain.commitment import Reference
 from domain.confirmation import Report
 from domain.states import DeliveryState
-from storage import confirmations
-from storage.confirmation_folder import Asked, ConfirmationFolder
 from storage.database import Database, utc_now
 from storage.deliveries import record_outcome, waiting
+from storage.requests import confirmations
+from storage.requests.confirmation_folder import Asked, ConfirmationFolder
 from storage.studies import save_results
 from storage.tables import deliveries
 from tests.portal_api.rows import complete, receive, result
@@ -25,7 +25,7 @@ UIDS = ("2.25.100", "2.25.101", "2.25.102")
 
 @pytest.fixture(autouse=True)
 def _nothing_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.confirmations, "GATHER_S", 0.0)
+    monkeypatch.setattr(storage.requests.confirmations, "GATHER_S", 0.0)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_report_is_about_what_was_asked_for_under_its_transaction_uid(database
 def test_a_request_names_a_thousand_results_at_most(
     database: Database, study_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.confirmations, "MOST_REFERENCES", 2)
+    monkeypatch.setattr(storage.requests.confirmations, "MOST_REFERENCES", 2)
     assert [len(begin(database)[1]) for _ in range(2)] == [2, 1]
 
 

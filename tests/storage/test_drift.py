@@ -6,10 +6,10 @@ import sqlalchemy as sa
 
 from domain.drift import week_of
 from domain.versions import Role
+from storage.answers.drift import DriftLine, begin_new_reference, begin_reference, read_drift
+from storage.answers.runs import forget_runs, save_answers
 from storage.database import Database, utc_now
-from storage.drift import DriftLine, begin_new_reference, begin_reference, read_drift
 from storage.erasure import mark_erased
-from storage.model_runs import forget_runs, save_answers
 from storage.tables import drift_counts, studies
 from tests.factories.runs import age_weeks, analysis, count, study
 

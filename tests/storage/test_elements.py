@@ -70,11 +70,25 @@ def test_what_is_too_long_or_too_deep_for_the_quick_way_is_read_all_the_same(tra
     dataset = radiograph(1)
     dataset.AnatomicRegionSequence = Sequence([code("85562004", "Hand")])
     dataset["AnatomicRegionSequence"].is_undefined_length = True
-    dataset.ImageComments = "x" * elements.FRONT_BYTES
+    dataset.ImageComments = "x" * max(elements.FRONTS_BYTES)
     content = encoded(dataset, transfer_syntax_uid)
     read = read_elements(BytesIO(content), transfer_syntax_uid)
     assert [found.value for found in read.codes("AnatomicRegionSequence")] == ["85562004"]
     assert (read.text("Modality"), read.text("Rows"), read.has_pixels) == ("DX", "64", True)
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", LITTLE_ENDIAN)
+@pytest.mark.parametrize("front_bytes", elements.FRONTS_BYTES)
+@pytest.mark.parametrize("beyond", range(-12, 5, 4))
+def test_wherever_the_first_look_ends_the_header_is_the_same(
+    transfer_syntax_uid: str, front_bytes: int, beyond: int
+) -> None:
+    dataset = radiograph(1)
+    dataset.ImageComments = ""
+    pixels_at = encoded(dataset, transfer_syntax_uid).index(b"\xe0\x7f\x10\x00")
+    dataset.ImageComments = "x" * (front_bytes - pixels_at + beyond)
+    content = encoded(dataset, transfer_syntax_uid)
+    assert_same(read_elements(BytesIO(content), transfer_syntax_uid), thoroughly(content, transfer_syntax_uid))
 
 
 def test_what_nobody_may_ask_for_is_not_silently_absent() -> None:

@@ -5,9 +5,9 @@ import sqlalchemy as sa
 
 from domain.errors import Refuse
 from domain.feedback import Opinion, Verdict
+from storage.answers.feedback import give_feedback, list_feedback
 from storage.database import Database
 from storage.erasure import mark_erased
-from storage.feedback import give_feedback, list_feedback
 from storage.studies import save_analyses
 from storage.tables import feedback, studies
 from tests.factories.runs import study

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from domain.commitment import CommitmentRequest, Reference
 from domain.confirmation import Report
 from domain.procedure_step import ProcedureStep, StepStatus
-from storage.confirmation_folder import ConfirmationFolder
+from storage.arrivals.followers import FORGETS_EVERY, Follower, followers
 from storage.database import Database, utc_now
-from storage.followers import FORGETS_EVERY, Follower, followers
 from storage.plain import to_plain
-from storage.requests import COMMITMENTS, RequestBox
-from storage.step_folder import StepFolder
+from storage.requests.confirmation_folder import ConfirmationFolder
+from storage.requests.files import COMMITMENTS, RequestBox
+from storage.requests.step_folder import StepFolder
 from storage.tables import commitments, procedure_steps
 from tests.journeys.house import wait_until
 

@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,57 +13,24 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from sqlalchemy.exc import OperationalError
 
-import storage.indexer
+import storage.arrivals.indexer
+from storage.arrivals.news import NewsPipe
+from storage.arrivals.sweep import Sweep
 from storage.database import Database, utc_now
 from storage.headers import StoredInstance
-from storage.indexer import Indexer
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release
-from storage.news import NewsPipe
 from storage.study_keys import MasterKey, StudyKeys
-from storage.sweep import Sweep
 from storage.tables import instances, quarantine, studies
 from tests.factories.arrivals import provenance, spooled
 from tests.factories.databases import TIERS
 from tests.factories.sources import radiograph
+from tests.storage.following import following, keys_in, until
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.indexer, "RETRY_S", 0.02)
-
-
-@dataclass
-class Following:
-    indexer: Indexer
-    recorded: list[Recorded] = field(default_factory=list)
-
-    def verdicts(self) -> list[str]:
-        """One for each file: a sweep and the receiver may both tell of one."""
-        return sorted({one.spool_key: one.verdict for one in self.recorded}.values())
-
-
-@contextmanager
-def following(
-    database: Database, spool: Spool, tiers: dict[str, str] = TIERS, pipe: NewsPipe | None = None
-) -> Iterator[Following]:
-    recorded: list[Recorded] = []
-    indexer = Indexer(database, spool, tiers=tiers, on_recorded=recorded.append, pipe=pipe)
-    indexer.start()
-    yield Following(indexer, recorded)
-    indexer.stop()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def keys_in(database: Database, table: sa.Table) -> set[str]:
-    with database.read() as connection:
-        return set(connection.scalars(sa.select(table.c.spool_key)))
+    monkeypatch.setattr(storage.arrivals.indexer, "RETRY_S", 0.02)
 
 
 class Away:
@@ -241,7 +207,7 @@ def test_a_release_during_an_outage_is_made_up_for_after_it(sqlite: Database, sp
 def test_a_release_counts_from_when_it_was_told_however_long_it_took_to_record_it(
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.indexer, "RELEASE_KNOWN_WITHIN_S", 3600.0)
+    monkeypatch.setattr(storage.arrivals.indexer, "RELEASE_KNOWN_WITHIN_S", 3600.0)
     pipe = NewsPipe()
     pipe.writer().on_released("a1")
     told_by = utc_now()
@@ -254,8 +220,8 @@ def test_a_release_behind_which_there_is_more_news_counts_from_when_it_is_record
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may tell of more images of the same study, which came right after it."""
-    monkeypatch.setattr(storage.indexer, "RELEASE_KNOWN_WITHIN_S", 3600.0)
-    monkeypatch.setattr(storage.indexer, "BATCH_LIMIT", 1)
+    monkeypatch.setattr(storage.arrivals.indexer, "RELEASE_KNOWN_WITHIN_S", 3600.0)
+    monkeypatch.setattr(storage.arrivals.indexer, "BATCH_LIMIT", 1)
     pipe = NewsPipe()
     pipe.writer().on_released("a1")
     pipe.writer().on_closed("a1")
@@ -268,7 +234,7 @@ def test_a_release_behind_which_there_is_more_news_counts_from_when_it_is_record
 def test_a_release_during_a_long_outage_counts_from_when_it_is_recorded(
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.indexer, "RELEASE_KNOWN_WITHIN_S", 0.2)
+    monkeypatch.setattr(storage.arrivals.indexer, "RELEASE_KNOWN_WITHIN_S", 0.2)
     away = Away(sqlite)
     with following(sqlite, spool) as follower:
         follower.indexer.on_stored(spooled(spool, radiograph(1), how=provenance(association="a1")))
@@ -286,14 +252,14 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(stored))
         return record_instances(database, spool, stored)
 
-    monkeypatch.setattr(storage.indexer, "record_instances", record)
+    monkeypatch.setattr(storage.arrivals.indexer, "record_instances", record)
     return sizes
 
 
 def test_what_comes_after_some_silence_is_recorded_at_once(
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.indexer, "GATHER_S", 600.0)
+    monkeypatch.setattr(storage.arrivals.indexer, "GATHER_S", 600.0)
     swept = spooled(spool, radiograph(1))
     with following(sqlite, spool) as follower:
         until(lambda: keys_in(sqlite, instances) == {swept})
@@ -304,7 +270,7 @@ def test_what_comes_after_some_silence_is_recorded_at_once(
 def test_what_comes_shortly_after_each_other_is_recorded_together(
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.indexer, "GATHER_S", 4.0)
+    monkeypatch.setattr(storage.arrivals.indexer, "GATHER_S", 4.0)
     sizes = batches(monkeypatch)
     spooled(spool, radiograph(1))
     with following(sqlite, spool) as follower:
@@ -350,8 +316,8 @@ def test_news_that_were_lost_are_made_up_for_by_a_sweep(sqlite: Database, spool:
 def test_a_full_backlog_leaves_the_rest_in_the_pipe(
     sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.indexer, "BACKLOG_LIMIT", 1)
-    monkeypatch.setattr(storage.indexer, "BATCH_LIMIT", 1)
+    monkeypatch.setattr(storage.arrivals.indexer, "BACKLOG_LIMIT", 1)
+    monkeypatch.setattr(storage.arrivals.indexer, "BATCH_LIMIT", 1)
     with following(sqlite, spool) as follower:
         keys = {spooled(spool, radiograph(number)) for number in range(1, 6)}
         for key in keys:

@@ -16,10 +16,11 @@ from storage.database import Database, utc_now
 from storage.headers import StoredInstance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
-from storage.studies import OpenStudy, ResultRow, close_study, open_studies, read_study, save_results
+from storage.studies import OpenStudy, close_study, open_studies, read_study, save_results
 from storage.tables import clinics, instances, quarantine, results, studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival, provenance, read_back, spooled
 from tests.factories.sources import radiograph
+from tests.portal_api.rows import result
 
 AT_ONCE = CompletionRules(after_release_s=0.0)
 
@@ -163,17 +164,8 @@ def test_the_same_uid_at_another_clinic_is_another_instance(database: Database) 
 
 def test_an_own_result_that_comes_back_is_dropped_and_counted(database: Database) -> None:
     (kept,) = record(database, arrival("k1"))
-    row = ResultRow(
-        kind="overlay",
-        profile="standard",
-        is_note=False,
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
-        sop_instance_uid="2.25.7",
-        series_instance_uid="2.25.8",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-    )
     with database.write() as connection:
-        save_results(connection, kept.study_id or 0, [row], {"standard": ["pacs"]})
+        save_results(connection, kept.study_id or 0, [result("overlay", "2.25.7")], {"standard": ["pacs"]})
     (recorded,) = record(database, arrival("k2", "2.25.7", is_own_result=True))
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.OWN_RESULT, False)
     assert rows(database, results)[0].times_sent_back == 1

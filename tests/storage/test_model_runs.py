@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from domain.findings import Analysis, ImageRun
 from domain.versions import Role
+from storage.answers.runs import forget_runs, save_answers, save_problem
 from storage.database import Database, utc_now
 from storage.erasure import mark_erased
-from storage.model_runs import forget_runs, save_answers, save_problem
 from storage.tables import model_runs, studies
 from tests.factories.analyses import COBB_ANGLE, DEMONSTRATION_MODEL
 from tests.portal_api.rows import ANALYSIS, ST_MARY, ST_MARY_STUDY, complete, receive

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,27 +13,28 @@ import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
-import storage.indexer
+import storage.arrivals.indexer
 from domain.errors import Away
-from storage.adoption import adopt
+from storage.arrivals.adoption import adopt
+from storage.arrivals.indexer import Indexer
 from storage.database import Database, utc_now
-from storage.indexer import Indexer
 from storage.instances import Spool
 from storage.intake import record_instances
 from storage.retention import remove_delivered_pixels
-from storage.shared_files import SharedFiles
-from storage.shared_folder import SharedFolder
+from storage.shared.files import SharedFiles
+from storage.shared.folder import SharedFolder
 from storage.tables import instances, quarantine, studies
 from tests.factories.arrivals import read_back, spooled
 from tests.factories.databases import TIERS
 from tests.factories.sources import radiograph
+from tests.storage.following import following, keys_in, until
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.indexer, "RETRY_S", 0.02)
+    monkeypatch.setattr(storage.arrivals.indexer, "RETRY_S", 0.02)
 
 
 class House:
@@ -68,26 +69,6 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-@contextmanager
-def following(database: Database, spool: Spool) -> Iterator[Indexer]:
-    indexer = Indexer(database, spool, tiers=TIERS)
-    indexer.start()
-    yield indexer
-    indexer.stop()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def keys_in(database: Database, table: sa.Table) -> set[str]:
-    with database.read() as connection:
-        return set(connection.scalars(sa.select(table.c.spool_key)))
-
-
 def changed(number: int) -> Dataset:
     """Other content under the same SOP Instance UID."""
     dataset = radiograph(number)
@@ -96,21 +77,21 @@ def changed(number: int) -> Dataset:
 
 
 def test_what_has_a_row_is_in_the_store_and_no_longer_here(database: Database, house: House) -> None:
-    with following(database, house.spool) as indexer:
+    with following(database, house.spool) as beside:
         keys = {spooled(house.spool, radiograph(number)) for number in (1, 2, 3)}
         for key in keys:
-            indexer.on_stored(key)
+            beside.indexer.on_stored(key)
         until(lambda: keys_in(database, instances) == keys and not house.local())
     assert house.shared() == keys
 
 
 def test_no_row_is_written_while_the_store_is_away_and_nothing_is_lost(sqlite: Database, house: House) -> None:
-    with house.away(), following(sqlite, house.spool) as indexer:
+    with house.away(), following(sqlite, house.spool) as beside:
         first = spooled(house.spool, radiograph(1))
-        indexer.on_stored(first)
-        until(lambda: indexer._failures > 1)
+        beside.indexer.on_stored(first)
+        until(lambda: beside.indexer._failures > 1)
         second = spooled(house.spool, radiograph(2))
-        indexer.on_stored(second)
+        beside.indexer.on_stored(second)
         assert (keys_in(sqlite, instances), house.local()) == (set(), {first, second})
     with following(sqlite, house.spool):
         until(lambda: keys_in(sqlite, instances) == {first, second} and not house.local())
@@ -131,9 +112,9 @@ def test_when_the_store_is_back_the_same_indexer_goes_on(sqlite: Database, house
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import storage.indexer
+import storage.arrivals.indexer
 from storage.database import Database
-from storage.mover import Mover
+from storage.arrivals.mover import Mover
 from tests.factories.databases import TIERS
 from tests.storage.test_mover import House
 
@@ -141,7 +122,7 @@ def die(*arguments, **more):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr({where}, {name!r}, die)
-indexer = storage.indexer.Indexer(Database(sys.argv[1]), House(Path(sys.argv[2])).spool, tiers=TIERS)
+indexer = storage.arrivals.indexer.Indexer(Database(sys.argv[1]), House(Path(sys.argv[2])).spool, tiers=TIERS)
 indexer.start()
 signal.pause()
 """
@@ -149,7 +130,7 @@ signal.pause()
 
 @pytest.mark.parametrize(
     ("where", "name"),
-    [("storage.indexer", "record_instances"), ("Mover", "let_go")],
+    [("storage.arrivals.indexer", "record_instances"), ("Mover", "let_go")],
     ids=["between upload and row", "between row and letting go"],
 )
 def test_an_indexer_that_is_killed_leaves_nothing_that_the_next_does_not_finish(

@@ -7,10 +7,10 @@ from threading import Thread
 
 import pytest
 
-import storage.news
+import storage.arrivals.news
+from storage.arrivals.news import News, NewsPipe, NewsReader, What
 from storage.database import utc_now
 from storage.intake import Verdict
-from storage.news import News, NewsPipe, NewsReader, What
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_release_that_found_the_pipe_full_is_told_later_and_in_its_order(pipe:
 def test_of_releases_that_never_found_room_a_limited_number_is_remembered(
     pipe: NewsPipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.news, "UNSENT_LIMIT", 3)
+    monkeypatch.setattr(storage.arrivals.news, "UNSENT_LIMIT", 3)
     writer, reader = pipe.writer(0), pipe.reader()
     fill(pipe)
     for number in range(10):

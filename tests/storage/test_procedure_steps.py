@@ -13,9 +13,9 @@ from domain.completion import CompletionRules
 from domain.procedure_step import ProcedureStep, StepStatus
 from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
-from storage.procedure_steps import record_steps
-from storage.requests import RequestBox
-from storage.step_folder import FORGOTTEN_AFTER_S, StepFolder
+from storage.requests.files import RequestBox
+from storage.requests.procedure_steps import record_steps
+from storage.requests.step_folder import FORGOTTEN_AFTER_S, StepFolder
 from storage.studies import OpenStudy, close_study, open_studies
 from storage.tables import procedure_steps
 from tests.factories.arrivals import NO_SPOOL, arrival

@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
+from storage.arrivals.receivers import Beat, receiver_signs
 from storage.database import Database
-from storage.receivers import Beat, receiver_signs
 from storage.tables import receivers
 
 

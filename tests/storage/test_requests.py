@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import storage.requests
-from storage.requests import ABANDONED_AFTER_S, DAMAGED_KEPT_FOR_S, RequestBox
+import storage.requests.files
+from storage.requests.files import ABANDONED_AFTER_S, DAMAGED_KEPT_FOR_S, RequestBox
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_damaged_request_goes_after_ninety_days(box: RequestBox) -> None:
 def test_too_many_waiting_requests_are_refused_and_leave_nothing(
     box: RequestBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.requests, "MOST_WAITING", 2)
+    monkeypatch.setattr(storage.requests.files, "MOST_WAITING", 2)
     box.put(b"one")
     box.put(b"two")
     with pytest.raises(OSError, match="too many requests"):

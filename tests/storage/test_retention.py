@@ -12,7 +12,6 @@ from domain.errors import Refuse
 from domain.procedure_step import ProcedureStep, StepStatus
 from domain.states import DeliveryState, Reason, StudyState
 from storage import retention
-from storage.commitments import holdings, record_commitment, take_due
 from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.deliveries import record_outcome
@@ -21,12 +20,12 @@ from storage.headers import StoredInstance
 from storage.instances import ResultFolder, Spool
 from storage.intake import Verdict, record_instances, record_release, unknown_keys
 from storage.overview import StudyFilter, read_history
-from storage.procedure_steps import record_steps
+from storage.requests.commitments import holdings, record_commitment, take_due
+from storage.requests.procedure_steps import record_steps
+from storage.requests.step_folder import StepFolder
 from storage.retention import forget_commitments, forget_steps, remove_delivered_pixels
-from storage.step_folder import StepFolder
 from storage.studies import (
     OpenStudy,
-    ResultRow,
     close_study,
     finish_study,
     read_study,
@@ -38,20 +37,12 @@ from storage.study_keys import KeyNotThere, MasterKey, StudyKeys, study_name
 from storage.tables import commitments, deliveries, instances, procedure_steps, quarantine, results, studies
 from tests.factories.arrivals import provenance, read_back, spooled
 from tests.factories.sources import radiograph
-from tests.portal_api.rows import ANALYSIS
+from tests.portal_api.rows import ANALYSIS, result
 
 STUDY = "2.25.4711.1"
 MONTH = timedelta(days=30)
 RULES = CompletionRules(after_release_s=0.0)
-RESULT = ResultRow(
-    kind="overlay",
-    profile="standard",
-    is_note=False,
-    sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
-    sop_instance_uid="2.25.7",
-    series_instance_uid="2.25.8",
-    transfer_syntax_uid="1.2.840.10008.1.2.1",
-)
+RESULT = result("overlay", "2.25.7")
 
 
 def came(spool: Spool, number: int = 1, image: int = 1, content: str = "Chest PA") -> StoredInstance:
@@ -77,7 +68,7 @@ def done(database: Database, study_id: int, *, ago: timedelta, uid: str = "2.25.
     """The study's result was delivered that long ago."""
     closed(database, study_id)
     with database.write() as connection:
-        row = ResultRow(**{field: getattr(RESULT, field) for field in RESULT.__slots__} | {"sop_instance_uid": uid})
+        row = result("overlay", uid)
         save_results(connection, study_id, [row], {"standard": ["pacs"]})
         state = DeliveryState.DELIVERED
         record_outcome(connection, sop_instance_uid=uid, destination="pacs", state=state, status=0, detail="")

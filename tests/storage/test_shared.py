@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from domain.errors import Away, Misconfigured
-from storage.confirmation_folder import Asked, ConfirmationFolder
 from storage.instances import ResultFolder, Spool
-from storage.shared import NotThere, SharedStore
-from storage.shared_files import SharedFiles
-from storage.shared_folder import SharedFolder
-from storage.shared_url import open_shared_store
+from storage.requests.confirmation_folder import Asked, ConfirmationFolder
+from storage.shared.files import SharedFiles
+from storage.shared.folder import SharedFolder
+from storage.shared.store import NotThere, SharedStore
+from storage.shared.url import open_shared_store
 from tests.factories.arrivals import files_in, spooled
 from tests.factories.shared_stores import CREDENTIALS, MotoServer, bucket_url
 from tests.factories.sources import radiograph
@@ -299,7 +299,7 @@ def test_a_cache_that_cannot_be_written_is_nobodys_fault(counting: Counting, tmp
 def test_a_node_without_a_bucket_does_not_even_load_what_speaks_to_one() -> None:
     code = (
         "import sys, cli.listener, cli.indexer, cli.worker\n"
-        "from storage.shared_url import open_shared_store\n"
+        "from storage.shared.url import open_shared_store\n"
         "open_shared_store('file:///mnt/shared/collimator')\n"
         "print('obstore' in sys.modules)"
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import storage.transactions
+import storage.requests.transactions
 from domain.commitment import CommitmentRequest, Reference
 from domain.errors import Refuse
-from storage.transactions import Transactions
+from storage.requests.transactions import Transactions
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -86,7 +86,7 @@ def test_of_more_than_can_be_remembered_the_oldest_go(
         entered(transactions, request(transaction_uid=f"2.25.{number}"))
         (file,) = set(files(transactions)).difference(before)
         os.utime(file, (NOON.timestamp() + number, NOON.timestamp() + number))
-    monkeypatch.setattr(storage.transactions, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(storage.requests.transactions, "MOST_REMEMBERED", 2)
     assert transactions.forget_old(NOON) == 1
     entered(transactions, request("1.2.3.2", transaction_uid="2.25.0"))
     with pytest.raises(Refuse):

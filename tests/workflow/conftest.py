@@ -1,6 +1,6 @@
 """Rooms on a real SQLite database, with a queue that only remembers what was put and an engine that forgets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -12,7 +12,6 @@ from domain.clinics import Clinic, Destination
 from domain.plans import Tier
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
-from tests.factories.databases import migrated
 from workflow.rooms import DeliveryRules, Rooms
 
 T = TypeVar("T")
@@ -55,9 +54,8 @@ class Puts:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with migrated(f"sqlite:///{tmp_path / 'node.db'}") as database:
-        yield database
+def database(sqlite: Database) -> Database:
+    return sqlite
 
 
 @pytest.fixture

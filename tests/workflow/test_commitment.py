@@ -14,16 +14,16 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from structlog.testing import capture_logs
 
-import storage.commitments
+import storage.requests.commitments
 from domain.clinics import Caller, Clinic
 from domain.commitment import CommitmentRequest, CommitmentRules, Reference
 from domain.plans import Tier
-from storage.commitments import record_commitments
 from storage.database import Database, utc_now
 from storage.instances import Spool
 from storage.intake import record_instances
 from storage.plain import to_plain
-from storage.requests import RequestBox
+from storage.requests.commitments import record_commitments
+from storage.requests.files import RequestBox
 from storage.tables import commitments
 from tests.factories.arrivals import read_back, spooled
 from tests.factories.ports import free_port
@@ -40,8 +40,8 @@ RULES = CommitmentRules(first_retry_s=10.0, give_up_after_s=3600.0)
 
 @pytest.fixture(autouse=True)
 def _nothing_has_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.commitments, "SETTLES_WITHIN_S", 0.0)
-    monkeypatch.setattr(storage.commitments, "INDEXER_BEHIND_S", 0.0)
+    monkeypatch.setattr(storage.requests.commitments, "SETTLES_WITHIN_S", 0.0)
+    monkeypatch.setattr(storage.requests.commitments, "INDEXER_BEHIND_S", 0.0)
 
 
 @dataclass

@@ -12,13 +12,13 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from reports.write import write_results
 from scu.store import Answer, SendOutcome, StoreAssociation
 from storage.database import Database
-from storage.studies import ResultRow
 from storage.study_keys import study_name
 from tests.factories.analyses import report_request
 from tests.factories.sources import radiograph, stored_study
 from tests.scu.conftest import Peer, storescp  # noqa: F401  # a fixture
 from tests.workflow.conftest import Puts
 from tests.workflow.test_delivery import run_newest, states, waiting_study
+from workflow.results import keep
 from workflow.rooms import Rooms
 
 
@@ -43,17 +43,10 @@ def overlay(rooms: Rooms, tmp_path: Path) -> bytes:
     folder.mkdir()
     study = stored_study([radiograph(1)], folder)
     (written,) = write_results(report_request(study), profile="sc_only")
-    row = ResultRow(
-        kind=written.kind,
-        profile="standard",
-        is_note=False,
-        sop_class_uid=written.sop_class_uid,
-        sop_instance_uid=written.sop_instance_uid,
-        series_instance_uid=written.series_instance_uid,
-        transfer_syntax_uid=written.transfer_syntax_uid,
-    )
+    name = study_name("st-mary", "1.2.3.1")
+    row = keep(rooms, written, study=name, profile="standard", is_note=False)
     waiting_study(rooms, 1, [row])
-    rooms.results.put(row.sop_instance_uid, written.content, study=study_name("st-mary", "1.2.3.1"))
+    rooms.results.put(row.sop_instance_uid, written.content, study=name)  # where waiting_study has put something
     return written.content
 
 

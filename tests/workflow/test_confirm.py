@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-import storage.confirmations
+import storage.requests.confirmations
 from domain.commitment import Reference
 from domain.confirmation import Failed, Report
 from domain.errors import Retry
 from metering.ledger import read_ledger
-from storage.confirmation_folder import Asked, ConfirmationFolder
-from storage.confirmations import begin
 from storage.database import Database, utc_now
 from storage.erasure import mark_erased
 from storage.overview import DeliveryLine, StudyFilter, StudyHistory, read_history
+from storage.requests.confirmation_folder import Asked, ConfirmationFolder
+from storage.requests.confirmations import begin
 from storage.retention import forget_confirmations
 from storage.tables import confirmations, deliveries
 from tests.workflow.conftest import Direct, Puts
@@ -31,7 +31,7 @@ LONG_AGO = timedelta(days=30)
 
 @pytest.fixture(autouse=True)
 def _nothing_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.confirmations, "GATHER_S", 0.0)
+    monkeypatch.setattr(storage.requests.confirmations, "GATHER_S", 0.0)
 
 
 @pytest.fixture
@@ -174,12 +174,12 @@ def test_what_is_stored_shortly_after_each_other_is_asked_for_at_once(
     study_id: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storage.confirmations, "GATHER_S", 1000.0)
+    monkeypatch.setattr(storage.requests.confirmations, "GATHER_S", 1000.0)
     confirm.ask_all()
     assert archive.asked == []
     waiting_study(rooms, 2)
     run_newest(rooms, puts)
-    monkeypatch.setattr(storage.confirmations, "GATHER_S", 0.0)
+    monkeypatch.setattr(storage.requests.confirmations, "GATHER_S", 0.0)
     confirm.ask_all()
     assert archive.uids() == [["2.25.100", "2.25.101", "2.25.200", "2.25.201"]]
 

@@ -5,19 +5,19 @@ It asks every ten minutes what others have put, so whatever is started was not f
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from dbos import DBOS
 
 import workflow.engine
 from domain.plans import Tier
 from domain.queueing import StatRules
 from storage.database import Database
 from storage.intake import record_instances
-from storage.jobs import DRAIN, PROCESS_STUDY, JobQueue, migrate_jobs
+from storage.jobs import DRAIN, PROCESS_STUDY, STUDY_QUEUE, JobQueue, migrate_jobs
 from storage.queueing import queue_study
 from tests.factories.arrivals import NO_SPOOL, arrival
-from tests.factories.databases import ENGINES, migrated
+from tests.factories.databases import ENGINES
 from tests.journeys.house import wait_until
 from workflow.engine import Engine
 
@@ -26,13 +26,10 @@ AT_ONCE = 2
 
 
 @pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'node.db'}"
-    if request.param == "PostgreSQL":
-        url = request.getfixturevalue("postgresql_url")
-    with migrated(url) as database:
-        migrate_jobs(database)
-        yield database
+def database(request: pytest.FixtureRequest) -> Database:
+    database: Database = request.getfixturevalue(request.param)
+    migrate_jobs(database)
+    return database
 
 
 class Work:
@@ -149,3 +146,12 @@ def test_the_next_one_begins_when_one_has_ended_and_never_more_than_may_run_at_o
         assert [study_id for study_id, _ in work.begun] == ids[: AT_ONCE + ended]
         work.may_end.release()
     wait_until(begun(work, 5), "all have begun")
+
+
+def test_how_many_may_run_at_once_is_each_workers_own(database: Database, jobs: JobQueue, work: Work) -> None:
+    """Another worker may have more processors, and says so to the same database."""
+    DBOS.register_queue(STUDY_QUEUE, worker_concurrency=AT_ONCE + 1, on_conflict="always_update")
+    ids = put_studies(database, jobs, AT_ONCE + 1)
+    wait_until(begun(work, AT_ONCE), "there are as many as may be")
+    threading.Event().wait(0.2)
+    assert [study_id for study_id, _ in work.begun] == ids[:AT_ONCE]

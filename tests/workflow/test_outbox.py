@@ -1,9 +1,8 @@
 """Something is handed over while a job ends: one job goes on, and nothing is left behind."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,8 +10,8 @@ import sqlalchemy as sa
 from storage.database import Database
 from storage.outboxes import wake
 from storage.tables import deliveries, outboxes
-from tests.factories.databases import ENGINES, migrated
-from tests.workflow.conftest import Puts, rooms_on
+from tests.factories.databases import ENGINES
+from tests.workflow.conftest import Puts
 from tests.workflow.test_delivery import waiting_study
 from workflow.outbox import go_on, try_later
 from workflow.rooms import Rooms
@@ -21,17 +20,9 @@ TOGETHER = 8
 
 
 @pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = (
-        f"sqlite:///{tmp_path / 'node.db'}" if request.param == "SQLite" else request.getfixturevalue("postgresql_url")
-    )
-    with migrated(url) as database:
-        yield database
-
-
-@pytest.fixture
-def rooms(database: Database, puts: Puts, tmp_path: Path) -> Rooms:
-    return rooms_on(database, puts, tmp_path)
+def database(request: pytest.FixtureRequest) -> Database:
+    database: Database = request.getfixturevalue(request.param)
+    return database
 
 
 def in_one_transaction(rooms: Rooms, work: Callable[..., None], *arguments: object) -> None:

@@ -30,6 +30,7 @@ from tests.factories.sources import radiograph, stored_study
 from tests.workflow.conftest import Direct, Puts
 from tests.workflow.test_delivery import Pacs, pacs, run_newest, waiting_study
 from workflow.deliver import drain
+from workflow.results import keep
 from workflow.rooms import Rooms
 from workflow.withdraw import tell_abandoned, withdraw_study
 
@@ -53,20 +54,7 @@ def rows_of(rooms: Rooms, folder: Path, profile: str = "standard") -> list[Resul
     dataset = radiograph(1)
     dataset.StudyInstanceUID = STUDY
     written = write_results(report_request(stored_study([dataset], folder)), profile=profile)
-    for one in written:
-        rooms.results.put(one.sop_instance_uid, one.content, study="st-mary")
-    return [
-        ResultRow(
-            kind=one.kind,
-            profile=profile,
-            is_note=False,
-            sop_class_uid=one.sop_class_uid,
-            sop_instance_uid=one.sop_instance_uid,
-            series_instance_uid=one.series_instance_uid,
-            transfer_syntax_uid=one.transfer_syntax_uid,
-        )
-        for one in written
-    ]
+    return [keep(rooms, one, study="st-mary", profile=profile, is_note=False) for one in written]
 
 
 @pytest.fixture

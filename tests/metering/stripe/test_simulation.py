@@ -14,10 +14,10 @@ from tests.factories.databases import ENGINES
 def test_ledger_stripe_and_the_sum_of_the_invoices_are_the_same(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, engine: str
 ) -> None:
-    if engine == "SQLite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('simulation') / 'node.db'}"
-    else:
+    if engine == "postgresql":
         url = request.getfixturevalue("postgresql_url")
+    else:
+        url = f"sqlite:///{tmp_path_factory.mktemp('simulation') / 'node.db'}"
     outcome = simulate(url, Plan(database=engine, studies=400, days=70, kills=2, seed=7))
     print(*outcome.lines(), sep="\n")
     assert outcome.is_kept, "\n".join(outcome.lines())

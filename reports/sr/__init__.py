@@ -1,0 +1,1 @@
+"""Structured Reports and selections: content trees in the terms of PS3.16."""

@@ -1,0 +1,1 @@
+"""What models said, how it spreads, what readers say of it, and how two versions compare."""

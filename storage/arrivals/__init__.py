@@ -1,0 +1,1 @@
+"""From the spool to rows: what came is found, shared and brought in."""

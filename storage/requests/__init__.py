@@ -1,0 +1,1 @@
+"""What was asked beside images, by either side: durable files first, then their rows."""
