@@ -3,10 +3,12 @@
 import argparse
 import socket
 import threading
+from contextlib import suppress
 from functools import cache, partial
 
 import structlog
 import uvicorn
+from sqlalchemy.exc import DBAPIError
 
 from cli.care import open_care
 from cli.parts import SOFTWARE_VERSION, open_database, settings_for
@@ -86,5 +88,7 @@ def _listen(portal: PortalSettings) -> socket.socket:
 
 def _warn_without_keys(database: Database) -> None:
     """Without its database the portal still tells by /health that it is away."""
-    if database.is_reachable() and not any(key.revoked_at is None for key in list_keys(database)):
+    with suppress(DBAPIError):
+        if any(key.revoked_at is None for key in list_keys(database)):
+            return
         log.warning("portal_has_no_key", reason="make one with `collimator keys create NAME`")

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     settings = settings_for(args.config)
     database = open_database(settings)
-    sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
+    database.patiently(lambda: sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics}))
     database.close()
     return Supervisor([Role(name, role_command(name, args.config)) for name in ROLES]).run()
 

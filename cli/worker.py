@@ -22,6 +22,7 @@ from cli.parts import (
     settings_for,
 )
 from cli.payments import open_payments
+from cli.starting import starting
 from cli.stopping import stop_signal
 from config.settings import Settings
 from domain.billing import Payer
@@ -84,23 +85,21 @@ def work(
     check_clinic_models(Registry(models_dir(settings)), settings.clinic_directory)
     stop = stop_signal()
     database = open_database(settings)
-    if not database.wait_until_reachable(stop):
-        return 0
-    sync_clinics(database, {clinic.name: clinic.tier for clinic in settings.clinics})
-    sync_subscriptions(database, settings.clinic_directory, settings.plans.plans, now=utc_now())
-    payments = open_payments(settings, database)
-    rooms = build_rooms(settings, database, stand_ins=stand_ins, payments=payments)
-    rooms.spool.empty_cache()
-    executor_id = new_executor_id()
-    engine = build_engine(settings, rooms, executor_id, on_step)
-    recovery = Recovery(engine, rooms, executor_id=executor_id, lease_s=settings.worker.lease_s)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
+    executor_id = new_executor_id()
+    with starting(database, stop):
+        sync_clinics(database, tiers)
+        sync_subscriptions(database, settings.clinic_directory, settings.plans.plans, now=utc_now())
+        payments = open_payments(settings, database)
+        rooms = build_rooms(settings, database, stand_ins=stand_ins, payments=payments)
+        rooms.spool.empty_cache()
+        engine = build_engine(settings, rooms, executor_id, on_step)
+        recovery = Recovery(engine, rooms, executor_id=executor_id, lease_s=settings.worker.lease_s)
+        recovery.show_itself()
+        engine.start()
     intake = Intake(database, rooms.jobs, rules=settings.completion_rules, tiers=tiers, stat=settings.stat_rules)
     commitments = build_commitments(settings, rooms)
     confirmations = build_confirmations(settings, rooms)
-
-    recovery.show_itself()
-    engine.start()
     recovery.start()
     intake.start()
     commitments.start()

@@ -45,6 +45,13 @@ def database_clock(connection: sa.Connection) -> float:
     return float(connection.scalar(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0)
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the server went away, rather than refused what it was asked."""
+    return isinstance(error, sa.exc.DBAPIError) and (
+        error.connection_invalidated or isinstance(error, OperationalError)
+    )
+
+
 class Database:
     """Connections to the node's database.
 
@@ -100,7 +107,7 @@ class Database:
             try:
                 return work()
             except sa.exc.DBAPIError as error:
-                if not (error.connection_invalidated or isinstance(error, OperationalError)):
+                if not is_away(error):
                     raise
                 self.wait_until_reachable()
         return work()

@@ -49,20 +49,55 @@ def queues_with_jobs(database: Database, names: Sequence[str]) -> list[str]:
     """Those of these queues in which a job waits that is to run now: one statement, where the engine's look takes three
     in two transactions.
     """
-    question = _has_jobs(None if database.is_sqlite else SCHEMA, tuple(names))
+    question = _has_jobs(_schema(database), tuple(names))
     with database.read() as connection:
         answers = connection.execute(question).one()
     return [name for name, has_jobs in zip(names, answers, strict=True) if has_jobs]
 
 
-@cache  # to build it costs more than to ask it
+def jobs_claimed(database: Database, queue: str, executor_id: str) -> int:
+    """How many jobs of the queue this worker has claimed and not ended, whether they have come to begin or not."""
+    question = _claimed(_schema(database))
+    with database.read() as connection:
+        return connection.execute(question, {"queue": queue, "executor": executor_id}).scalar_one()
+
+
+# To build these costs more than to ask them.
+@cache
 def _has_jobs(schema: str | None, queues: tuple[str, ...]) -> sa.Select[*tuple[Any, ...]]:
-    jobs = sa.table("workflow_status", sa.column("queue_name"), sa.column("status"), schema=schema)
-    # Written out, so that SQLite sees that its index is about these.
-    is_in_flight = jobs.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")])
+    jobs = _jobs(schema)
     return sa.select(
-        *(sa.exists().where(jobs.c.queue_name == queue, jobs.c.status == "ENQUEUED", is_in_flight) for queue in queues)
+        *(
+            sa.exists().where(jobs.c.queue_name == queue, jobs.c.status == "ENQUEUED", _in_flight(jobs))
+            for queue in queues
+        )
     )
+
+
+@cache
+def _claimed(schema: str | None) -> sa.Select[int]:
+    jobs = _jobs(schema)
+    return (
+        sa.select(sa.func.count())
+        .select_from(jobs)
+        .where(jobs.c.queue_name == sa.bindparam("queue"), jobs.c.status == "PENDING", _in_flight(jobs))
+        .where(jobs.c.executor_id == sa.bindparam("executor"))
+    )
+
+
+def _jobs(schema: str | None) -> sa.TableClause:
+    return sa.table(
+        "workflow_status", sa.column("queue_name"), sa.column("status"), sa.column("executor_id"), schema=schema
+    )
+
+
+def _in_flight(jobs: sa.TableClause) -> sa.ColumnElement[bool]:
+    """Written out, so that SQLite sees that its index is about these."""
+    return jobs.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")])
+
+
+def _schema(database: Database) -> str | None:
+    return None if database.is_sqlite else SCHEMA
 
 
 def study_job_id(study_id: int, number: int) -> str:

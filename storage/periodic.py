@@ -4,22 +4,22 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from storage.alarm import Alarm
+from storage.database import is_away
 
 log = structlog.get_logger()
 
 
 class Periodic:
     """Calls `work` every `period_s` seconds, the first time at once, and when it is woken. One call ends before the
-    next begins.
+    next begins, and then a `period_s` that is a function says when that is.
     """
 
-    def __init__(self, name: str, work: Callable[[], object], *, period_s: float) -> None:
+    def __init__(self, name: str, work: Callable[[], object], *, period_s: float | Callable[[], float]) -> None:
         self._name = name
         self._work = work
-        self._period_s = period_s
+        self._period_s = period_s if callable(period_s) else lambda: period_s
         self._stopping = Alarm()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -39,8 +39,9 @@ class Periodic:
         while not self._stopping.is_set():
             try:
                 self._work()
-            except DBAPIError as error:
-                log.warning("database_away", job=self._name, error=type(error).__name__)
-            except Exception:
-                log.exception("periodic_work_failed", job=self._name)
-            self._stopping.wait(self._period_s)
+            except Exception as error:
+                if is_away(error):
+                    log.warning("database_away", job=self._name, error=type(error).__name__)
+                else:
+                    log.exception("periodic_work_failed", job=self._name)
+            self._stopping.wait(self._period_s())

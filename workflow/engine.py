@@ -27,7 +27,7 @@ from dbos._queue import Queue, queue_worker_thread
 
 from domain.errors import Away, Refuse, Retry
 from storage.alarm import Alarm
-from storage.database import Database
+from storage.database import Database, is_away
 from storage.jobs import (
     APPLICATION_NAME,
     APPLICATION_VERSION,
@@ -37,6 +37,7 @@ from storage.jobs import (
     SHADOW_QUEUE,
     STUDY_QUEUE,
     WITHDRAWAL_QUEUE,
+    jobs_claimed,
     queues_with_jobs,
     serializer,
 )
@@ -53,9 +54,6 @@ POLL_S = 0.25
 # Between two looks of DBOS's own, which find nothing new. It keeps this number in the database, and a worker of an
 # earlier version, which has no other looks, goes by it.
 UNASKED_S = 10.0
-# Between two looks in any case: what the first one has started must be counted when the second one asks for room, and
-# on a busy machine its thread comes to that late.
-REST_S = 0.05
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
 MAXIMUM_RUNS = 3
 # Jobs that are deleted at once: some milliseconds.
@@ -102,8 +100,8 @@ class Engine:
             SHADOW_QUEUE: SHADOWS_AT_ONCE,
             WITHDRAWAL_QUEUE: WITHDRAWALS_AT_ONCE,
         }
-        self._alarms = {queue: Alarm(rest_s=REST_S) for queue in self._jobs_at_once}
-        self._running = _Running(self._watch.wake)
+        self._alarms = {queue: Alarm() for queue in self._jobs_at_once}
+        self._running = _Running(lambda queue: jobs_claimed(database, queue, executor_id), self._watch.wake)
         self._dbos = DBOS(
             config=DBOSConfig(
                 name=APPLICATION_NAME,
@@ -158,8 +156,7 @@ class Engine:
 
     def look(self, queue: str) -> None:
         """There is something new in the queue, or room for it: look there now, rather than when it is time to."""
-        if self._running.count_for_queue(queue) < self._jobs_at_once[queue]:
-            self._alarms[queue].wake()
+        self._alarms[queue].wake()
 
     def stop(self, *, grace_s: int) -> None:
         """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
@@ -256,11 +253,20 @@ class Engine:
 
 
 class _Running(ActiveWorkflowById):
-    """DBOS's list of the jobs that run in this process; tells when one of them has ended."""
+    """DBOS's list of the jobs that run in this process; tells when one of them has ended.
 
-    def __init__(self, on_end: Callable[[], None]) -> None:
+    A job enters the list in a thread of its own, which on a busy machine comes to it late. So that the next look does
+    not take its place for room, a job counts from when it is claimed.
+    """
+
+    def __init__(self, claimed: Callable[[str], int], on_end: Callable[[], None]) -> None:
         super().__init__()
+        self._claimed = claimed
         self._on_end = on_end
+
+    def count_for_queue(self, queue_name: str) -> int:
+        # One that another worker has taken over is no longer claimed by this one, and still runs here until it notices.
+        return max(super().count_for_queue(queue_name), self._claimed(queue_name))
 
     def _remove(self, key: str, bucket: tuple[str, str | None] | None) -> None:
         super()._remove(key, bucket)
@@ -273,8 +279,11 @@ def _follow(alarm: Alarm, dbos: DBOS, queue: Queue) -> None:
     while not alarm.is_set():
         try:
             queue_worker_thread(alarm, dbos, queue)
-        except Exception:
-            log.exception("queue_failed", job=queue.name)
+        except Exception as error:
+            if is_away(error):
+                log.warning("database_away", job=queue.name, error=type(error).__name__)
+            else:
+                log.exception("queue_failed", job=queue.name)
         alarm.wait(POLL_S)
 
 

@@ -1,6 +1,5 @@
 """Sees that a study is complete and starts its one durable job."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from domain.plans import Tier
 from domain.queueing import StatRules
 from storage.database import Database, utc_now
 from storage.jobs import JobQueue
+from storage.periodic import Periodic
 from storage.queueing import queue_study
 from storage.studies import OpenStudy, close_study, open_studies
 
@@ -37,15 +37,13 @@ class Intake:
         self._tiers = tiers
         self._stat = stat
         self._next_moment: datetime | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = Periodic("intake", self.close_complete_studies, period_s=self._pause_s)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(timeout=10)
+        self._thread.stop()
 
     def close_complete_studies(self) -> int:
         """Start a job for every study that is complete now, as far as that goes in the time of one look; how many.
@@ -90,15 +88,6 @@ class Intake:
         for study in closed:
             log.info("study_complete", study_id=study.study_id, reason=study.reason)
         return len(closed)
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.close_complete_studies()
-            except Exception:
-                log.exception("intake_failed")
-            if self._stopping.wait(self._pause_s()):
-                return
 
     def _pause_s(self) -> float:
         if self._next_moment is None:

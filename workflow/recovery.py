@@ -8,7 +8,6 @@ the engine lets the former owner of a job commit nothing more.
 
 import os
 import secrets
-import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from storage import outboxes, studies
 from storage.answers.runs import forget_runs
 from storage.clinic_lock import lock_clinic
 from storage.database import Database, database_clock, utc_now
+from storage.periodic import Periodic
 from storage.queueing import queue_study
 from storage.retention import remove_delivered_pixels
 from storage.tables import executors
@@ -62,8 +62,8 @@ class Recovery:
         self._lease_s = lease_s
         self._grown_plans = GrownPlans(rooms)
         self._out_of_sight: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recovery", daemon=True)
+        self._beats = 0
+        self._thread = Periodic("recovery", self._round, period_s=BEAT_S)
 
     def show_itself(self) -> None:
         """Before the engine starts: there is no moment with a job and without a row."""
@@ -74,33 +74,28 @@ class Recovery:
 
     def stop(self) -> None:
         """Stop beating. The row stays until another worker has seen that nothing unfinished is left."""
-        self._stopping.set()
-        self._thread.join(timeout=10)
+        self._thread.stop()
 
-    def _run(self) -> None:
-        beats = 0
-        while True:
-            try:
-                beat(self._rooms.database, self._executor_id)
-                self._take_over()
-                if beats % CARE_BEATS == 0:
-                    enter_missing(self._rooms.database, self._engine.executors_at_work())
-                    self._put_back_lost()
-                    abandoned = set(self._engine.abandoned_jobs())
-                    park_abandoned(self._rooms, abandoned)
-                    wake_abandoned(self._rooms, abandoned)
-                    tell_abandoned(self._rooms, abandoned)
-                    self._grown_plans.let_in()
-                    wake_held_for_quota(self._rooms)
-                    clear_away(self._rooms)
-                    forget_jobs(self._engine, self._rooms)
-                if beats % BILLING_BEATS == 0:
-                    close_periods(self._rooms)
-            except Exception:
-                log.exception("recovery_failed")
-            beats += 1
-            if self._stopping.wait(BEAT_S):
-                return
+    def _round(self) -> None:
+        beats, self._beats = self._beats, self._beats + 1
+        beat(self._rooms.database, self._executor_id)
+        self._take_over()
+        if beats % CARE_BEATS == 0:
+            self._care()
+        if beats % BILLING_BEATS == 0:
+            close_periods(self._rooms)
+
+    def _care(self) -> None:
+        enter_missing(self._rooms.database, self._engine.executors_at_work())
+        self._put_back_lost()
+        abandoned = set(self._engine.abandoned_jobs())
+        park_abandoned(self._rooms, abandoned)
+        wake_abandoned(self._rooms, abandoned)
+        tell_abandoned(self._rooms, abandoned)
+        self._grown_plans.let_in()
+        wake_held_for_quota(self._rooms)
+        clear_away(self._rooms)
+        forget_jobs(self._engine, self._rooms)
 
     def _take_over(self) -> None:
         for executor_id in dead_executors(self._rooms.database, self._executor_id, self._lease_s):

@@ -35,7 +35,6 @@ def test_it_wakes_who_was_not_waiting_yet_once() -> None:
 
 
 def test_it_is_over_for_everybody_and_for_ever() -> None:
-    alarm = Alarm(rest_s=LONG_S)
-    alarm.wait(0)
+    alarm = Alarm()
     alarm.set()
     assert [alarm.wait(LONG_S), alarm.wait(LONG_S)] == [True, True]

@@ -5,9 +5,11 @@ It asks every ten minutes what others have put, so whatever is started was not f
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from dbos import DBOS
+from dbos._core import ActiveWorkflowById, ActiveWorkflowEntry
 
 import workflow.engine
 from domain.plans import Tier
@@ -146,6 +148,23 @@ def test_the_next_one_begins_when_one_has_ended_and_never_more_than_may_run_at_o
         assert [study_id for study_id, _ in work.begun] == ids[: AT_ONCE + ended]
         work.may_end.release()
     wait_until(begun(work, 5), "all have begun")
+
+
+def test_what_was_claimed_counts_although_its_thread_has_not_come_to_it(
+    database: Database, jobs: JobQueue, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a job's thread is late, and the engine has looked again meanwhile."""
+    begin = ActiveWorkflowById.add
+
+    def begin_late(*arguments: Any) -> ActiveWorkflowEntry:
+        threading.Event().wait(0.5)
+        return begin(*arguments)
+
+    monkeypatch.setattr(ActiveWorkflowById, "add", begin_late)
+    ids = put_studies(database, jobs, AT_ONCE + 2)
+    wait_until(begun(work, AT_ONCE), "there are as many as may be")
+    threading.Event().wait(0.7)
+    assert {study_id for study_id, _ in work.begun} == set(ids[:AT_ONCE])
 
 
 def test_how_many_may_run_at_once_is_each_workers_own(database: Database, jobs: JobQueue, work: Work) -> None:
