@@ -1,17 +1,22 @@
 """`collimator billing [status|sync|subscribe|plan|checkout|portal]`: how it stands with Stripe, and what to do."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from cli.listing import print_objects, print_table
-from cli.parts import open_database, settings_for
+from cli.parts import open_database, settings_for, whoever_asks
 from cli.payments import open_payments
 from config.settings import Settings
 from domain.errors import Misconfigured
-from domain.plans import Tier
+from domain.plans import Tier, tier_named
 from metering.billing_status import events_waiting, read_status
 from metering.subscriptions import sync_subscriptions
+from storage.audit import keeping_refusals
 from storage.database import Database, utc_now
 from storage.intake import sync_clinics
+
+if TYPE_CHECKING:
+    from metering.stripe.billing import StripeBilling
 
 HEADER = (
     "CLINIC",
@@ -35,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subscribe.add_argument("name", metavar="CLINIC")
     plan = verbs.add_parser("plan", help="put a clinic's subscription on another plan, from now on")
     plan.add_argument("name", metavar="CLINIC")
-    plan.add_argument("tier", choices=[str(tier) for tier in Tier])
+    plan.add_argument("tier", metavar="TIER", help=", ".join(Tier))
     checkout = verbs.add_parser("checkout", help="the link where a clinic subscribes with a card; open for a day")
     checkout.add_argument("name", metavar="CLINIC")
-    checkout.add_argument("--tier", choices=[str(tier) for tier in Tier], help="default: the configured one")
+    checkout.add_argument("--tier", help=f"{', '.join(Tier)}; default: the configured one")
     portal = verbs.add_parser("portal", help="the link where it looks after cards and invoices, or cancels")
     portal.add_argument("name", metavar="CLINIC")
 
@@ -80,14 +85,20 @@ def _ask_stripe(settings: Settings, database: Database, args: argparse.Namespace
     if args.billing_verb == "sync":
         payments.round()
         _print_status(database, as_json=args.json)
-    elif args.billing_verb == "subscribe":
+        return
+    with keeping_refusals(database, who=whoever_asks(), act=args.billing_verb, clinic=args.name):
+        _ask_for_clinic(settings, payments, args)
+
+
+def _ask_for_clinic(settings: Settings, payments: "StripeBilling", args: argparse.Namespace) -> None:
+    if args.billing_verb == "subscribe":
         payments.subscribe(args.name, days_until_due=settings.billing.net_days)
         print(f"{args.name} has a subscription, paid by invoice within {settings.billing.net_days} days")
     elif args.billing_verb == "plan":
-        payments.put_on_plan(args.name, Tier(args.tier))
+        payments.put_on_plan(args.name, tier_named(args.tier))
         print(f"{args.name} is on the {args.tier} plan")
     elif args.billing_verb == "checkout":
-        tier = None if args.tier is None else Tier(args.tier)
+        tier = None if args.tier is None else tier_named(args.tier)
         print(payments.checkout(args.name, tier=tier, return_url=settings.billing.return_url))
     else:
         print(payments.portal(args.name, return_url=settings.billing.return_url))

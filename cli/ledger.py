@@ -2,14 +2,13 @@
 
 import argparse
 import csv
-import getpass
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
 from cli.listing import print_objects, print_table
-from cli.parts import open_database, settings_for
+from cli.parts import open_database, settings_for, whoever_asks
 from domain.errors import Misconfigured, Refuse
 from metering.invoice_csv import inert
 from metering.ledger import LedgerRow, credit, read_ledger
@@ -19,7 +18,6 @@ from storage.database import Database, utc_now
 HEADER = ("CHARGED (UTC)", "WHAT", "CLINIC", "TIER", "PACKAGES", "DESTINATION", "STUDY INSTANCE UID")
 MONTH_PATTERN = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
 AMOUNT_PATTERN = re.compile(r"(\d{1,6})(?:\.(\d\d))?")
-LONGEST_NAME = 64
 COLUMNS = tuple(field.name for field in fields(LedgerRow))
 
 
@@ -71,7 +69,7 @@ def _give(database: Database, args: argparse.Namespace) -> None:
         raise Refuse("more than one clinic has the study", reason="ambiguous", hint="say which one with --clinic")
     (clinic,) = clinics
     amount = None if args.amount is None else _cents(args.amount)
-    who = f"command line, {getpass.getuser()}"[:LONGEST_NAME]
+    who = whoever_asks()
     with keeping_refusals(database, who=who, act="credit", clinic=clinic), database.write() as connection:
         number = credit(
             connection,

@@ -1,9 +1,11 @@
 """Builds the rooms' parts from the settings; every role starts from here."""
 
+import getpass
 from pathlib import Path
 
 from cli import DEFAULT_CONFIG, log
 from config.settings import Settings, check, load
+from storage.audit import LONGEST_NAME
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
 from storage.requests.confirmation_folder import ConfirmationFolder
@@ -28,6 +30,11 @@ def settings_or_defaults(path: Path) -> Settings:
     if path == DEFAULT_CONFIG and not path.exists():
         return check({}, origin="defaults")
     return load(path)
+
+
+def whoever_asks() -> str:
+    """Who stands in the audit trail for what is done on the command line."""
+    return f"command line, {getpass.getuser()}"[:LONGEST_NAME]
 
 
 def open_database(settings: Settings) -> Database:

@@ -1,10 +1,9 @@
 """`collimator subscriptions`: each clinic's plan and state; pause, resume or cancel one; the audit trail of money."""
 
 import argparse
-import getpass
 
 from cli.listing import print_objects, print_table
-from cli.parts import open_database, settings_for
+from cli.parts import open_database, settings_for, whoever_asks
 from domain.errors import Refuse
 from domain.subscription import SubscriptionState
 from metering.subscriptions import set_state
@@ -15,7 +14,6 @@ from storage.tables import clinics
 
 HEADER = ("CLINIC", "TIER", "STATE", "PERIOD", "USED", "INCLUDED", "WAITING")
 AUDIT_HEADER = ("WHEN (UTC)", "WHO", "CLINIC", "WHAT", "DETAIL")
-LONGEST_NAME = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     database = open_database(settings_for(args.config))
     if args.subscriptions_verb == "set":
-        who = f"command line, {getpass.getuser()}"[:LONGEST_NAME]
+        who = whoever_asks()
         with keeping_refusals(database, who=who, act="state_change", clinic=args.name), database.write() as connection:
             if connection.execute(clinics.select().where(clinics.c.name == args.name)).first() is None:
                 raise Refuse(f"there is no clinic {args.name!r}", reason="unknown_clinic")

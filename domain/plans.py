@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from domain.errors import Refuse
 from domain.periods import PeriodRule
 
 # Of the included studies, in percent: from these on somebody is told.
@@ -23,6 +24,18 @@ class Tier(StrEnum):
     BASIC = "basic"
     PROFESSIONAL = "professional"
     ENTERPRISE = "enterprise"
+
+
+def tier_named(name: str) -> Tier:
+    """What a person wrote.
+
+    Raises:
+        Refuse: there is none of that name.
+    """
+    try:
+        return Tier(name)
+    except ValueError:
+        raise Refuse("there is no such tier", reason="unknown_tier", hint=f"one of {', '.join(Tier)}") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,10 @@ class ProblemResponse(JSONResponse):
     media_type = "application/problem+json"
 
 
+# Nor is this about what is there: it is no value that there is.
+BAD_VALUES = frozenset({"unknown_tier"})
+
+
 def no_answer(_request: Request, error: Exception) -> ProblemResponse:
     """What a route, or the lack of one, says by a status."""
     assert isinstance(error, HTTPException)
@@ -30,10 +34,11 @@ def no_answer(_request: Request, error: Exception) -> ProblemResponse:
 
 
 def refused(_request: Request, error: Exception) -> ProblemResponse:
-    """404 or 409: what was asked for cannot be done, and why."""
+    """404, 409 or 422: what was asked for cannot be done, and why."""
     assert isinstance(error, Refuse)
     hint = f" ({error.hint})" if error.hint else ""
-    return ProblemResponse({"detail": f"{error.message}{hint}"}, 404 if error.reason in NOT_FOUND else 409)
+    status = 404 if error.reason in NOT_FOUND else 422 if error.reason in BAD_VALUES else 409
+    return ProblemResponse({"detail": f"{error.message}{hint}"}, status)
 
 
 def bad_parameters(_request: Request, error: Exception) -> ProblemResponse:

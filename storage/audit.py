@@ -12,6 +12,8 @@ from domain.errors import Refuse
 from storage.database import Database, utc_now
 from storage.tables import audit
 
+LONGEST_NAME = 64
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditLine:
@@ -48,8 +50,9 @@ def keeping_refusals(database: Database, *, who: str, act: str, clinic: str | No
     try:
         yield
     except Refuse as refusal:
+        named = clinic and clinic[:LONGEST_NAME]  # a person's, and perhaps of no clinic
         with database.write() as connection:
-            enter(connection, at=utc_now(), who=who, act=f"{act}_refused", clinic=clinic, detail=refusal.message)
+            enter(connection, at=utc_now(), who=who, act=f"{act}_refused", clinic=named, detail=refusal.message)
         raise
 
 

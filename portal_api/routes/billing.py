@@ -7,13 +7,14 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.errors import Retry
-from domain.plans import Tier
+from domain.plans import Tier, tier_named
 from metering.billing_status import BillingStatus, read_status
 from portal_api.asking import CLINIC_PATTERN, ClinicQuery, Problem
 from portal_api.auth import requires, visible_clinics
 from portal_api.parts import Payments, parts_of
 from portal_api.permissions import Permission
 from storage.api_keys import ApiKey
+from storage.audit import keeping_refusals
 from storage.database import utc_now
 
 router = APIRouter(tags=["usage"])
@@ -37,7 +38,7 @@ class WantedPortal(BaseModel):
 class WantedCheckout(WantedPortal):
     """`tier` left out: the configured one."""
 
-    tier: Tier | None = None
+    tier: Annotated[str, Field(max_length=64, json_schema_extra={"enum": list(Tier)})] | None = None
 
 
 class Link(BaseModel):
@@ -57,8 +58,10 @@ def billing(
 @router.post("/api/v1/billing/checkout", summary="Where a clinic subscribes", responses=REFUSALS)
 def checkout(request: Request, key: PaymentsKey, wanted: WantedCheckout) -> Link:
     """Stripe's page on which a clinic subscribes with a card. It is open for a day."""
-    clinic, return_url = _clinic(request, key, wanted.clinic), parts_of(request).return_url
-    return _link(request, lambda payments: payments.checkout(clinic, tier=wanted.tier, return_url=return_url))
+    clinic, parts = _clinic(request, key, wanted.clinic), parts_of(request)
+    with keeping_refusals(parts.database, who=key.name, act="checkout", clinic=clinic):
+        tier = None if wanted.tier is None else tier_named(wanted.tier)
+        return _link(request, lambda payments: payments.checkout(clinic, tier=tier, return_url=parts.return_url))
 
 
 @router.post("/api/v1/billing/portal", summary="Where a clinic looks after its subscription", responses=REFUSALS)

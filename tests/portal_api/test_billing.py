@@ -107,10 +107,19 @@ def test_what_cannot_be_done_says_why(billed: TestClient, house: StripeHouse) ->
     house.subscribe()
     taken = billed.post(CHECKOUT, json={"clinic": "st-mary"})
     assert (taken.status_code, "has a subscription already" in taken.json()["detail"]) == (409, True)
-    assert billed.post(CHECKOUT, json={"clinic": "st-mary", "tier": "golden"}).status_code == 422
     house.server.script.then(Misfortune.CUT_BEFORE, path="billing_portal")
     away = billed.post(PORTAL, json={"clinic": "st-mary"})
     assert (away.status_code, away.json()["detail"]) == (503, "Stripe does not answer")
+
+
+def test_an_unknown_tier_is_refused_and_in_the_audit_trail(billed: TestClient, house: StripeHouse) -> None:
+    with_key(billed, house.database, "admin")
+    asked = billed.post(CHECKOUT, json={"clinic": "st-mary", "tier": "golden"})
+    why = "there is no such tier (one of basic, professional, enterprise)"
+    assert (asked.status_code, asked.json()["detail"]) == (422, why)
+    (line,) = (line for line in read_audit(house.database, clinic="st-mary") if line.act == "checkout_refused")
+    assert line.detail == "there is no such tier"
+    assert house.server.journal == []
 
 
 def test_how_it_stands_is_told_and_measured(billed: TestClient, house: StripeHouse) -> None:
@@ -148,6 +157,11 @@ def test_the_links_are_made_by_the_command_line_as_well(
     assert main(["billing", *at, "portal", "st-mary"]) == 0
     assert main(["billing", *at, "sync"]) == 0
     capsys.readouterr()
+    assert main(["billing", *at, "plan", "st-mary", "golden"]) == 1
+    assert "there is no such tier (one of basic, professional, enterprise)" in capsys.readouterr().err
+    assert main(["subscriptions", *at, "--json", "audit"]) == 0
+    (line,) = (line for line in json.loads(capsys.readouterr().out) if line["act"] == "plan_refused")
+    assert (line["clinic"], line["detail"]) == ("st-mary", "there is no such tier")
     assert main(["billing", *at, "--json", "status"]) == 0
     (line,) = json.loads(capsys.readouterr().out)
     assert (line["clinic"], line["tier"], line["status"], line["waiting"]) == ("st-mary", "professional", "active", 0)
