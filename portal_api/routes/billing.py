@@ -1,6 +1,7 @@
 """GET /api/v1/billing: how it stands with Stripe; POST /api/v1/billing/checkout|portal: links to its pages."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -58,17 +59,26 @@ def billing(
 @router.post("/api/v1/billing/checkout", summary="Where a clinic subscribes", responses=REFUSALS)
 def checkout(request: Request, key: PaymentsKey, wanted: WantedCheckout) -> Link:
     """Stripe's page on which a clinic subscribes with a card. It is open for a day."""
-    clinic, parts = _clinic(request, key, wanted.clinic), parts_of(request)
-    with keeping_refusals(parts.database, who=key.name, act="checkout", clinic=clinic):
+    clinic, return_url = _clinic(request, key, wanted.clinic), parts_of(request).return_url
+
+    def ask(payments: Payments) -> str:
         tier = None if wanted.tier is None else tier_named(wanted.tier)
-        return _link(request, lambda payments: payments.checkout(clinic, tier=tier, return_url=parts.return_url))
+        return payments.checkout(clinic, tier=tier, return_url=return_url)
+
+    with _keeping_refusals(request, key, clinic, "checkout"):
+        return _link(request, ask)
 
 
 @router.post("/api/v1/billing/portal", summary="Where a clinic looks after its subscription", responses=REFUSALS)
 def portal(request: Request, key: PaymentsKey, wanted: WantedPortal) -> Link:
     """Stripe's page for cards, invoices and cancelling. It is open for some minutes."""
     clinic, return_url = _clinic(request, key, wanted.clinic), parts_of(request).return_url
-    return _link(request, lambda payments: payments.portal(clinic, return_url=return_url))
+    with _keeping_refusals(request, key, clinic, "portal"):
+        return _link(request, lambda payments: payments.portal(clinic, return_url=return_url))
+
+
+def _keeping_refusals(request: Request, key: ApiKey, clinic: str, act: str) -> AbstractContextManager[None]:
+    return keeping_refusals(parts_of(request).database, who=key.name, act=act, clinic=clinic)
 
 
 def _link(request: Request, ask: Callable[[Payments], str]) -> Link:
