@@ -1,12 +1,16 @@
 """What a file system needs to be told so that a file is there after a power failure, and folders of many files."""
 
+import fcntl
 import os
+import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SHARDS = tuple(f"{number:02x}" for number in range(256))
 LEFT_BEHIND_AFTER_S = 3600.0
+TEMPORARY_PREFIX = "."
 
 
 def make_directories(root: Path, *more: Path) -> None:
@@ -34,15 +38,52 @@ def write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         os.fdatasync(file.fileno())
 
 
+def write_durably(final: Path, content: bytes) -> None:
+    """Put a whole file in the place of `final`, in this order: write, sync, rename, sync the directory.
+
+    Raises:
+        OSError: the disk is full, or broken; `final` is as it was.
+    """
+    temporary = final.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    try:
+        write_synced(temporary, [content])
+        os.rename(temporary, final)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(final.parent)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One at a time, in all threads and processes: a file in `directory` is read and written under the same lock."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def remove_left_behind(folder: Path) -> int:
     """Remove what a crash left in a folder where files stay for a moment only; how many files that were.
 
     Told by their age, so that processes on other machines that share the folder keep theirs.
     """
+    return remove_old(folder, "*", older_than_s=LEFT_BEHIND_AFTER_S)
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Remove the temporary files of `write_durably` that nobody writes any more; how many there were."""
+    return remove_old(folder, f"{TEMPORARY_PREFIX}*", older_than_s=LEFT_BEHIND_AFTER_S)
+
+
+def remove_old(folder: Path, pattern: str, *, older_than_s: float) -> int:
+    """Remove the files of this pattern that were last written so long ago; how many there were."""
     removed = 0
-    for path in folder.iterdir():
+    for path in folder.glob(pattern):
         try:
-            if time.time() - path.stat().st_mtime > LEFT_BEHIND_AFTER_S:
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
                 path.unlink()
                 removed += 1
         except FileNotFoundError:

@@ -8,7 +8,6 @@ One row for each Transaction UID of a caller: who asks again is answered again, 
 before it went out. storage/requests/transactions.py has seen to it that the same instances are meant.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
 from storage.intake import Verdict
-from storage.plain import from_plain
 from storage.requests.files import RequestBox
 from storage.tables import commitments, instances, quarantine, studies
 
@@ -69,12 +67,7 @@ def record_commitments(database: Database, box: RequestBox) -> int:
     Raises:
         DBAPIError: the database is away; the requests wait.
     """
-
-    def record(_key: str, request: CommitmentRequest) -> bool:
-        with database.write() as connection:
-            return record_commitment(connection, request)
-
-    return box.bring_in(lambda content: from_plain(CommitmentRequest, json.loads(content)), record)
+    return box.bring_in(database, CommitmentRequest, record_commitment)
 
 
 def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> bool:

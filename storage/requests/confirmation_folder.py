@@ -16,14 +16,9 @@ from pathlib import Path
 
 from domain.commitment import REMEMBERED_FOR_DAYS
 from domain.confirmation import Report
+from storage.durable_files import remove_abandoned, remove_old, sync_directory, write_durably
 from storage.plain import from_plain, to_plain
-from storage.requests.files import (
-    RequestBox,
-    remove_abandoned,
-    remove_old,
-    sync_directory,
-    write_durably,
-)
+from storage.requests.files import RequestBox
 from storage.shared.store import SharedStore
 
 REPORTS = "reports"

@@ -10,7 +10,6 @@ Transaction UID (PS3.4 J.3.2.1.2: not even after a failure is one used twice).
 The order in which rows are locked: the confirmation, then clinics, studies, deliveries, outboxes as everywhere.
 """
 
-import json
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -163,17 +162,13 @@ def record_reports(database: Database, folder: ConfirmationFolder) -> int:
     Raises:
         DBAPIError: the database is away; the reports wait.
     """
-
-    def record(_key: str, report: Report) -> bool:
-        with database.write() as connection:
-            record_report(connection, report)
-        return True
-
-    return folder.reports.bring_in(lambda content: from_plain(Report, json.loads(content)), record)
+    return folder.reports.bring_in(database, Report, record_report)
 
 
-def record_report(connection: sa.Connection, report: Report) -> None:
-    """Enter one report, also where it comes late or again: what it says is judged when the deliveries are told."""
+def record_report(connection: sa.Connection, report: Report) -> bool:
+    """Enter one report, also where it comes late or again: what it says is judged when the deliveries are told. True:
+    nothing of it is left to be entered.
+    """
     entered = connection.execute(
         sa.update(confirmations)
         .where(confirmations.c.transaction_uid == report.transaction_uid)
@@ -181,6 +176,7 @@ def record_report(connection: sa.Connection, report: Report) -> None:
     )
     if not entered.rowcount:
         log.warning("report_unknown", reason="there is no row for its Transaction UID")
+    return True
 
 
 # What comes of it

@@ -8,24 +8,26 @@ database and removes it; when it dies in between, the next one finds the row and
 """
 
 import errno
-import fcntl
+import json
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import sqlalchemy as sa
 import structlog
+
+from storage.database import Database
+from storage.durable_files import TEMPORARY_PREFIX, remove_abandoned, remove_old, sync_directory, write_durably
+from storage.plain import from_plain
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
 COMMITMENTS = "commitments"  # a kind; the other is storage/requests/step_folder.py's
-TEMPORARY_PREFIX = "."
-ABANDONED_AFTER_S = 3600.0
 DAMAGED_KEPT_FOR_S = 90 * 86400.0
 # A database that is away over a long weekend leaves fewer.
 MOST_WAITING = 20_000
@@ -53,11 +55,12 @@ class RequestBox:
         write_durably(self._path(key), content)
         return key
 
-    def bring_in(self, parse: Callable[[bytes], T], record: Callable[[str, T], bool]) -> int:
-        """Hand each waiting request to `record`, with its key, and remove it when that has committed its row.
+    def bring_in(self, database: Database, kind: type[T], record: Callable[[sa.Connection, T], bool]) -> int:
+        """Bring every waiting request into the database, each in a transaction of its own; how many that were. `record`
+        may be given one twice. False: it gets no row yet, and waits.
 
-        parse: raises ValueError for a damaged file, which is set aside. record: False leaves the request waiting, for
-        the next time; another follower may be handed the same one at the same moment.
+        Raises:
+            DBAPIError: the database is away; the requests wait.
         """
         brought = 0
         for key in self.waiting():
@@ -65,12 +68,14 @@ class RequestBox:
             if content is None:
                 continue
             try:
-                request = parse(content)
+                request = from_plain(kind, json.loads(content))
             except ValueError:
                 log.error("request_damaged", where=str(self._path(key)))
                 self.set_aside(key)
                 continue
-            if record(key, request):
+            with database.write() as connection:
+                has_row = record(connection, request)
+            if has_row:
                 self.remove(key)
                 brought += 1
         return brought
@@ -108,60 +113,3 @@ class RequestBox:
 
     def _path(self, key: str) -> Path:
         return self.root / f"{key}.json"
-
-
-def write_durably(final: Path, content: bytes) -> None:
-    """Put a whole file in the place of `final`, in this order: write, sync, rename, sync the directory.
-
-    Raises:
-        OSError: the disk is full, or broken; `final` is as it was.
-    """
-    temporary = final.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fdatasync(file.fileno())
-        os.rename(temporary, final)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(final.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """A rename is durable only when its directory is."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """One at a time, in all threads and processes: a file in `directory` is read and written under the same lock."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def remove_abandoned(directory: Path) -> int:
-    """Remove the temporary files in `directory` that nobody writes any more; how many there were."""
-    return remove_old(directory, f"{TEMPORARY_PREFIX}*", older_than_s=ABANDONED_AFTER_S)
-
-
-def remove_old(directory: Path, pattern: str, *, older_than_s: float) -> int:
-    """Remove the files of this pattern that were last written so long ago; how many there were."""
-    removed = 0
-    for path in directory.glob(pattern):
-        try:
-            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
-                removed += 1
-        except FileNotFoundError:
-            continue
-    return removed

@@ -3,7 +3,6 @@
 They are forgotten with their files (step_folder.py): by storage/retention.py, and by storage/erasure.py.
 """
 
-import json
 from collections.abc import Collection
 
 import sqlalchemy as sa
@@ -12,7 +11,6 @@ from domain.procedure_step import NO_STEPS, ProcedureStep, StepStatus, StudyStep
 from domain.states import StudyState
 from storage.clinic_lock import lock_clinic
 from storage.database import Database
-from storage.plain import from_plain
 from storage.requests.files import RequestBox
 from storage.tables import instances, procedure_steps, studies
 
@@ -23,12 +21,7 @@ def record_steps(database: Database, changes: RequestBox) -> int:
     Raises:
         DBAPIError: the database is away; the changes wait.
     """
-
-    def record(_key: str, step: ProcedureStep) -> bool:
-        with database.write() as connection:
-            return record_step(connection, step)
-
-    return changes.bring_in(lambda content: from_plain(ProcedureStep, json.loads(content)), record)
+    return changes.bring_in(database, ProcedureStep, record_step)
 
 
 def record_step(connection: sa.Connection, step: ProcedureStep) -> bool:

@@ -18,14 +18,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from domain.procedure_step import ProcedureStep
+from storage.durable_files import locked, remove_abandoned, sync_directory, write_durably
 from storage.plain import from_plain, to_plain
-from storage.requests.files import (
-    RequestBox,
-    locked,
-    remove_abandoned,
-    sync_directory,
-    write_durably,
-)
+from storage.requests.files import RequestBox
 
 STEPS = "procedure_steps"
 FORGOTTEN_AFTER_S = 90 * 86400.0

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from domain.commitment import REMEMBERED_FOR_DAYS, CommitmentRequest
 from domain.errors import Refuse
-from storage.requests.files import locked, remove_abandoned, sync_directory, write_durably
+from storage.durable_files import locked, remove_abandoned, sync_directory, write_durably
 
 TRANSACTIONS = "transactions"
 # Of 4 KiB each on most file systems. A hospital's modalities ask some hundred times a day.

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import storage.requests.files
-from storage.requests.files import ABANDONED_AFTER_S, DAMAGED_KEPT_FOR_S, RequestBox
+from storage.database import Database
+from storage.durable_files import LEFT_BEHIND_AFTER_S
+from storage.requests.files import DAMAGED_KEPT_FOR_S, RequestBox
 
 
 @pytest.fixture
@@ -20,52 +23,48 @@ class Rows:
     """What was recorded, and what `record` says to it."""
 
     def __init__(self, *, answer: bool = True) -> None:
-        self.recorded: list[tuple[str, str]] = []
+        self.recorded: list[str] = []
         self.answer = answer
 
-    def record(self, key: str, content: str) -> bool:
-        self.recorded.append((key, content))
+    def record(self, _connection: sa.Connection, content: str) -> bool:
+        self.recorded.append(content)
         return self.answer
 
 
-def as_text(content: bytes) -> str:
-    return content.decode("ascii")
-
-
-def test_requests_are_brought_in_in_their_order_and_once(box: RequestBox) -> None:
-    keys = []
-    for content in (b"one", b"two", b"three"):
-        keys.append(box.put(content))
+def test_requests_are_brought_in_in_their_order_and_once(box: RequestBox, sqlite: Database) -> None:
+    for content in (b'"one"', b'"two"', b'"three"'):
+        box.put(content)
         time.sleep(0.02)  # file systems count time in ticks
     rows = Rows()
-    assert [box.bring_in(as_text, rows.record), box.bring_in(as_text, rows.record)] == [3, 0]
-    assert rows.recorded == list(zip(keys, ["one", "two", "three"], strict=True))
+    assert [box.bring_in(sqlite, str, rows.record), box.bring_in(sqlite, str, rows.record)] == [3, 0]
+    assert rows.recorded == ["one", "two", "three"]
 
 
-def test_a_request_that_gets_no_row_stays(box: RequestBox) -> None:
-    key = box.put(b"one")
-    assert box.bring_in(as_text, Rows(answer=False).record) == 0
+def test_a_request_that_gets_no_row_stays(box: RequestBox, sqlite: Database) -> None:
+    key = box.put(b'"one"')
+    assert box.bring_in(sqlite, str, Rows(answer=False).record) == 0
     assert box.waiting() == [key]
 
 
-def test_a_request_whose_follower_died_is_brought_in_by_the_next(box: RequestBox) -> None:
-    key = box.put(b"one")
+def test_a_request_whose_follower_died_is_brought_in_by_the_next(box: RequestBox, sqlite: Database) -> None:
+    box.put(b'"one"')
 
-    def die(_key: str, _content: str) -> bool:
+    def die(_connection: sa.Connection, _content: str) -> bool:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        box.bring_in(as_text, die)
+        box.bring_in(sqlite, str, die)
     rows = Rows()
-    box.bring_in(as_text, rows.record)
-    assert rows.recorded == [(key, "one")]
+    box.bring_in(sqlite, str, rows.record)
+    assert rows.recorded == ["one"]
 
 
-def test_a_damaged_request_is_set_aside_and_holds_up_no_other(box: RequestBox) -> None:
-    damaged, good = box.put(b"\xff\xff"), box.put(b"good")
+def test_a_damaged_request_is_set_aside_and_holds_up_no_other(box: RequestBox, sqlite: Database) -> None:
+    damaged = box.put(b"\xff\xff")
+    box.put(b'"good"')
     rows = Rows()
-    assert box.bring_in(as_text, rows.record) == 1
-    assert rows.recorded == [(good, "good")]
+    assert box.bring_in(sqlite, str, rows.record) == 1
+    assert rows.recorded == ["good"]
     assert sorted(path.name for path in box.root.iterdir()) == [f"{damaged}.damaged"]
 
 
@@ -81,7 +80,7 @@ def test_what_a_dead_process_had_begun_is_no_request_and_goes_after_an_hour(box:
     begun, fresh = box.root / ".0011", box.root / ".0022"
     for path in (begun, fresh):
         path.write_bytes(b"hal")
-    long_ago = time.time() - ABANDONED_AFTER_S - 1
+    long_ago = time.time() - LEFT_BEHIND_AFTER_S - 1
     os.utime(begun, (long_ago, long_ago))
     assert box.waiting() == []
     assert box.remove_leftovers() == 1
