@@ -14,6 +14,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiat
 
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from scu.p_data import write_straight
 
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
 MAXIMUM_CONTEXTS = 128
@@ -160,6 +161,8 @@ def store_association(
     association = associate(ae, to)
     if not association.is_established and not takes_nothing(association):
         raise Retry(why_not(association, to), hint="check that the destination is running and knows this AE title")
+    if association.is_established:
+        write_straight(association, timeout_s=timeout_s)
     try:
         yield StoreAssociation(association)
     finally:

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 
 from domain.clinics import Caller, Clinic
 from domain.errors import Retry
 from domain.plans import Tier
+from scp import associate
 from scp.callers import Callers
 from scp.server import Receiver
 from scp.store import StoreHandler
@@ -21,6 +24,7 @@ from scu.echo import echo
 from scu.store import Address
 from storage.instances import Spool
 from tests.factories.ports import free_port
+from tests.factories.sources import DX
 
 TIMEOUT_S = 10.0
 
@@ -98,3 +102,31 @@ def deaf_peer() -> Iterator[Address]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield Address(ae_title="DEAF", host="127.0.0.1", port=int(listener.getsockname()[1]))
+
+
+@contextmanager
+def accepting_peer(then: Callable[[socket.socket], object], *, maximum_pdu_size: int = 16_384) -> Iterator[Address]:
+    """A peer that accepts an association for DX images in Explicit VR Little Endian, and then does `then` with the
+    connection; it is closed afterwards.
+    """
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            length = associate.PDU_HEADER.unpack(_exactly(connection, associate.PDU_HEADER.size))[2]
+            request = associate.decode_request(_exactly(connection, length))
+            contexts, items = associate.negotiate(request.contexts, {DX: [ExplicitVRLittleEndian]})
+            connection.sendall(associate.encode_accept(request, contexts, items, maximum_pdu_size))
+            then(connection)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield Address(ae_title="ACCEPTING", host="127.0.0.1", port=int(listener.getsockname()[1]))
+        thread.join(timeout=TIMEOUT_S)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    return connection.recv(count, socket.MSG_WAITALL)

@@ -1,6 +1,9 @@
 """Files go out as they are; every answer of a peer has one meaning; a peer that is away is tried again."""
 
-from collections.abc import Callable
+import errno
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -8,13 +11,15 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
+import scu.p_data
 from domain.errors import Misconfigured, Refuse, Retry
+from scp import associate
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address, Answer, OutgoingFile, SendOutcome, answer_of, describe, send_files
 from tests.factories.ports import free_port
 from tests.factories.sources import CR, DX, radiograph
-from tests.scu.conftest import TIMEOUT_S, Peer, deaf_peer
+from tests.scu.conftest import TIMEOUT_S, Peer, accepting_peer, deaf_peer
 
 
 def sent(files: list[OutgoingFile], to: Address, *, calling_ae_title: str = "COLLIMATOR") -> list[SendOutcome]:
@@ -137,6 +142,57 @@ def test_a_peer_that_is_away_is_tried_again(tmp_path: Path) -> None:
 def test_a_peer_that_says_nothing_is_given_up_and_tried_again(tmp_path: Path) -> None:
     with deaf_peer() as peer, pytest.raises(Retry, match=r"DEAF at 127\.0\.0\.1"):
         send_files([outgoing(tmp_path, 1)], peer, calling_ae_title="COLLIMATOR", timeout_s=0.5)
+
+
+def large(folder: Path) -> OutgoingFile:
+    """More than what lies between two sockets."""
+    dataset = radiograph(1)
+    dataset.PixelData = bytes(32_000_000)
+    path = folder / "large.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return describe(path)
+
+
+def test_a_peer_that_takes_nothing_more_is_given_up_and_tried_again(tmp_path: Path) -> None:
+    over = threading.Event()
+    with accepting_peer(lambda connection: over.wait(TIMEOUT_S)) as peer:
+        (outcome,) = send_files([large(tmp_path)], peer, calling_ae_title="COLLIMATOR", timeout_s=0.5)
+        over.set()
+    assert (outcome.answer, outcome.status) == (Answer.RETRY, None)
+
+
+def test_a_peer_that_breaks_off_in_the_middle_is_tried_again(tmp_path: Path) -> None:
+    def read_some(connection: socket.socket) -> None:
+        connection.recv(1_000_000, socket.MSG_WAITALL)
+
+    with accepting_peer(read_some) as peer:
+        (outcome,) = sent([large(tmp_path)], peer)
+    assert (outcome.answer, outcome.status) == (Answer.RETRY, None)
+
+
+def test_a_peer_that_aborts_in_the_middle_is_tried_again(tmp_path: Path) -> None:
+    def abort(connection: socket.socket) -> None:
+        connection.recv(1_000_000, socket.MSG_WAITALL)
+        connection.sendall(associate.encode_abort(2, 0))
+        while connection.recv(1_000_000):
+            pass
+
+    with accepting_peer(abort) as peer:
+        (outcome,) = sent([large(tmp_path)], peer)
+    assert (outcome.answer, outcome.status) == (Answer.RETRY, None)
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_tried_again(
+    tmp_path: Path, node: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object) -> Iterator[bytes]:
+        raise OSError(errno.EIO, "the disk is broken")
+        yield b""
+
+    file = outgoing(tmp_path, 1)
+    monkeypatch.setattr(scu.p_data, "pdus", broken)
+    (outcome,) = sent([file], node.address)
+    assert (outcome.answer, outcome.status) == (Answer.RETRY, None)
 
 
 def test_a_peer_that_does_not_know_the_caller_says_so(node: Peer, tmp_path: Path) -> None:
