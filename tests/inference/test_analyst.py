@@ -226,11 +226,11 @@ def test_a_child_that_dies_at_work_asks_for_another_try(analyst: Analyst, image:
 
 
 def test_a_child_that_hangs_is_ended_at_the_time_limit(new_analyst: Callable[..., Analyst], image: Path) -> None:
-    analyst = new_analyst(time_limit_s=1.5)
+    analyst = new_analyst(time_limit_s=6.0)  # in which a busy machine starts the first child, too
     expected = analyst.analyse("chest", [instance(image)])
     process_id = analysis_process()
     os.kill(process_id, signal.SIGSTOP)
-    with pytest.raises(Retry, match=r"took longer than 1\.5 s"):
+    with pytest.raises(Retry, match=r"took longer than 6 s"):
         analyst.analyse("chest", [instance(image)])
     assert not is_running(process_id)
     assert analyst.analyse("chest", [instance(image)]) == expected
