@@ -14,6 +14,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiat
 
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from scu.inbox import APART
 from scu.p_data import write_straight
 
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
@@ -219,7 +220,9 @@ def associate(
         Misconfigured: the peer's AE title is not one.
     """
     try:
-        return ae.associate(to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles), evt_handlers=list(handlers))
+        return ae.associate(
+            to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles), evt_handlers=[APART, *handlers]
+        )
     except ValueError as error:
         raise _not_an_ae_title(to.ae_title) from error
 
