@@ -1,6 +1,8 @@
 """One database for rows and jobs: SQLite in WAL mode on one machine, PostgreSQL for many; the same code for both."""
 
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +27,9 @@ SILENT_IN_TRANSACTION_S = 15.0
 AWAY_S = 1.0
 # How often one piece of work is begun again; an error that stays with a server that is there is not an outage.
 OUTAGES = 5
+# PostgreSQL's serialization_failure and deadlock_detected.
+_CAME_IN_THE_WAY = ("40001", "40P01")
+CAME_IN_THE_WAY_S = 0.05
 # In a connection's `info`, as long as it may write to its SQLite database.
 _TURN = "collimator turn"
 # Before these the driver begins a transaction by itself, and the last one begins one.
@@ -66,9 +71,10 @@ class Database:
         self.is_sqlite = self.url.startswith("sqlite")
         if self.is_sqlite:
             Path(sa.make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
-            self.engine = _sqlite_engine(self.url)
+            self.engine = self._serializable = _sqlite_engine(self.url)
         else:
             self.engine = _postgresql_engine(self.url)
+            self._serializable = self.engine.execution_options(isolation_level="SERIALIZABLE")
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -79,6 +85,17 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         with self.engine.begin() as connection:
             yield connection
+
+    def alone(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work` in one transaction as if nobody else were at work, and again where somebody came in its way."""
+        while True:
+            try:
+                with self._serializable.begin() as connection:
+                    return work(connection)
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) not in _CAME_IN_THE_WAY:
+                    raise
+            time.sleep(random.uniform(0, CAME_IN_THE_WAY_S))  # noqa: S311  # so that two do not meet again
 
     def is_reachable(self) -> bool:
         try:

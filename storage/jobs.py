@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, SQLAlchemyDatasource
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 
 from domain.queueing import ORDINARY_PRIORITY
 from storage.database import Database
@@ -42,7 +42,6 @@ def serializer() -> DBOSPortableJSONSerializer:
 def migrate_jobs(database: Database) -> None:
     """Bring the engine's own tables to its version. A worker on the embedded database does it by itself."""
     DBOS.migrate(database.url, schema=SCHEMA)
-    SQLAlchemyDatasource.migrate(database.url, schema=None if database.is_sqlite else SCHEMA)
 
 
 def queues_with_jobs(database: Database, names: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Runs durable jobs on DBOS; with storage/jobs.py the only place that knows its name (docs/adr/0002).
+"""Runs durable jobs on DBOS; with memory.py and storage/jobs.py the only place that knows its name (docs/adr/0002).
 
-DBOS keeps each job's steps in the node's own database. What is ours: results and expected errors are kept as plain
-JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the worker.
+DBOS keeps the jobs in the node's own database, and memory.py their steps. What is ours: results and expected errors are
+kept as plain JSON, a step's name is told to `on_step` when it is done, and a bug in a job ends that attempt, not the
+worker.
 
     every POLL_S        ┐
     a job has ended     ┴─>  is there a job?  ──yes──┐
@@ -16,12 +17,12 @@ few steps earlier than it was. Steps may be repeated at any time, and whatever m
 
 from collections.abc import Callable, Collection
 from datetime import datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
-from dbos import error as dbos_error
+from dbos import DBOS, DBOSConfig
 from dbos._core import ActiveWorkflowById
 from dbos._queue import Queue, queue_worker_thread
 
@@ -43,6 +44,7 @@ from storage.jobs import (
 )
 from storage.periodic import Periodic
 from storage.plain import from_plain, to_plain
+from workflow.memory import Memory, OtherSteps, Step
 
 log = structlog.get_logger()
 
@@ -88,7 +90,7 @@ class Engine:
     ) -> None:
         self._database = database
         self._executor_id = executor_id
-        self._at_work: set[str | None] = set()
+        self._at_work: dict[str, Memory] = {}
         self._library_engine = database.library_engine(connections=CONNECTIONS)
         self._on_step = on_step
         self._watch = Periodic("watch", self._look_where_jobs_are, period_s=poll_s)
@@ -116,27 +118,21 @@ class Engine:
             )
         )
         self._dbos._active_workflows_set = self._running
-        self._transactions = SQLAlchemyDatasource.create(
-            database.url,
-            engine=database.engine,
-            schema=None if database.is_sqlite else SCHEMA,
-            serializer=serializer(),
-        )
 
     def register(self, name: str, job: Callable[..., None], *, on_bug: OnBug) -> None:
         """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
 
         def run(*arguments: Any) -> None:
             log.debug("job_begins", job=name)
-            job_id = DBOS.workflow_id
-            self._at_work.add(job_id)
+            job_id = str(DBOS.workflow_id)
+            self._at_work[job_id] = Memory(self._dbos, job_id)
             try:
                 job(*arguments)
             except Exception:
                 log.exception("job_failed", job=name)
                 self._after_bug(on_bug, arguments)
             finally:
-                self._at_work.discard(job_id)
+                del self._at_work[job_id]
 
         DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
 
@@ -181,7 +177,7 @@ class Engine:
     def jobs_out_of_sight(self) -> set[str]:
         """Jobs of this worker that do not run in it: they begin or end just now, or ended and could not say so."""
         own = DBOS.list_workflows(status="PENDING", executor_id=[self._executor_id], load_input=False)
-        return {job.workflow_id for job in own} - self._at_work
+        return {job.workflow_id for job in own} - self._at_work.keys()
 
     def put_back(self, job_id: str) -> None:
         """Run it again, behind its last finished step."""
@@ -210,33 +206,43 @@ class Engine:
     def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See workflow.durable.Durable."""
 
-        def patiently() -> dict[str, Any]:
-            # Transactions are repeated by DBOS.
-            return self._database.patiently(lambda: _outcome(lambda: to_plain(work(*args, **kwargs), returns)))
+        def do(memory: Memory, step: Step) -> dict[str, Any]:
+            outcome = _outcome(lambda: to_plain(work(*args, **kwargs), returns))
+            with self._library_engine.begin() as connection:
+                memory.keep(connection, step, outcome)
+            return outcome
 
-        outcome = DBOS.run_step({"name": name}, patiently)
-        self._on_step(name)
-        return from_plain(returns, _value(outcome))
+        return from_plain(returns, self._once(name, do))
 
     def transaction(
         self, name: str, work: Callable[Concatenate[sa.Connection, P], Any], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """See workflow.durable.Durable."""
 
-        def in_savepoint() -> dict[str, Any]:
-            session = self._transactions.sql_session()
-            connection = session.connection()
-
+        def enter(memory: Memory, step: Step, connection: sa.Connection) -> dict[str, Any]:
             def rows() -> None:
                 # What a refusal interrupts is undone, while the memory of the refusal is committed.
                 with connection.begin_nested():
                     work(connection, *args, **kwargs)
 
-            return _outcome(rows)
+            outcome = _outcome(rows)
+            memory.keep(connection, step, outcome)
+            return outcome
 
-        outcome = self._transactions.run_tx_step({"name": name}, in_savepoint)
+        self._once(name, lambda memory, step: self._database.alone(partial(enter, memory, step)))
+
+    def _once(self, name: str, do: Callable[[Memory, Step], dict[str, Any]]) -> Any:
+        """What `do` says, or what it has said when the job was run before."""
+        memory = self._at_work[str(DBOS.workflow_id)]
+        step = memory.next_step(name)
+
+        def recall_or_do() -> dict[str, Any]:
+            with memory.unsure_after_errors():
+                return memory.recall(step) or do(memory, step)
+
+        outcome = self._database.patiently(recall_or_do)
         self._on_step(name)
-        _value(outcome)
+        return _value(outcome)
 
     def _look_where_jobs_are(self) -> None:
         """Those that had no room yet, that other processes have put, that were to run later, or that were left over."""
@@ -247,7 +253,7 @@ class Engine:
         """What is done is remembered by the job, unless that began under other steps: it cannot remember any more."""
         try:
             self.transaction("after a bug", on_bug, arguments)
-        except dbos_error.DBOSUnexpectedStepError:
+        except OtherSteps:
             with self._database.write() as connection:
                 on_bug(connection, arguments)
 
