@@ -1,6 +1,6 @@
 """Brings to one destination what waits for it: one job at a time for each destination, one association a job.
 
-    look  ->  for each study: send -> (write the next form) -> record  ->  what comes next: outbox.py
+    look  ->  for each study: send, (write the next form,) record  ->  what comes next: outbox.py
 
 Studies go in the order in which they were completed. Each is recorded, and charged, by itself; a result that was
 stored but whose answer was lost is sent again under the same SOP Instance UID with the same bytes: nothing doubles.
@@ -10,6 +10,7 @@ store, the destination is tried later with all the rest.
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -17,8 +18,8 @@ from domain.errors import Away
 from scu.store import Answer, SendOutcome
 from storage import deliveries, outboxes, studies
 from storage.database import utc_now
-from workflow.durable import Durable
-from workflow.next_form import NO_FORM, Form, next_form
+from workflow.durable import Durable, Entry, remember
+from workflow.next_form import NO_FORM, next_form
 from workflow.outbox import go_on, try_later
 from workflow.record import record
 from workflow.rooms import Rooms
@@ -43,18 +44,14 @@ class Due:
 
 def drain(clinic: str, destination: str, job: int, *, rooms: Rooms, durable: Durable) -> None:
     """Send what is due, as far as the destination takes it; decide when to go on."""
-    due = durable.step("look", Due, look, rooms, clinic, destination, job)
+    due = durable.enter("look", Due, look, rooms, clinic, destination, job)
     if due.is_replaced:
         return
     progress = False
     try:
         with Sender(rooms, clinic, destination) as sender:
             for study_id in due.studies:
-                sent = durable.step("send", Sent, sender.send, study_id)
-                form = NO_FORM
-                if sent.is_not_taken:
-                    form = durable.step("next form", Form, next_form, rooms, clinic, destination, study_id, sent)
-                durable.transaction("record", record, rooms, study_id, destination, sent, form, due.has_failed_before)
+                sent = durable.enter("record", Sent, send, rooms, sender, study_id, due.has_failed_before)
                 progress = progress or sent.has_stored
                 if sent.line is not Line.UP:
                     _give_up_expired(rooms, durable, destination, [i for i in due.expired if i != study_id], sent.error)
@@ -66,24 +63,37 @@ def drain(clinic: str, destination: str, job: int, *, rooms: Rooms, durable: Dur
     durable.transaction("go on", go_on, rooms, clinic, destination, job)
 
 
-def look(rooms: Rooms, clinic: str, destination: str, job: int) -> Due:
+def look(rooms: Rooms, clinic: str, destination: str, job: int) -> Entry[Due]:
     """The list that the job works through, also when it is run again."""
     oldest = utc_now() - timedelta(seconds=rooms.delivery.give_up_after_s)
-    with rooms.database.write() as connection:
+
+    def enter(connection: sa.Connection) -> Due:
         outbox = outboxes.begin(connection, clinic=clinic, destination=destination, job=job)
         if outbox is None:
             return Due(is_replaced=True)
+        studies_due = partial(
+            deliveries.studies_due, connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE
+        )
         return Due(
-            studies=tuple(
-                deliveries.studies_due(connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE)
-            ),
-            expired=tuple(
-                deliveries.studies_due(
-                    connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE, since_before=oldest
-                )
-            ),
+            studies=tuple(studies_due()),
+            expired=tuple(studies_due(since_before=oldest)),
             has_failed_before=outbox.failures > 0,
         )
+
+    return enter
+
+
+def send(rooms: Rooms, sender: Sender, study_id: int, has_failed_before: bool) -> Entry[Sent]:
+    """Send what is due of one study, and write its next form where this one is not taken; then that is recorded."""
+    sent = sender.send(study_id)
+    clinic, destination = sender.clinic, sender.destination
+    form = next_form(rooms, clinic, destination, study_id, sent) if sent.is_not_taken else NO_FORM
+
+    def enter(connection: sa.Connection) -> Sent:
+        record(connection, rooms, study_id, destination, sent, form, has_failed_before)
+        return sent
+
+    return enter
 
 
 def _give_up_expired(rooms: Rooms, durable: Durable, destination: str, study_ids: list[int], error: str) -> None:
@@ -117,7 +127,7 @@ def deliver(study_id: int, destination: str, attempt: int, *, rooms: Rooms, dura
 
     It had the steps "send" and "record". What it has sent is recorded; the rest goes with the destination's own job.
     """
-    sent = durable.step("send", Sent, Sent, outcomes=())
+    sent = durable.enter("send", Sent, remember, Sent(outcomes=()))
     durable.transaction("record", record_and_wake, rooms, study_id, destination, sent)
 
 

@@ -11,13 +11,13 @@ worker.
 DBOS only looks every so often, and each look costs as much as ten statements of ours. So we run its queues' threads
 ourselves, each with an event on which it waits to be woken.
 
-What DBOS remembers of steps is durable a moment later than it says, on SQLite: after a power failure a job may go on a
-few steps earlier than it was. Steps may be repeated at any time, and whatever must not is in a `transaction`.
+What DBOS itself writes, how a job begins and ends, is durable a moment later than it says, on SQLite: after a power
+failure a job may be run again, and finds its steps done.
 """
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import partial
+from types import NoneType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -44,6 +44,7 @@ from storage.jobs import (
 )
 from storage.periodic import Periodic
 from storage.plain import from_plain, to_plain
+from workflow.durable import Entry, remember
 from workflow.memory import Memory, OtherSteps, Step
 
 log = structlog.get_logger()
@@ -74,6 +75,8 @@ CONNECTIONS = 20
 GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
+# What is remembered of a step: its value or its expected error, as plain JSON.
+Outcome = dict[str, Any]
 
 
 class Engine:
@@ -203,46 +206,43 @@ class Engine:
             DBOS.delete_workflows(names)
         return len(names)
 
-    def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """See workflow.durable.Durable."""
-
-        def do(memory: Memory, step: Step) -> dict[str, Any]:
-            outcome = _outcome(lambda: to_plain(work(*args, **kwargs), returns))
-            with self._library_engine.begin() as connection:
-                memory.keep(connection, step, outcome)
-            return outcome
-
-        return from_plain(returns, self._once(name, do))
-
     def transaction(
-        self, name: str, work: Callable[Concatenate[sa.Connection, P], Any], *args: P.args, **kwargs: P.kwargs
+        self, name: str, work: Callable[Concatenate[sa.Connection, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """See workflow.durable.Durable."""
 
-        def enter(memory: Memory, step: Step, connection: sa.Connection) -> dict[str, Any]:
-            def rows() -> None:
-                # What a refusal interrupts is undone, while the memory of the refusal is committed.
-                with connection.begin_nested():
-                    work(connection, *args, **kwargs)
+        def entry(connection: sa.Connection) -> None:
+            work(connection, *args, **kwargs)
 
-            outcome = _outcome(rows)
+        self.enter(name, NoneType, lambda: entry)
+
+    def enter(
+        self, name: str, returns: type[T], prepare: Callable[P, Entry[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """See workflow.durable.Durable."""
+        memory = self._at_work[str(DBOS.workflow_id)]
+        step = memory.next_step(name)
+        outcome = self._database.patiently(lambda: memory.recall(step))
+        if outcome is None:
+            try:
+                entry = self._database.patiently(lambda: prepare(*args, **kwargs))
+                outcome = self._entered(memory, step, lambda rows: {"value": to_plain(entry(rows), returns)})
+            except (Refuse, Retry) as error:
+                outcome = self._entered(memory, step, remember(_told(error)))
+        self._on_step(name)
+        return from_plain(returns, _value(outcome))
+
+    def _entered(self, memory: Memory, step: Step, outcome_of: Entry[Outcome]) -> Outcome:
+        def enter(connection: sa.Connection) -> Outcome:
+            outcome = outcome_of(connection)
             memory.keep(connection, step, outcome)
             return outcome
 
-        self._once(name, lambda memory, step: self._database.alone(partial(enter, memory, step)))
-
-    def _once(self, name: str, do: Callable[[Memory, Step], dict[str, Any]]) -> Any:
-        """What `do` says, or what it has said when the job was run before."""
-        memory = self._at_work[str(DBOS.workflow_id)]
-        step = memory.next_step(name)
-
-        def recall_or_do() -> dict[str, Any]:
+        def enter_unless_it_is() -> Outcome:
             with memory.unsure_after_errors():
-                return memory.recall(step) or do(memory, step)
+                return memory.recall(step) or self._database.alone(enter)
 
-        outcome = self._database.patiently(recall_or_do)
-        self._on_step(name)
-        return _value(outcome)
+        return self._database.patiently(enter_unless_it_is)
 
     def _look_where_jobs_are(self) -> None:
         """Those that had no room yet, that other processes have put, that were to run later, or that were left over."""
@@ -306,19 +306,18 @@ def _ended(statuses: list[str], before: datetime, limit: int | None = None) -> l
     return [job.workflow_id for job in jobs]
 
 
-def _outcome(work: Callable[[], Any]) -> dict[str, Any]:
-    """Run `work`; an expected error becomes part of the outcome, so that it is remembered like a value."""
-    try:
-        return {"value": work()}
-    except Refuse as refusal:
-        return {"refuse": {"message": refusal.message, "reason": str(refusal.reason), "hint": refusal.hint}}
-    except Away as away:
-        return {"away": {"message": away.message, "hint": away.hint}}
-    except Retry as delay:
-        return {"retry": {"message": delay.message, "hint": delay.hint}}
+def _told(error: Refuse | Retry) -> Outcome:
+    """An expected error as an outcome, so that it is remembered like a value."""
+    match error:
+        case Refuse():
+            return {"refuse": {"message": error.message, "reason": str(error.reason), "hint": error.hint}}
+        case Away():
+            return {"away": {"message": error.message, "hint": error.hint}}
+        case Retry():
+            return {"retry": {"message": error.message, "hint": error.hint}}
 
 
-def _value(outcome: dict[str, Any]) -> Any:
+def _value(outcome: Outcome) -> Any:
     match outcome:
         case {"refuse": {"message": message, "reason": reason, "hint": hint}}:
             raise Refuse(message, reason=reason, hint=hint)

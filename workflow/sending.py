@@ -77,8 +77,8 @@ class Sender:
 
     def __init__(self, rooms: Rooms, clinic: str, destination: str) -> None:
         self._rooms = rooms
-        self._clinic = clinic
-        self._destination = destination
+        self.clinic = clinic
+        self.destination = destination
         self._open = ExitStack()
         self._association: StoreAssociation | None = None
         self._contexts: list[tuple[str, str]] = []
@@ -94,11 +94,11 @@ class Sender:
 
     def send(self, study_id: int) -> Sent:
         """Send what is due of one study. A peer that cannot be reached is an outcome, not an error."""
-        due = deliveries.results_due(self._rooms.database, study_id, self._destination)
+        due = deliveries.results_due(self._rooms.database, study_id, self.destination)
         if not due:
             return Sent(outcomes=())
-        if self._rooms.destination(self._clinic, self._destination) is None:
-            return _all(due, Answer.REFUSED, f"destination {self._destination} is no longer configured")
+        if self._rooms.destination(self.clinic, self.destination) is None:
+            return _all(due, Answer.REFUSED, f"destination {self.destination} is no longer configured")
         try:
             association = self._associate()
         except Retry as error:
@@ -118,10 +118,10 @@ class Sender:
 
     def _associate(self) -> StoreAssociation:
         if self._association is None:
-            destination = self._rooms.destination(self._clinic, self._destination)
+            destination = self._rooms.destination(self.clinic, self.destination)
             assert destination is not None
             self._contexts = deliveries.pending_contexts(
-                self._rooms.database, clinic=self._clinic, destination=self._destination, limit=MAXIMUM_CONTEXTS - 1
+                self._rooms.database, clinic=self.clinic, destination=self.destination, limit=MAXIMUM_CONTEXTS - 1
             )
             self._compresses = self._has_pictures_to_compress(destination)
             compressed = [COMPRESSED_PICTURE] if self._compresses else []

@@ -9,6 +9,7 @@ images about which the answering version has spoken, so that the two can be comp
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import NoneType
 
 import sqlalchemy as sa
 import structlog
@@ -19,7 +20,7 @@ from domain.versions import Role, shadows_of
 from storage import studies
 from storage.answers import runs as model_runs
 from storage.studies import read_study
-from workflow.durable import Durable
+from workflow.durable import Durable, Entry, remember
 from workflow.reference import begin_references
 from workflow.rooms import Rooms
 
@@ -55,12 +56,20 @@ class Seen:
 def shadow_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable) -> None:
     """Let each shadow look once. One that fails leaves the others to theirs."""
     try:
-        for one in durable.step("look", Watches, look, rooms, study_id).watches:
-            name = f"{one.package} {one.version}"
-            seen = durable.step(f"watch {name}", Seen, watch, rooms, study_id, one, attempt)
-            durable.transaction(f"keep {name}", keep, rooms, study_id, one, seen)
+        for one in durable.enter("look", Watches, begin, rooms, study_id).watches:
+            durable.enter(f"watch {one.package} {one.version}", NoneType, watch_and_keep, rooms, study_id, one, attempt)
     except Away:
         durable.transaction("later", look_later, rooms, study_id, attempt)
+
+
+def begin(rooms: Rooms, study_id: int) -> Entry[Watches]:
+    """The list that the job works through, also when it is run again."""
+    return remember(look(rooms, study_id))
+
+
+def watch_and_keep(rooms: Rooms, study_id: int, one: Watch, attempt: int) -> Entry[None]:
+    seen = watch(rooms, study_id, one, attempt)
+    return lambda connection: keep(connection, rooms, study_id, one, seen)
 
 
 def look(rooms: Rooms, study_id: int) -> Watches:

@@ -1,7 +1,7 @@
 """The steps of process_study, each a plain function on the rooms it needs."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 import structlog
@@ -31,6 +31,7 @@ from storage.events import add_event
 from storage.outboxes import wake
 from storage.queue_order import note_start
 from storage.study_keys import study_name
+from workflow.durable import Entry
 from workflow.reference import begin_references
 from workflow.results import keep
 from workflow.rooms import Rooms
@@ -44,26 +45,44 @@ AWAY_DELAY_S = 30.0
 DEFAULT_FORM = ResultForm(profile="standard")
 
 
-def admit(rooms: Rooms, study_id: int, study: Study) -> Decision:
-    """Decide which version of which package sees which image, and keep that; take one study from the clinic's quota.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """What is to look at a study, and what speaks against it: message, reason and hint of a Refuse."""
 
-    It is one commit. Doing it again changes nothing: a study that has its quota keeps it. A refusal comes after the
-    decision was kept.
+    decision: Decision
+    refusal: tuple[str, Reason, str] | None = None
+
+    def granted(self) -> Decision:
+        """Raises:
+        Refuse: something speaks against it.
+        """
+        if self.refusal is None:
+            return self.decision
+        message, reason, hint = self.refusal
+        raise Refuse(message, reason=reason, hint=hint)
+
+
+def admit(rooms: Rooms, study_id: int, study: Study) -> Entry[Admission]:
+    """Decide which version of which package sees which image; what is left is to keep that, and to take one study from
+    the clinic's quota. Doing it again changes nothing: a study that has its quota keeps it.
     """
     with rooms.database.read() as connection:
         plan = subscription_at(connection, clinic=study.clinic, moment=utc_now()).plan
         plan = with_entitlements(connection, plan, clinic=study.clinic)
     decision = decide(study, rooms.rulebook)
     decision = replace(decision, choices=tuple(_choices(rooms, study, decision, plan)))
-    with rooms.database.write() as connection:
+
+    def enter(connection: sa.Connection) -> Admission:
         lock_clinic(connection, study.clinic)  # as in intake, before the study's row
         studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
         refusal = why_not(rooms, study, decision, plan) or reserve_quota(connection, rooms, study)
-    if refusal is not None:
-        raise refusal
-    return decision
+        if refusal is None:
+            return Admission(decision=decision)
+        return Admission(decision=decision, refusal=(refusal.message, Reason(refusal.reason), refusal.hint))
+
+    return enter
 
 
 def why_not(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Refuse | None:
@@ -112,6 +131,21 @@ def is_stat(rooms: Rooms, study: Study) -> bool:
             facts=(instance.facts for instance in study.instances),
         )
     )
+
+
+def analyse_and_write(rooms: Rooms, study_id: int, study: Study, decision: Decision) -> Entry[None]:
+    """Run every package, and write what was found; what is left is to hand it over."""
+    analyses = tuple(analyse(rooms, study, decision, package) for package in decision.packages)
+    log.debug("study_analysed", study_id=study_id)
+    written = write_results(rooms, study, decision, analyses)
+    log.debug("results_written", study_id=study_id)
+    return lambda connection: hand_over_analysis(connection, rooms, study_id, study, decision, analyses, written)
+
+
+def write_note_and_put_aside(rooms: Rooms, study_id: int, study: Study, refusal: Refuse) -> Entry[None]:
+    """Write the note that says why, where there is to be one; what is left is to keep the study with its reason."""
+    note = write_note(rooms, study, refusal)
+    return lambda connection: put_aside(connection, rooms, study_id, study, refusal, note)
 
 
 def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:

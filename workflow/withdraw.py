@@ -9,6 +9,7 @@ or does nothing about it, the results stay until somebody removes them there.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from types import NoneType
 
 import sqlalchemy as sa
 import structlog
@@ -26,7 +27,7 @@ from storage.jobs import withdrawn_by
 from storage.studies import ResultRow
 from storage.study_keys import study_name
 from storage.tables import studies as study_rows
-from workflow.durable import Durable
+from workflow.durable import Durable, Entry
 from workflow.engine import MAXIMUM_RUNS
 from workflow.results import keep
 from workflow.rooms import Rooms
@@ -53,12 +54,16 @@ class Notes:
 def withdraw_study(study_id: int, *, rooms: Rooms, durable: Durable) -> None:
     """Write the notes and send them on their way."""
     try:
-        notes = durable.step("write", Notes, write_notes, rooms, study_id)
-        durable.transaction("hand over", hand_over, rooms, study_id, notes)
+        durable.enter("hand over", NoneType, write_and_hand_over, rooms, study_id)
     except Refuse as refusal:
         durable.transaction("put aside", say_why_not, study_id, refusal.message)
     except Away:
         durable.transaction("later", write_later, rooms, study_id)
+
+
+def write_and_hand_over(rooms: Rooms, study_id: int) -> Entry[None]:
+    notes = write_notes(rooms, study_id)
+    return lambda connection: hand_over(connection, rooms, study_id, notes)
 
 
 def write_notes(rooms: Rooms, study_id: int) -> Notes:

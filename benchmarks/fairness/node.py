@@ -25,7 +25,7 @@ from storage.jobs import PROCESS_STUDY
 from storage.queue_order import note_start
 from storage.studies import read_study, save_decision
 from storage.tables import studies
-from workflow.durable import Durable
+from workflow.durable import Durable, Entry
 from workflow.engine import Engine
 from workflow.intake import Intake
 from workflow.recovery import Recovery, new_executor_id
@@ -35,25 +35,32 @@ STOPS_WITHIN_S = 2
 
 
 def wait_instead(study_id: int, _attempt: int, *, rooms: Rooms, durable: Durable, work_s: float) -> None:
-    """Three durable steps where process_study has four."""
+    """The durable steps of process_study."""
     study = read_study(rooms.database, rooms.spool, study_id)
-    durable.step("admit", NoneType, admit, rooms, study_id, study)
-    durable.step("analyse", NoneType, time.sleep, work_s)
-    durable.transaction("hand over", finish, study_id)
+    durable.enter("admit", NoneType, admit, rooms, study_id, study)
+    durable.enter("hand over", NoneType, wait_and_finish, study_id, work_s)
 
 
-def admit(rooms: Rooms, study_id: int, study: Study) -> None:
+def admit(rooms: Rooms, study_id: int, study: Study) -> Entry[None]:
     """As in workflow/steps.py, but whatever the models and the clinic's plan are."""
     decision = decide(study, rooms.rulebook)
-    with rooms.database.write() as connection:
+
+    def enter(connection: sa.Connection) -> None:
         save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
 
+    return enter
 
-def finish(connection: sa.Connection, study_id: int) -> None:
-    connection.execute(
-        sa.update(studies).where(studies.c.id == study_id).values(state=StudyState.DONE, finished_at=utc_now())
-    )
+
+def wait_and_finish(study_id: int, work_s: float) -> Entry[None]:
+    time.sleep(work_s)
+
+    def enter(connection: sa.Connection) -> None:
+        connection.execute(
+            sa.update(studies).where(studies.c.id == study_id).values(state=StudyState.DONE, finished_at=utc_now())
+        )
+
+    return enter
 
 
 def ignore(_connection: sa.Connection, _arguments: tuple[Any, ...]) -> None:

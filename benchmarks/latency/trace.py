@@ -1,6 +1,6 @@
 """Where the time of one study went, from what the node keeps: its rows, its jobs' steps, its log, the stored files.
 
-released ─wait─> complete ─queue─> job ─read─> admit ─> analyse (decode, infer) ─> write ─> hand over
+released ─wait─> complete ─queue─> job ─read─> admit ─> hand over: analyse (decode, infer) ─> write ─> commit
                                                           ─queue─> drain ─> associate, send ─> last file is there
 """
 
@@ -67,18 +67,20 @@ def trace(node: Node, study_instance_uid: str, *, released_at: float, stored_at:
         ).one()
         steps = _steps(connection, node, study_job_id(study.id, study.jobs))
     complete, written = study.completed_at.timestamp(), written_at.timestamp()
-    admit, analyse, write = (_step(steps, name) for name in ("admit", "analyse", "write"))
     lines = _lines(node.log)
     began = {line["job"]: _seconds(line) for line in lines if line.get("event") == "job_begins"}
-    if not {"process_study", "drain"} <= began.keys():
-        raise Failed("the worker's log does not say when its jobs began")
+    said = {str(line["event"]): _seconds(line) for line in lines if line.get("study_id") == study.id}
+    if not {"process_study", "drain"} <= began.keys() or not {"study_analysed", "results_written"} <= said.keys():
+        raise Failed("the worker's log does not say when its jobs began and what they did")
+    admitting, analysing = steps["admit"], steps["hand over"]
+    analysed_at, results_at = said["study_analysed"], said["results_written"]
     parts = {
         "late": complete - released_at - AFTER_RELEASE_S,
         "queue": began["process_study"] - complete,
-        "read": admit[0] - began["process_study"],
-        "analyse": analyse[1] - analyse[0],
-        "write": write[1] - write[0],
-        "bookkeeping": (analyse[0] - admit[0]) + (write[0] - analyse[1]) + (written - write[1]),
+        "read": admitting - began["process_study"],
+        "analyse": analysed_at - analysing,
+        "write": results_at - analysed_at,
+        "bookkeeping": (analysing - admitting) + (written - results_at),
         "queue_to_send": began["drain"] - written,
         "deliver": stored_at - began["drain"],
         "total": stored_at - released_at - AFTER_RELEASE_S,
@@ -88,21 +90,14 @@ def trace(node: Node, study_instance_uid: str, *, released_at: float, stored_at:
     return Trace(**{name: seconds * 1e3 for name, seconds in parts.items()}, decode=decode, infer=infer)
 
 
-def _steps(connection: sa.Connection, node: Node, job: str) -> dict[str, tuple[float, float]]:
-    """When each of a job's steps began and ended. Only in a benchmark does anybody else read the engine's tables."""
+def _steps(connection: sa.Connection, node: Node, job: str) -> dict[str, float]:
+    """When each of a job's steps began. Only in a benchmark does anybody else read the engine's tables."""
     prefix = "" if node.database.is_sqlite else f"{SCHEMA}."
     rows = connection.execute(
-        sa.text(
-            "SELECT function_name, started_at_epoch_ms, completed_at_epoch_ms "
-            f"FROM {prefix}operation_outputs WHERE workflow_uuid = :job"
-        ),
+        sa.text(f"SELECT function_name, started_at_epoch_ms FROM {prefix}operation_outputs WHERE workflow_uuid = :job"),
         {"job": job},
     )
-    return {row[0]: (row[1] / 1e3, row[2] / 1e3) for row in rows if row[1]}
-
-
-def _step(steps: dict[str, tuple[float, float]], name: str) -> tuple[float, float]:
-    return next(times for step, times in steps.items() if step.split()[0] == name)
+    return {row[0]: row[1] / 1e3 for row in rows}
 
 
 def _lines(log: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import workflow.process_study as processing
+import workflow.steps
 from cli.worker import work
 from domain.study import Study
 from workflow.steps import analyse as honest
@@ -21,6 +21,6 @@ def analyse(rooms: Any, study: Study, *arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
-    poisoned: Any = processing
+    poisoned: Any = workflow.steps
     poisoned.analyse = analyse
     sys.exit(work(Path(sys.argv[1])))

@@ -155,7 +155,7 @@ def test_a_cancelled_study_is_not_analysed_until_somebody_says_so(
     assert [one["state"] for one in shown] == ["done"]
 
 
-@pytest.mark.parametrize("step", ["admit", "write", "hand over", "send"])
+@pytest.mark.parametrize("step", ["admit", "write", "hand over", "send", "record"])
 def test_what_an_older_version_has_begun_the_next_one_finishes(
     sqlite_node: Node, orthanc: Orthanc, chest: Path, step: str
 ) -> None:
@@ -168,7 +168,7 @@ def test_what_an_older_version_has_begun_the_next_one_finishes(
 def test_what_was_begun_under_other_steps_is_begun_anew_and_finished(
     sqlite_node: Node, orthanc: Orthanc, chest: Path
 ) -> None:
-    history = upgraded(sqlite_node, orthanc, chest, KILLED_AFTER="write", OLDER_STEPS="yes")
+    history = upgraded(sqlite_node, orthanc, chest, KILLED_AFTER="analyse chest", OLDER_STEPS="yes")
     assert "study:1:2" in jobs(sqlite_node)
     assert events(history).count("retry") == 1
 

@@ -1,4 +1,4 @@
-"""A worker that is killed between any two steps: one set of results and one ledger row all the same."""
+"""A worker that is killed after any step, or within one: one set of results and one ledger row all the same."""
 
 import signal
 import sys
@@ -19,9 +19,10 @@ STATUS = sa.text(f"SELECT status FROM workflow_status WHERE {JOB}")
 TAKEN_BACK = sa.text(f"UPDATE workflow_status SET status = 'PENDING' WHERE {JOB}")
 OF_NOBODY = sa.text(f"UPDATE workflow_status SET executor_id = 'elsewhere/pid:[1]/1/0a1b2c3d' WHERE {JOB}")
 
-# The steps of process_study and of drain in their order; the worker is killed after each of them.
+# The steps of process_study and of drain in their order, and what they do before their rows are committed: the worker
+# is killed after each of them.
 STEPS = (
-    *("admit", "analyse chest", "write", "hand over"),
+    *("admit", "analyse", "write", "hand over"),
     *("look", "send", "record", "go on"),
 )
 

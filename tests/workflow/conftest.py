@@ -12,6 +12,7 @@ from domain.clinics import Clinic, Destination
 from domain.plans import Tier
 from storage.database import Database
 from storage.instances import ResultFolder, Spool
+from workflow.durable import Entry
 from workflow.rooms import DeliveryRules, Rooms
 
 T = TypeVar("T")
@@ -24,8 +25,12 @@ class Direct:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def step(self, name: str, returns: type[T], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return work(*args, **kwargs)
+    def enter(
+        self, name: str, returns: type[T], prepare: Callable[P, Entry[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        entry = prepare(*args, **kwargs)
+        with self._database.write() as connection:
+            return entry(connection)
 
     def transaction(
         self, name: str, work: Callable[Concatenate[sa.Connection, P], Any], *args: P.args, **kwargs: P.kwargs

@@ -427,7 +427,7 @@ def test_what_a_job_of_the_earlier_kind_had_sent_is_recorded(
     database: Database, rooms: Rooms, puts: Puts, study_id: int
 ) -> None:
     class Remembers(Direct):
-        def step(self, name: str, returns: Any, *_: Any, **__: Any) -> Any:
+        def enter(self, name: str, returns: Any, *_: Any, **__: Any) -> Any:
             assert (name, returns) == ("send", Sent)
             stored = SendOutcome(sop_instance_uid="2.25.100", answer=Answer.STORED, status=0, detail="")
             return Sent(outcomes=(stored,))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from domain.completion import CompletionRules
 from domain.errors import Away, Refuse, Retry
 from domain.plans import billing_period
-from domain.routing import Decision, decide
+from domain.routing import decide
 from domain.states import Reason, StudyState
 from domain.study import InstanceFacts
 from inference.registry import Registry
@@ -21,11 +21,11 @@ from storage.studies import OpenStudy, close_study, read_study
 from storage.tables import studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival
 from tests.workflow.conftest import Direct, Puts
-from workflow.engine import _outcome, _value
+from workflow.engine import _told, _value
 from workflow.process_study import process_study
 from workflow.recovery import park_abandoned
 from workflow.rooms import Rooms
-from workflow.steps import admit, hand_over_analysis, put_aside, try_again
+from workflow.steps import Admission, admit, hand_over_analysis, put_aside, try_again
 from workflow.written import Written
 
 
@@ -83,7 +83,8 @@ def test_a_study_that_is_admitted_again_after_a_crash_takes_its_quota_once(
     study_id = closed(database, replace(CHEST, patient_age_years=3.0), clinic="st-mary")
     study = read_study(database, rooms.spool, study_id)
     for _ in range(2):
-        assert admit(rooms, study_id, study).packages == ("pediatric_chest",)
+        admission = Direct(database).enter("admit", Admission, admit, rooms, study_id, study)
+        assert admission.granted().packages == ("pediatric_chest",)
     with database.read() as connection:
         assert used(connection, clinic="st-mary", period=billing_period(utc_now())) == 1
 
@@ -127,7 +128,7 @@ def test_a_study_that_is_cancelled_while_its_job_runs_gets_no_further_row(
     study = read_study(database, rooms.spool, study_id)
     durable, decision = Direct(database), decide(study, rooms.rulebook)
     with pytest.raises(Refuse, match="does not wait for its analysis any more"):
-        durable.step("admit", Decision, admit, rooms, study_id, study)
+        durable.enter("admit", Admission, admit, rooms, study_id, study)
     with pytest.raises(Refuse, match="does not wait for its analysis any more"):
         durable.transaction("hand over", hand_over_analysis, rooms, study_id, study, decision, [], Written(rows=()))
     refusal = Refuse("cannot be read", reason=Reason.UNREADABLE_PIXELS)
@@ -162,11 +163,8 @@ def test_a_study_waits_for_the_shared_store_however_often_it_is_tried(
 
 
 def test_a_job_that_goes_on_remembers_that_it_was_the_store() -> None:
-    def work() -> None:
-        raise Away("it is not there", hint="mount it")
-
     with pytest.raises(Away) as remembered:
-        _value(_outcome(work))
+        _value(_told(Away("it is not there", hint="mount it")))
     assert (remembered.value.message, remembered.value.hint) == ("it is not there", "mount it")
 
 

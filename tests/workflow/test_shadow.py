@@ -1,6 +1,7 @@
 """A version that only watches: what it says is kept, reaches nobody, and costs nobody anything."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from storage.tables import drift_counts, model_runs, reservations, results, stud
 from tests.factories.packages import build_package
 from tests.workflow.conftest import Direct, Puts
 from tests.workflow.models import closed_chest, with_models
+from workflow.durable import Entry
 from workflow.process_study import process_study
 from workflow.rooms import Rooms
 from workflow.shadow import after_shadow_bug, shadow_study
@@ -131,12 +133,18 @@ def test_nothing_is_kept_of_a_study_that_was_erased_while_the_shadow_looked(
     database: Database, rooms: Rooms, tmp_path: Path
 ) -> None:
     class Erasing(Direct):
-        def transaction(self, name, work, *args, **kwargs):  # type: ignore[no-untyped-def]
-            with database.write() as connection:
-                connection.execute(sa.update(studies).values(state="done"))
-                uid = connection.scalars(sa.select(studies.c.study_instance_uid)).one()
-                mark_erased(connection, clinic="st-mary", study_instance_uid=uid)
-            super().transaction(name, work, *args, **kwargs)
+        def enter(self, name, returns, prepare, *args, **kwargs):  # type: ignore[no-untyped-def]
+            def watch_and_erase() -> Entry[Any]:
+                entry: Entry[Any] = prepare(*args, **kwargs)
+                with database.write() as connection:
+                    connection.execute(sa.update(studies).values(state="done"))
+                    uid = connection.scalars(sa.select(studies.c.study_instance_uid)).one()
+                    mark_erased(connection, clinic="st-mary", study_instance_uid=uid)
+                return entry
+
+            return super().enter(
+                name, returns, watch_and_erase if name.startswith("watch") else partial(prepare, *args, **kwargs)
+            )
 
     with with_models(rooms, tmp_path, active="1.0.0", shadow=("1.1.0",)) as rooms:
         study_id = analysed(database, rooms)

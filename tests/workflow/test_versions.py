@@ -52,10 +52,10 @@ def test_a_version_that_is_installed_meanwhile_leaves_the_decision_as_it_was(
     """Between the routing of a study and its analysis; of the next study it is the one that answers."""
 
     class Installing(Direct):
-        def step(self, name, returns, work, *args, **kwargs):  # type: ignore[no-untyped-def]
-            if name.startswith("analyse"):
+        def enter(self, name, returns, prepare, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if name == "hand over":
                 build_package(tmp_path / "models" / "chest" / "1.2.0", version="1.2.0")
-            return super().step(name, returns, work, *args, **kwargs)
+            return super().enter(name, returns, prepare, *args, **kwargs)
 
     with with_models(rooms, tmp_path) as rooms:
         process_study(closed_chest(database, rooms.spool, 1), 1, rooms=rooms, durable=Installing(database))
