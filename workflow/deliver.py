@@ -1,6 +1,6 @@
 """Brings to one destination what waits for it: one job at a time for each destination, one association a job.
 
-    look  ->  for each study: send, (write the next form,) record  ->  what comes next: outbox.py
+    look  ->  for each study: send, (write the next form,) record  ->  stay a moment for more, or go: outbox.py
 
 Studies go in the order in which they were completed. Each is recorded, and charged, by itself; a result that was
 stored but whose answer was lost is sent again under the same SOP Instance UID with the same bytes: nothing doubles.
@@ -8,7 +8,8 @@ What the peer wants later waits by itself. When the association fails, or the re
 store, the destination is tried later with all the rest.
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -27,60 +28,95 @@ from workflow.sending import Line, Sender, Sent
 
 # Of one association. It bounds how long a job is, and how much of it is read again after a crash.
 STUDIES_AT_ONCE = 50
+# How long the association stays open for what is about to come, and how often the job looks whether it has.
+STAYS_S = 0.3
+LOOKS_EVERY_S = 0.05
 BUG = "an unexpected error; see the worker's log"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
     """What a job finds to do. `expired`: studies of which something has waited for longer than a destination may be
-    away; given up when it does not answer this time either.
+    away; given up when it does not answer this time either. `is_over`: the job has nothing more to do.
     """
 
     studies: tuple[int, ...] = ()
     expired: tuple[int, ...] = ()
     has_failed_before: bool = False
-    is_replaced: bool = False
+    is_over: bool = False
 
 
 def drain(clinic: str, destination: str, job: int, *, rooms: Rooms, durable: Durable) -> None:
     """Send what is due, as far as the destination takes it; decide when to go on."""
     due = durable.enter("look", Due, look, rooms, clinic, destination, job)
-    if due.is_replaced:
-        return
-    progress = False
+    progress, left = False, STUDIES_AT_ONCE
     try:
         with Sender(rooms, clinic, destination) as sender:
-            for study_id in due.studies:
-                sent = durable.enter("record", Sent, send, rooms, sender, study_id, due.has_failed_before)
-                progress = progress or sent.has_stored
-                if sent.line is not Line.UP:
-                    _give_up_expired(rooms, durable, destination, [i for i in due.expired if i != study_id], sent.error)
-                    durable.transaction("try later", try_later, rooms, clinic, destination, job, sent.error, progress)
-                    return
+            while not due.is_over:
+                has_stored = False
+                for study_id in due.studies:
+                    sent = durable.enter("record", Sent, send, rooms, sender, study_id, due.has_failed_before)
+                    has_stored = has_stored or sent.has_stored
+                    progress = progress or has_stored
+                    if sent.line is not Line.UP:
+                        others = [one for one in due.expired if one != study_id]
+                        _give_up_expired(rooms, durable, destination, others, sent.error)
+                        later = (rooms, clinic, destination, job, sent.error, progress)
+                        durable.transaction("try later", try_later, *later)
+                        return
+                left -= len(due.studies)
+                may_stay = has_stored and left > 0
+                due = durable.enter("go on", Due, stay_or_go, rooms, clinic, destination, job, left if may_stay else 0)
     except Away as away:
         durable.transaction("try later", try_later, rooms, clinic, destination, job, away.message, progress)
-        return
-    durable.transaction("go on", go_on, rooms, clinic, destination, job)
 
 
 def look(rooms: Rooms, clinic: str, destination: str, job: int) -> Entry[Due]:
     """The list that the job works through, also when it is run again."""
-    oldest = utc_now() - timedelta(seconds=rooms.delivery.give_up_after_s)
 
     def enter(connection: sa.Connection) -> Due:
         outbox = outboxes.begin(connection, clinic=clinic, destination=destination, job=job)
         if outbox is None:
-            return Due(is_replaced=True)
-        studies_due = partial(
-            deliveries.studies_due, connection, clinic=clinic, destination=destination, limit=STUDIES_AT_ONCE
-        )
-        return Due(
-            studies=tuple(studies_due()),
-            expired=tuple(studies_due(since_before=oldest)),
-            has_failed_before=outbox.failures > 0,
-        )
+            return Due(is_over=True)
+        due = _due(connection, rooms, clinic, destination, STUDIES_AT_ONCE)
+        return replace(due, has_failed_before=outbox.failures > 0)
 
     return enter
+
+
+def stay_or_go(rooms: Rooms, clinic: str, destination: str, job: int, left: int) -> Entry[Due]:
+    """Where one study was analysed, the next is often about to be: the association waits for it a moment.
+
+    left: how many more may go over it; 0: it is not worth it.
+    """
+    if left:
+        _wait_for_more(rooms, clinic, destination)
+
+    def enter(connection: sa.Connection) -> Due:
+        if left and outboxes.begin(connection, clinic=clinic, destination=destination, job=job) is not None:
+            due = _due(connection, rooms, clinic, destination, left)
+            if due.studies:
+                return due
+        go_on(connection, rooms, clinic, destination, job)
+        return Due(is_over=True)
+
+    return enter
+
+
+def _wait_for_more(rooms: Rooms, clinic: str, destination: str) -> None:
+    until = time.monotonic() + STAYS_S
+    while time.monotonic() < until:
+        with rooms.database.read() as connection:
+            due_at = deliveries.next_due(connection, clinic=clinic, destination=destination)
+        if due_at is not None and due_at <= utc_now():
+            return
+        time.sleep(LOOKS_EVERY_S)
+
+
+def _due(connection: sa.Connection, rooms: Rooms, clinic: str, destination: str, limit: int) -> Due:
+    oldest = utc_now() - timedelta(seconds=rooms.delivery.give_up_after_s)
+    studies_due = partial(deliveries.studies_due, connection, clinic=clinic, destination=destination, limit=limit)
+    return Due(studies=tuple(studies_due()), expired=tuple(studies_due(since_before=oldest)))
 
 
 def send(rooms: Rooms, sender: Sender, study_id: int, has_failed_before: bool) -> Entry[Sent]:

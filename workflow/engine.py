@@ -154,8 +154,12 @@ class Engine:
         self._watch.start()
 
     def look(self, queue: str) -> None:
-        """There is something new in the queue, or room for it: look there now, rather than when it is time to."""
-        self._alarms[queue].wake()
+        """There is something new in the queue, or room for it: look there now, rather than when it is time to.
+
+        Where there is no room, the next job that ends has it looked into.
+        """
+        if self._running.begun_of(queue) < self._jobs_at_once[queue]:
+            self._alarms[queue].wake()
 
     def stop(self, *, grace_s: int) -> None:
         """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
@@ -273,6 +277,9 @@ class _Running(ActiveWorkflowById):
     def count_for_queue(self, queue_name: str) -> int:
         # One that another worker has taken over is no longer claimed by this one, and still runs here until it notices.
         return max(super().count_for_queue(queue_name), self._claimed(queue_name))
+
+    def begun_of(self, queue_name: str) -> int:
+        return super().count_for_queue(queue_name)
 
     def _remove(self, key: str, bucket: tuple[str, str | None] | None) -> None:
         super()._remove(key, bucket)

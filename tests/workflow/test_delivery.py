@@ -1,5 +1,6 @@
 """Delivery: what is sent when, in which order, and what is recorded of an attempt that failed."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -221,7 +222,7 @@ def test_an_association_takes_so_many_studies_and_the_next_job_goes_on_at_once(
     assert [len(association) for association in pacs.associations] == [2 * STUDIES_AT_ONCE, 2]
 
 
-def test_while_a_job_is_on_its_way_nothing_more_is_put_and_what_comes_then_is_not_left_behind(
+def test_what_comes_while_a_job_is_on_its_way_goes_over_its_association(
     database: Database, rooms: Rooms, puts: Puts, pacs: Pacs, study_id: int
 ) -> None:
     def another_arrives(uid: str) -> None:
@@ -230,12 +231,34 @@ def test_while_a_job_is_on_its_way_nothing_more_is_put_and_what_comes_then_is_no
 
     pacs.before = another_arrives
     run_newest(rooms, puts)
-    assert [job[2] for job in puts.jobs] == [1, 2]
-    assert delay_of(puts) == 0.0
-    run_newest(rooms, puts)
-    assert pacs.associations == [["2.25.100", "2.25.101"], ["2.25.200", "2.25.201"]]
-    assert [job[2] for job in puts.jobs] == [1, 2]
+    assert pacs.associations == [["2.25.100", "2.25.101", "2.25.200", "2.25.201"]]
+    assert [job[2] for job in puts.jobs] == [1]
     assert outbox(database) == (False, 0)
+
+
+def test_the_association_waits_a_moment_for_the_next_study(
+    database: Database, rooms: Rooms, puts: Puts, pacs: Pacs, study_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_arrives(_s: float) -> None:
+        if len(pacs.stored) == 2:
+            waiting_study(rooms, 2)
+
+    monkeypatch.setattr(time, "sleep", another_arrives)
+    run_newest(rooms, puts)
+    assert pacs.associations == [["2.25.100", "2.25.101", "2.25.200", "2.25.201"]]
+    assert outbox(database) == (False, 0)
+
+
+def test_what_needs_a_context_that_the_association_has_not_goes_with_the_next_job(
+    database: Database, rooms: Rooms, puts: Puts, pacs: Pacs, study_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that has sent nothing does not stay for it."""
+    with monkeypatch.context() as older:
+        older.setattr("workflow.sending.deliveries.pending_contexts", lambda *_, **__: [])
+        run_newest(rooms, puts)
+    assert (pacs.stored, delay_of(puts)) == ([], 0.0)
+    run_newest(rooms, puts)
+    assert (pacs.stored, len(puts.jobs)) == (["2.25.100", "2.25.101"], 2)
 
 
 def test_a_job_that_a_newer_one_has_replaced_does_nothing(rooms: Rooms, puts: Puts, pacs: Pacs, study_id: int) -> None:
