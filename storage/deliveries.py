@@ -10,7 +10,7 @@ from domain.findings import Analysis, ModelIdentity
 from domain.states import DeliveryState
 from storage.database import Database, utc_now
 from storage.plain import from_plain
-from storage.tables import deliveries, results, studies
+from storage.tables import UtcDateTime, deliveries, results, studies
 
 # The state of a delivery after the peer's answer; the words are those of scu.store.Answer.
 STATE_AFTER = {
@@ -167,6 +167,22 @@ def waiting(connection: sa.Connection, study_id: int, destination: str) -> dict[
     }
 
 
+# Built once: that takes longer than to do it.
+_ENTER_OUTCOME = (
+    sa.update(deliveries)
+    .where(
+        deliveries.c.result_id
+        == sa.select(results.c.id).where(results.c.sop_instance_uid == sa.bindparam("of")).scalar_subquery(),
+        deliveries.c.destination == sa.bindparam("to"),
+        deliveries.c.state == DeliveryState.PENDING,
+    )
+    .values(
+        attempts=deliveries.c.attempts + 1,
+        owed_since=sa.func.coalesce(deliveries.c.owed_since, sa.bindparam("owes_since", type_=UtcDateTime)),
+    )
+)
+
+
 def record_outcome(
     connection: sa.Connection,
     *,
@@ -178,25 +194,20 @@ def record_outcome(
     due_at: datetime | None = None,
 ) -> None:
     """Enter one attempt for one result; `due_at`: when it is tried again by itself."""
-    result_id = sa.select(results.c.id).where(results.c.sop_instance_uid == sop_instance_uid).scalar_subquery()
     now = utc_now()
     is_stored = state in (DeliveryState.DELIVERED, DeliveryState.STORED)
     connection.execute(
-        sa.update(deliveries)
-        .where(
-            deliveries.c.result_id == result_id,
-            deliveries.c.destination == destination,
-            deliveries.c.state == DeliveryState.PENDING,
-        )
-        .values(
-            state=state,
-            attempts=deliveries.c.attempts + 1,
-            status=status,
-            last_error=detail,
-            due_at=due_at,
-            delivered_at=now if is_stored else None,
-            owed_since=sa.func.coalesce(deliveries.c.owed_since, now if state is DeliveryState.STORED else None),
-        )
+        _ENTER_OUTCOME,
+        {
+            "of": sop_instance_uid,
+            "to": destination,
+            "state": state,
+            "status": status,
+            "last_error": detail,
+            "due_at": due_at,
+            "delivered_at": now if is_stored else None,
+            "owes_since": now if state is DeliveryState.STORED else None,
+        },
     )
 
 
@@ -207,7 +218,8 @@ def chargeable_study(connection: sa.Connection, study_id: int, accepted: Collect
     first = next((uid for uid in uids if uid in accepted), None)
     if first is None:
         return None
-    row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    needed = sa.select(studies.c.clinic, studies.c.study_instance_uid, studies.c.analyses)
+    row = connection.execute(needed.where(studies.c.id == study_id)).one()
     analyses = [from_plain(Analysis, plain) for plain in row.analyses]
     return ChargeableStudy(
         clinic=row.clinic,

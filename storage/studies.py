@@ -320,8 +320,9 @@ def has_analyses(connection: sa.Connection, study_id: int) -> bool:
 
 def name_of(connection: sa.Connection, study_id: int) -> tuple[str, str]:
     """(clinic, Study Instance UID)."""
-    row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
-    return row.clinic, row.study_instance_uid
+    names = sa.select(studies.c.clinic, studies.c.study_instance_uid).where(studies.c.id == study_id)
+    clinic, study_instance_uid = connection.execute(names).one()
+    return clinic, study_instance_uid
 
 
 def calling_ae_title_of(connection: sa.Connection, study_id: int) -> str:

@@ -50,9 +50,12 @@ class DriftLine:
     reference: dict[str, int]
 
 
+_SENT_BY = sa.select(studies.c.clinic, studies.c.calling_ae_title)
+
+
 def count_images(connection: sa.Connection, study_id: int, analysis: Analysis) -> None:
     """Add the images of one analysis to their week, and to the reference while that is being made."""
-    study = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    study = connection.execute(_SENT_BY.where(studies.c.id == study_id)).one()
     facts = _facts(connection, study.clinic, [image.sop_instance_uid for image in analysis.images])
     key = _key_of(study, analysis.model.package, analysis.model.version)
     all_bins = [bins_of(image, facts.get(image.sop_instance_uid, InstanceFacts())) for image in analysis.images]
@@ -64,7 +67,7 @@ def begin_reference(
     connection: sa.Connection, study_id: int, *, package: str, version: str, counts: Mapping[str, Counts]
 ) -> None:
     """Hold this caller's images against what the model was published with, unless they have a reference already."""
-    study = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
+    study = connection.execute(_SENT_BY.where(studies.c.id == study_id)).one()
     key = {**_key_of(study, package, version), "period": REFERENCE}
     _make_row(connection, key, images=_most_images(counts), counts={name: dict(bins) for name, bins in counts.items()})
 
@@ -123,7 +126,7 @@ _KEY = (
 )
 
 
-def _key_of(study: sa.Row[Any], package: str, version: str) -> dict[str, str]:
+def _key_of(study: sa.Row[*tuple[Any, ...]], package: str, version: str) -> dict[str, str]:
     """Without the period."""
     return {
         "clinic": study.clinic,

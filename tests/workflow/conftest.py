@@ -58,6 +58,12 @@ class Puts:
         self.jobs.append((destination, clinic, number, delay_s))
 
 
+@pytest.fixture(autouse=True)
+def no_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No association waits for more, but where a test is about that."""
+    monkeypatch.setattr("workflow.deliver.STAYS_S", 0.0)
+
+
 @pytest.fixture
 def database(sqlite: Database) -> Database:
     return sqlite

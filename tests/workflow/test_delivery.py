@@ -242,7 +242,9 @@ def test_the_association_waits_a_moment_for_the_next_study(
     def another_arrives(_s: float) -> None:
         if len(pacs.stored) == 2:
             waiting_study(rooms, 2)
+        monkeypatch.setattr("workflow.deliver.STAYS_S", 0.0)  # and then nothing more
 
+    monkeypatch.setattr("workflow.deliver.STAYS_S", 30.0)
     monkeypatch.setattr(time, "sleep", another_arrives)
     run_newest(rooms, puts)
     assert pacs.associations == [["2.25.100", "2.25.101", "2.25.200", "2.25.201"]]
