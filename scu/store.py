@@ -19,6 +19,7 @@ from scu.p_data import write_straight
 
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
 MAXIMUM_CONTEXTS = 128
+REST_S = 0.02
 SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 Annex C
 
 
@@ -92,6 +93,20 @@ class StoreAssociation:
     def takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         """Whether the peer has accepted a context of this pair."""
         return (sop_class_uid, transfer_syntax_uid) in self._accepted
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """While nothing is to be sent. Otherwise pynetdicom's threads look a thousand times a second whether there is,
+        which takes 7 % of a core.
+        """
+        threads, pace_s = self._association, self._association.dul._run_loop_delay
+        threads.dul._run_loop_delay = REST_S
+        threads._reactor_checkpoint.clear()
+        try:
+            yield
+        finally:
+            threads._reactor_checkpoint.set()
+            threads.dul._run_loop_delay = pace_s
 
     def send(self, file: OutgoingFile) -> SendOutcome:
         """Send one file; when the association has ended, say so."""

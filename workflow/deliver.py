@@ -66,7 +66,7 @@ def drain(clinic: str, destination: str, job: int, *, rooms: Rooms, durable: Dur
                         return
                 left -= len(due.studies)
                 may_stay = has_stored and left > 0
-                due = durable.enter("go on", Due, stay_or_go, rooms, clinic, destination, job, left if may_stay else 0)
+                due = durable.enter("go on", Due, stay_or_go, rooms, sender, job, left if may_stay else 0)
     except Away as away:
         durable.transaction("try later", try_later, rooms, clinic, destination, job, away.message, progress)
 
@@ -84,13 +84,15 @@ def look(rooms: Rooms, clinic: str, destination: str, job: int) -> Entry[Due]:
     return enter
 
 
-def stay_or_go(rooms: Rooms, clinic: str, destination: str, job: int, left: int) -> Entry[Due]:
+def stay_or_go(rooms: Rooms, sender: Sender, job: int, left: int) -> Entry[Due]:
     """Where one study was analysed, the next is often about to be: the association waits for it a moment.
 
     left: how many more may go over it; 0: it is not worth it.
     """
+    clinic, destination = sender.clinic, sender.destination
     if left:
-        _wait_for_more(rooms, clinic, destination)
+        with sender.at_rest():
+            _wait_for_more(rooms, clinic, destination)
 
     def enter(connection: sa.Connection) -> Due:
         if left and outboxes.begin(connection, clinic=clinic, destination=destination, job=job) is not None:

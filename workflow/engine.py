@@ -15,6 +15,7 @@ What DBOS itself writes, how a job begins and ends, is durable a moment later th
 failure a job may be run again, and finds its steps done.
 """
 
+import threading
 from collections.abc import Callable, Collection
 from datetime import datetime
 from types import NoneType
@@ -93,7 +94,8 @@ class Engine:
     ) -> None:
         self._database = database
         self._executor_id = executor_id
-        self._at_work: dict[str, Memory] = {}
+        self._at_work: set[str | None] = set()
+        self._here = threading.local()  # the memory of the job that runs in this thread
         self._library_engine = database.library_engine(connections=CONNECTIONS)
         self._on_step = on_step
         self._watch = Periodic("watch", self._look_where_jobs_are, period_s=poll_s)
@@ -128,14 +130,15 @@ class Engine:
         def run(*arguments: Any) -> None:
             log.debug("job_begins", job=name)
             job_id = str(DBOS.workflow_id)
-            self._at_work[job_id] = Memory(self._dbos, job_id)
+            self._at_work.add(job_id)
+            self._here.memory = Memory(self._dbos, job_id)
             try:
                 job(*arguments)
             except Exception:
                 log.exception("job_failed", job=name)
                 self._after_bug(on_bug, arguments)
             finally:
-                del self._at_work[job_id]
+                self._at_work.discard(job_id)
 
         DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
 
@@ -184,7 +187,7 @@ class Engine:
     def jobs_out_of_sight(self) -> set[str]:
         """Jobs of this worker that do not run in it: they begin or end just now, or ended and could not say so."""
         own = DBOS.list_workflows(status="PENDING", executor_id=[self._executor_id], load_input=False)
-        return {job.workflow_id for job in own} - self._at_work.keys()
+        return {job.workflow_id for job in own} - self._at_work
 
     def put_back(self, job_id: str) -> None:
         """Run it again, behind its last finished step."""
@@ -224,7 +227,7 @@ class Engine:
         self, name: str, returns: type[T], prepare: Callable[P, Entry[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """See workflow.durable.Durable."""
-        memory = self._at_work[str(DBOS.workflow_id)]
+        memory: Memory = self._here.memory
         step = memory.next_step(name)
         outcome = self._database.patiently(lambda: memory.recall(step))
         if outcome is None:

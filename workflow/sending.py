@@ -6,7 +6,7 @@ compressed on their way; where it has not, or then refuses one, they go as they 
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +91,10 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    def at_rest(self) -> AbstractContextManager[None]:
+        """The association while nothing is to be sent."""
+        return nullcontext() if self._association is None else self._association.at_rest()
 
     def send(self, study_id: int) -> Sent:
         """Send what is due of one study. A peer that cannot be reached is an outcome, not an error."""

@@ -3,6 +3,7 @@
 import errno
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from domain.errors import Misconfigured, Refuse, Retry
 from scp import associate
 from scu.echo import echo
 from scu.negotiation import refused_contexts
-from scu.store import Address, Answer, OutgoingFile, SendOutcome, answer_of, describe, send_files
+from scu.store import Address, Answer, OutgoingFile, SendOutcome, answer_of, describe, send_files, store_association
 from tests.factories.ports import free_port
 from tests.factories.sources import CR, DX, radiograph
 from tests.scu.conftest import TIMEOUT_S, Peer, accepting_peer, deaf_peer
@@ -250,3 +251,29 @@ def test_what_a_peer_would_take_is_found_out_without_sending(storescp: Callable[
     assert refused_contexts(node.address, wanted, **asked) == [("1.2.3.4", ExplicitVRLittleEndian)]  # type: ignore[arg-type]
     assert (CR, JPEG2000Lossless) in refused_contexts(storescp().address, wanted, **asked)  # type: ignore[arg-type]
     assert list(node.folder.rglob("*.dcm")) == []
+
+
+def test_an_association_that_was_at_rest_goes_on(storescp: Callable[..., Peer], tmp_path: Path) -> None:
+    peer, files = storescp(), [outgoing(tmp_path, number) for number in (1, 2)]
+    contexts = list({(file.sop_class_uid, file.transfer_syntax_uid) for file in files})
+    with store_association(peer.address, contexts, calling_ae_title="COLLIMATOR", timeout_s=TIMEOUT_S) as association:
+        answers = [association.send(files[0]).answer]
+        with association.at_rest():
+            time.sleep(0.3)
+        answers.append(association.send(files[1]).answer)
+    assert answers == [Answer.STORED] * 2
+    assert data_sets(peer.folder) == sorted(data_set(file.path) for file in files)
+
+
+def test_a_peer_that_goes_away_while_the_association_is_at_rest_is_noticed_with_the_next_file(tmp_path: Path) -> None:
+    file = outgoing(tmp_path, 3)
+
+    def go_away(connection: socket.socket) -> None:
+        connection.close()
+
+    with accepting_peer(go_away) as address:
+        pair = (file.sop_class_uid, file.transfer_syntax_uid)
+        with store_association(address, [pair], calling_ae_title="COLLIMATOR", timeout_s=TIMEOUT_S) as association:
+            with association.at_rest():
+                time.sleep(0.3)
+            assert association.send(file).answer is Answer.RETRY

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -52,6 +52,9 @@ class Pacs:
         self.associations.append([])
         self.is_open = True
         yield self
+
+    def at_rest(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def send(self, file: OutgoingFile) -> SendOutcome:
         uid = file.sop_instance_uid
