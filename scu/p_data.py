@@ -9,6 +9,7 @@ objects, puts them through two queues and waits for a turn of its reactor.
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from struct import Struct
@@ -31,13 +32,14 @@ TIMEVAL = Struct("@ll")
 
 def write_straight(association: Association, *, timeout_s: float) -> None:
     """Do so for this established association. A peer that takes nothing for `timeout_s` is one that does not answer."""
-    assert association.dul.socket is not None
-    connection = association.dul.socket.socket
-    assert connection is not None
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection = None if association.dul.socket is None else association.dul.socket.socket
+    if connection is None:
+        return  # the peer has gone already, which the first file will find out
     # In the kernel: a timeout of the socket object would be one for pynetdicom's thread as well, which reads from it.
     timeout = TIMEVAL.pack(int(timeout_s), int(timeout_s % 1 * 1e6))
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+    with suppress(OSError):  # it goes just now
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
     association.dimse.send_msg = partial(_send, association, connection)  # type: ignore[method-assign]
 
 

@@ -49,7 +49,6 @@ def test_what_a_shadow_says_stays_in_the_node(node: Node, orthanc: Orthanc, ches
     [
         (SHADOW_KILLED, "amid the watch"),
         (KILLED_WORKER, "watch chest 1.1.0"),
-        (KILLED_WORKER, "keep chest 1.1.0"),
     ],
     ids=lambda value: value.stem if isinstance(value, Path) else value,
 )

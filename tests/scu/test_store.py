@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pydicom
 import pytest
@@ -17,6 +18,7 @@ from domain.errors import Misconfigured, Refuse, Retry
 from scp import associate
 from scu.echo import echo
 from scu.negotiation import refused_contexts
+from scu.p_data import write_straight
 from scu.store import Address, Answer, OutgoingFile, SendOutcome, answer_of, describe, send_files, store_association
 from tests.factories.ports import free_port
 from tests.factories.sources import CR, DX, radiograph
@@ -265,15 +267,29 @@ def test_an_association_that_was_at_rest_goes_on(storescp: Callable[..., Peer], 
     assert data_sets(peer.folder) == sorted(data_set(file.path) for file in files)
 
 
-def test_a_peer_that_goes_away_while_the_association_is_at_rest_is_noticed_with_the_next_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after_s", [0.0, 0.15], ids=["at once", "later"])
+def test_a_peer_that_goes_away_after_it_has_accepted_is_noticed_with_the_next_file(
+    tmp_path: Path, after_s: float
+) -> None:
     file = outgoing(tmp_path, 3)
-
-    def go_away(connection: socket.socket) -> None:
-        connection.close()
-
-    with accepting_peer(go_away) as address:
+    with accepting_peer(lambda _connection: time.sleep(after_s)) as address:
         pair = (file.sop_class_uid, file.transfer_syntax_uid)
         with store_association(address, [pair], calling_ae_title="COLLIMATOR", timeout_s=TIMEOUT_S) as association:
             with association.at_rest():
                 time.sleep(0.3)
             assert association.send(file).answer is Answer.RETRY
+
+
+def test_a_peer_that_is_gone_before_the_association_can_be_used_is_no_error(tmp_path: Path) -> None:
+    file = outgoing(tmp_path, 3)
+    pair = (file.sop_class_uid, file.transfer_syntax_uid)
+    with (
+        accepting_peer(lambda _connection: time.sleep(1.0)) as address,
+        store_association(address, [pair], calling_ae_title="COLLIMATOR", timeout_s=TIMEOUT_S) as association,
+    ):
+        beneath = cast(Any, association._association.dul.socket)
+        beneath.socket.close()
+        write_straight(association._association, timeout_s=TIMEOUT_S)
+        beneath.socket = None
+        write_straight(association._association, timeout_s=TIMEOUT_S)
+        assert association.send(file).answer is Answer.RETRY
