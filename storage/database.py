@@ -254,6 +254,7 @@ def _takes_turns(engine: sa.Engine) -> Callable[[sa.Connection], None]:
 
     sa.event.listen(engine, "checkin", leave)
     sa.event.listen(engine, "invalidate", lambda connection, record, _error: leave(connection, record))
+    sa.event.listen(engine, "engine_disposed", lambda _engine: turnstile.close())
     return take_turn
 
 

@@ -6,12 +6,25 @@ gets it: beside one who writes without pause the others may wait for seconds. He
     take `next`  ->  take `turn`  ->  give `next` back  ->  write  ->  give `turn` back
 
 Only the one who has `next` waits for `turn`, so nobody who has just written overtakes those who wait. Both are locks on
-empty files beside the database; a process that dies gives them back. Whoever writes without them, as the program
-`sqlite3` does, still has SQLite's own lock.
+empty files beside the database; a process that dies gives them back. One that is stopped in the middle, as a frozen
+machine is, keeps them, perhaps without writing at all. So nobody waits longer than `PATIENCE_S`: who has waited for so
+long passes by, and so do those after it until the way is free again. SQLite's own lock guards what they write, as it
+does for whoever writes without a turnstile, like the program `sqlite3`.
 """
 
 import fcntl
 import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+
+import structlog
+
+PATIENCE_S = 1.5  # far more than anybody's transaction takes, and less than the shortest lease of a worker
+
+log = structlog.get_logger()
 
 
 class Turnstile:
@@ -20,25 +33,101 @@ class Turnstile:
     def __init__(self, database: str) -> None:
         self._next = f"{database}-next"
         self._turn = f"{database}-turn"
+        self._doorman: _Doorman | None = None
+        self._starting = threading.Lock()
 
-    def take_turn(self) -> int:
-        """Wait for it, as long as others write. What comes back is for `leave`."""
-        next_one = _locked(self._next)
+    def take_turn(self) -> int | None:
+        """Wait for it while others write. What comes back is for `leave`: None for who has passed by.
+
+        Raises:
+            OSError: the files beside the database cannot be opened.
+        """
         try:
-            return _locked(self._turn)
+            return self._turn_in_turn(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._standing_doorman().turn_for_whoever_asks()
+
+    @staticmethod
+    def leave(turn: int | None) -> None:
+        if turn is not None:
+            os.close(turn)
+
+    def close(self) -> None:
+        """Send the doorman home. Whoever takes a turn after this calls another one."""
+        with self._starting:
+            doorman, self._doorman = self._doorman, None
+        if doorman is not None:
+            doorman.go_home()
+
+    def _turn_in_turn(self, how: int) -> int:
+        next_one = _locked(self._next, how)
+        try:
+            return _locked(self._turn, how)
         finally:
             os.close(next_one)
 
-    @staticmethod
-    def leave(turn: int) -> None:
-        os.close(turn)
+    def _standing_doorman(self) -> "_Doorman":
+        with self._starting:
+            if self._doorman is None:
+                self._doorman = _Doorman(lambda: self._turn_in_turn(fcntl.LOCK_EX))
+            return self._doorman
 
 
-def _locked(path: str) -> int:
+class _Doorman:
+    """Waits for all of this process in a thread of his own, since nothing can end a wait for a file's lock."""
+
+    def __init__(self, wait_for_turn: Callable[[], int]) -> None:
+        self._wait_for_turn = wait_for_turn
+        self._asked: SimpleQueue[Future[int] | None] = SimpleQueue()
+        self._waits_since: float | None = None
+        threading.Thread(target=self._stand, name="doorman", daemon=True).start()
+
+    def turn_for_whoever_asks(self) -> int | None:
+        if self._is_held_up():
+            return None
+        asked: Future[int] = Future()
+        self._asked.put(asked)
+        try:
+            return asked.result(PATIENCE_S)
+        except TimeoutError:
+            if not asked.cancel():
+                return asked.result()  # it came in the very moment
+        log.warning("turn_held_up", waited_s=PATIENCE_S)
+        return None
+
+    def go_home(self) -> None:
+        self._asked.put(None)
+
+    def _is_held_up(self) -> bool:
+        since = self._waits_since
+        return since is not None and time.monotonic() - since > PATIENCE_S
+
+    def _stand(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            if not asked.cancelled():
+                self._serve(asked)
+
+    def _serve(self, asked: Future[int]) -> None:
+        self._waits_since = time.monotonic()
+        try:
+            turn = self._wait_for_turn()
+        except OSError as error:
+            if asked.set_running_or_notify_cancel():
+                asked.set_exception(error)
+            return
+        finally:
+            self._waits_since = None
+        if asked.set_running_or_notify_cancel():
+            asked.set_result(turn)
+        else:
+            Turnstile.leave(turn)
+
+
+def _locked(path: str, how: int) -> int:
     """A lock belongs to an open file, not to a process: so it also keeps threads apart."""
     file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, how)
     except BaseException:
         os.close(file)
         raise

@@ -1,26 +1,41 @@
 """Who writes to a SQLite database goes in turn, and nobody keeps the others from it."""
 
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from storage.database import Database
-from storage.turnstile import Turnstile
+from storage.turnstile import PATIENCE_S, Turnstile
 
 WRITES = 100
 HOLDS_THE_TURN = """
-import sys, time
+import sys
 from storage.turnstile import Turnstile
-Turnstile(sys.argv[1]).take_turn()
+turnstile = Turnstile(sys.argv[1])
+turn = turnstile.take_turn()
 print("has it", flush=True)
-time.sleep(600)
+sys.stdin.readline()
+turnstile.leave(turn)
+print("left", flush=True)
+sys.stdin.readline()
+"""
+WAITS_FOR_THE_TURN = """
+import fcntl, sys
+with open(f"{sys.argv[1]}-next", "w") as next_one:
+    fcntl.flock(next_one, fcntl.LOCK_EX)
+    print("is next", flush=True)
+    sys.stdin.readline()
+print("left", flush=True)
+sys.stdin.readline()
 """
 
 
@@ -88,13 +103,79 @@ def test_a_transaction_that_fails_gives_its_turn_back(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_process_that_is_killed_in_its_turn_keeps_nobody_from_theirs(tmp_path: Path) -> None:
-    place = str(tmp_path / "a.db")
-    holder = subprocess.Popen([sys.executable, "-c", HOLDS_THE_TURN, place], stdout=subprocess.PIPE, cwd=os.getcwd())
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"has it\n"
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    holder.stdout.close()
-    turnstile = Turnstile(place)
-    turnstile.leave(turnstile.take_turn())
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[str]"]]:
+    """Starts a process at the turnstile of `a.db`, up to its first word."""
+    with ExitStack() as running:
+
+        def start(program: str) -> "subprocess.Popen[str]":
+            command = [sys.executable, "-c", program, str(tmp_path / "a.db")]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            running.enter_context(process)
+            running.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            return process
+
+        yield start
+
+
+def _go_on(process: "subprocess.Popen[str]") -> None:
+    """Up to its second word: it has left."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "left\n"
+
+
+def test_a_process_that_is_killed_in_its_turn_keeps_nobody_from_theirs(
+    tmp_path: Path, other: Callable[[str], "subprocess.Popen[str]"]
+) -> None:
+    other(HOLDS_THE_TURN).kill()
+    turnstile = Turnstile(str(tmp_path / "a.db"))
+    turn = turnstile.take_turn()
+    assert turn is not None
+    turnstile.leave(turn)
+
+
+@pytest.mark.parametrize("program", [HOLDS_THE_TURN, WAITS_FOR_THE_TURN], ids=["turn", "next"])
+def test_a_process_that_is_stopped_at_the_turnstile_is_passed_by_until_it_goes_on(
+    program: str, tmp_path: Path, other: Callable[[str], "subprocess.Popen[str]"]
+) -> None:
+    stopped = other(program)
+    stopped.send_signal(signal.SIGSTOP)
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}")
+    waited = []
+    for _ in range(5):
+        since = time.monotonic()
+        with database.write() as connection:
+            connection.execute(sa.text("CREATE TABLE IF NOT EXISTS a (b INTEGER)"))
+        waited.append(time.monotonic() - since)
+    assert waited[0] >= PATIENCE_S
+    assert max(waited[1:]) < PATIENCE_S
+
+    stopped.send_signal(signal.SIGCONT)
+    _go_on(stopped)
+    turnstile = Turnstile(str(tmp_path / "a.db"))
+    turn = turnstile.take_turn()
+    assert turn is not None
+    waits = threading.Thread(target=_write_once, args=(database,))
+    waits.start()
+    waits.join(PATIENCE_S / 3)
+    assert waits.is_alive()
+    turnstile.leave(turn)
+    waits.join(10.0)
+    assert not waits.is_alive()
+    database.close()
+
+
+def _write_once(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(sa.text("INSERT INTO a VALUES (1)"))
+
+
+def test_files_that_cannot_be_opened_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    turnstile = Turnstile(str(tmp_path / "nowhere" / "a.db"))
+    with pytest.raises(FileNotFoundError):
+        turnstile.take_turn()
