@@ -29,7 +29,9 @@ from inference.no_network import take_network_away
 
 MAX_REQUEST_BYTES = 64 * 1024
 KEPT_NETWORKS = 8
-KEPT_RADIOGRAPHS = 2  # the overlay asks for the image that was analysed a moment ago
+# The overlay asks for an image that was analysed a moment ago, and several studies are under way at the same time.
+KEPT_RADIOGRAPHS = 8
+KEPT_SHARE = 16  # and they take at most one part in so many of the memory that the process may have
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
     with suppress(Misconfigured):  # one more wall behind the limits: where the kernel has none of the kind, they stay
         take_network_away()
-    worker = Worker()
+    worker = Worker(kept_bytes=memory_limit_bytes // KEPT_SHARE)
     try:
         connection.send_bytes(b"{}")  # ready
     except BrokenPipeError:  # nobody waits for it any more
@@ -76,9 +78,10 @@ class PackageChanged(Exception):
 
 
 class Worker:
-    """Answers requests; keeps the networks and the latest radiographs."""
+    """Answers requests; keeps the networks and the latest radiographs, these up to `kept_bytes`, but always one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept_bytes: int) -> None:
+        self._kept_bytes = kept_bytes
         self._networks: OrderedDict[tuple[str, str], Network] = OrderedDict()
         self._radiographs: OrderedDict[str, pixels.Radiograph] = OrderedDict()
         self._tasks: dict[str, Callable[..., tuple[dict[str, Any], bytes]]] = {
@@ -144,9 +147,13 @@ class Worker:
         if image not in self._radiographs:
             self._radiographs[image] = pixels.read(f"/proc/self/fd/{descriptor}")
         self._radiographs.move_to_end(image)
-        while len(self._radiographs) > KEPT_RADIOGRAPHS:
+        while self._has_too_many():
             self._radiographs.popitem(last=False)
         return self._radiographs[image]
+
+    def _has_too_many(self) -> bool:
+        count, size = len(self._radiographs), sum(one.stored.nbytes for one in self._radiographs.values())
+        return count > KEPT_RADIOGRAPHS or (count > 1 and size > self._kept_bytes)
 
 
 def _package(folder: str, device_uid: str) -> package.Package:

@@ -31,7 +31,7 @@ START_LIMIT_S = 60.0
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
 TRAYS = 4  # of a child: it goes on with the next image while these wait for the device
-REMEMBERED_IMAGES = 2  # as many as a child keeps decoded
+REMEMBERED_IMAGES = 8  # as many as a child keeps decoded, if they are not too large
 ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
 # From an instance's path to a descriptor of its plain text, open as long as the context is.
 LendFile = Callable[[str], AbstractContextManager[int]]

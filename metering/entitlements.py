@@ -14,6 +14,9 @@ from domain.plans import Plan
 from storage.tables import billing_accounts
 
 KNOWN_FOR = timedelta(hours=72)
+_SUBSCRIBED = sa.select(billing_accounts.c.packages, billing_accounts.c.seen_at).where(
+    billing_accounts.c.clinic == sa.bindparam("clinic"), billing_accounts.c.subscription_id.is_not(None)
+)
 
 
 def with_entitlements(connection: sa.Connection, plan: Plan, *, clinic: str) -> Plan:
@@ -29,8 +32,4 @@ def are_known(connection: sa.Connection, *, clinic: str, now: datetime) -> bool:
 
 
 def _subscribed(connection: sa.Connection, clinic: str) -> sa.Row[Any, Any] | None:
-    return connection.execute(
-        sa.select(billing_accounts.c.packages, billing_accounts.c.seen_at).where(
-            billing_accounts.c.clinic == clinic, billing_accounts.c.subscription_id.is_not(None)
-        )
-    ).first()
+    return connection.execute(_SUBSCRIBED, {"clinic": clinic}).first()

@@ -26,6 +26,11 @@ from storage.plain import from_plain, to_plain
 from storage.tables import invoices, ledger
 
 CHARGE, CREDIT = "charge", "credit"
+_OF_STUDY = sa.select(ledger.c.id).where(
+    ledger.c.clinic == sa.bindparam("of"), ledger.c.study_instance_uid == sa.bindparam("study")
+)
+_ENTER = sa.insert(ledger).returning(ledger.c.id)
+_INVOICED = sa.select(invoices.c.period).where(invoices.c.clinic == sa.bindparam("of"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,10 +87,7 @@ def charge(
     period that it was made in.
     """
     lock_clinic(connection, clinic)
-    charged_before = sa.select(ledger.c.id).where(
-        ledger.c.clinic == clinic, ledger.c.study_instance_uid == study_instance_uid
-    )
-    if connection.execute(charged_before).first() is not None:
+    if connection.execute(_OF_STUDY, {"of": clinic, "study": study_instance_uid}).first() is not None:
         return False
     reserved_in = end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
     period = _open_period(connection, clinic, reserved_in, now)
@@ -209,14 +211,14 @@ def plan_of(row: sa.Row[tuple[object, ...]]) -> Plan | None:
 
 def _insert(connection: sa.Connection, **values: object) -> int:
     values = {key: value for key, value in values.items() if key != "id"}
-    return int(connection.execute(sa.insert(ledger).values(values).returning(ledger.c.id)).scalar_one())
+    return int(connection.execute(_ENTER, values).scalar_one())
 
 
 def _open_period(connection: sa.Connection, clinic: str, wanted: str | None, now: datetime) -> str:
     """The period that is wanted, as long as nobody was asked to pay for it; or the present one. Whoever had to wait for
     the clinic's lock may be late: no row comes to a period that has its invoice.
     """
-    invoiced = set(connection.scalars(sa.select(invoices.c.period).where(invoices.c.clinic == clinic)))
+    invoiced = set(connection.scalars(_INVOICED, {"of": clinic}))
     if wanted is not None and wanted not in invoiced:
         return wanted
     calendar = calendar_of(connection, clinic=clinic)

@@ -30,6 +30,8 @@ PERIODS_BACK = 24
 # What Stripe says of a subscription that will not come back.
 ENDED = ("canceled", "incomplete_expired")
 
+_ACCOUNT = sa.select(billing_accounts.c.clinic).where(billing_accounts.c.clinic == sa.bindparam("clinic"))
+
 charge_rows = billing_outbox.alias("charge_rows")
 credit_rows = ledger.alias("credit_rows")
 
@@ -74,8 +76,7 @@ def enqueue(connection: sa.Connection, *, clinic: str, ledger_id: int, now: date
     """Stripe has to learn of this ledger row, where it is the clinic's payer, or was told of the charge that a credit
     takes back. To be called in the row's transaction.
     """
-    account = sa.select(billing_accounts.c.clinic).where(billing_accounts.c.clinic == clinic)
-    if connection.execute(account).first() is None:
+    if connection.execute(_ACCOUNT, {"clinic": clinic}).first() is None:
         return
     row = connection.execute(
         sa.select(ledger.c.period, ledger.c.charged_at, ledger.c.corrects).where(ledger.c.id == ledger_id)

@@ -26,7 +26,6 @@ log = structlog.get_logger()
 IN_WORK = (StudyState.QUEUED, StudyState.DELIVERING)
 
 
-# Built once: that takes longer than to ask.
 _CREDITS = ledger.alias()
 _WITHIN: sa.BindParameter[str] = sa.bindparam("within")
 _CHARGED = (
@@ -34,6 +33,31 @@ _CHARGED = (
     .select_from(ledger.outerjoin(_CREDITS, sa.and_(_CREDITS.c.corrects == ledger.c.id, _CREDITS.c.period == _WITHIN)))
     .where(ledger.c.clinic == sa.bindparam("of"), ledger.c.period == _WITHIN)
     .where(ledger.c.kind == "charge", _CREDITS.c.id.is_(None))
+)
+_RESERVED = sa.select(sa.func.count()).where(
+    reservations.c.clinic == sa.bindparam("of"), reservations.c.period == _WITHIN
+)
+_IS_THERE = {
+    table: sa.select(table.c.clinic).where(
+        table.c.clinic == sa.bindparam("of"), table.c.study_instance_uid == sa.bindparam("study")
+    )
+    for table in (ledger, reservations)
+}
+_RESERVE = sa.insert(reservations)
+_RESERVATION = (
+    reservations.c.clinic == sa.bindparam("of"),
+    reservations.c.study_instance_uid == sa.bindparam("study"),
+)
+_HOLD = sa.update(reservations).where(*_RESERVATION).values(period=reservations.c.period)
+_END = sa.delete(reservations).where(*_RESERVATION).returning(reservations.c.period)
+_GENERATIONS_IN_WORK = (
+    sa.select(studies.c.id)
+    .where(
+        studies.c.clinic == sa.bindparam("of"),
+        studies.c.study_instance_uid == sa.bindparam("study"),
+        studies.c.state.in_(IN_WORK),
+    )
+    .limit(1)
 )
 
 
@@ -74,11 +98,8 @@ def reserve(
     fits = has_room(plan, now_stands.used) or (is_stat and has_grace(plan, now_stands.used))
     if not now_stands.takes_work or not fits:
         return False
-    connection.execute(
-        sa.insert(reservations).values(
-            clinic=clinic, study_instance_uid=study_instance_uid, period=now_stands.period, made_at=now
-        )
-    )
+    row = {"clinic": clinic, "study_instance_uid": study_instance_uid, "period": now_stands.period, "made_at": now}
+    connection.execute(_RESERVE, row)
     reached = alert_at(plan, now_stands.used + 1)
     if reached is not None:
         _alert(connection, clinic, study_instance_uid, now_stands, reached)
@@ -115,29 +136,22 @@ def release(connection: sa.Connection, *, clinic: str, study_instance_uid: str) 
     To be called when the generation that ends has its new state: a late image that is refused must not take the
     reservation away from the results that are still on their way.
     """
-    reservation = (reservations.c.clinic == clinic, reservations.c.study_instance_uid == study_instance_uid)
+    this = {"of": clinic, "study": study_instance_uid}
     # Two generations may end at the same moment. The row is changed, so that the later one waits, and sees the other.
-    held = connection.execute(sa.update(reservations).where(*reservation).values(period=reservations.c.period))
-    in_work = sa.select(studies.c.id).where(
-        studies.c.clinic == clinic, studies.c.study_instance_uid == study_instance_uid, studies.c.state.in_(IN_WORK)
-    )
-    if held.rowcount and connection.execute(in_work.limit(1)).first() is None:
+    held = connection.execute(_HOLD, this)
+    if held.rowcount and connection.execute(_GENERATIONS_IN_WORK, this).first() is None:
         end_reservation(connection, clinic=clinic, study_instance_uid=study_instance_uid)
 
 
 def end_reservation(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> str | None:
     """Remove it, whoever still needed it: the charge takes its place. The period that it was taken from."""
-    return connection.scalar(
-        sa.delete(reservations)
-        .where(reservations.c.clinic == clinic, reservations.c.study_instance_uid == study_instance_uid)
-        .returning(reservations.c.period)
-    )
+    return connection.scalar(_END, {"of": clinic, "study": study_instance_uid})
 
 
 def used(connection: sa.Connection, *, clinic: str, period: str) -> int:
     """Studies charged or reserved in a period. One whose charge was taken back in the same period leaves room."""
-    reserved = sa.select(sa.func.count()).where(reservations.c.clinic == clinic, reservations.c.period == period)
-    return charged(connection, clinic=clinic, period=period) + (connection.scalar(reserved) or 0)
+    reserved = connection.scalar(_RESERVED, {"of": clinic, "within": period}) or 0
+    return charged(connection, clinic=clinic, period=period) + reserved
 
 
 def charged(connection: sa.Connection, *, clinic: str, period: str) -> int:
@@ -160,5 +174,4 @@ def _alert(connection: sa.Connection, clinic: str, study_instance_uid: str, stan
 
 
 def _is_there(connection: sa.Connection, table: sa.Table, clinic: str, study_instance_uid: str) -> bool:
-    found = sa.select(table.c.clinic).where(table.c.clinic == clinic, table.c.study_instance_uid == study_instance_uid)
-    return connection.execute(found).first() is not None
+    return connection.execute(_IS_THERE[table], {"of": clinic, "study": study_instance_uid}).first() is not None

@@ -29,17 +29,20 @@ from storage.tables import clinics, ledger, period_rules, reservations, subscrip
 
 LONG_AGO = BillingCalendar().rules[0].begins_at
 CONFIGURATION = "configuration"
+_MOMENT: sa.BindParameter[datetime] = sa.bindparam("moment")
+_AT = sa.select(subscriptions).where(
+    subscriptions.c.clinic == sa.bindparam("clinic"),
+    subscriptions.c.begins_at <= _MOMENT,
+    sa.or_(subscriptions.c.ends_at.is_(None), subscriptions.c.ends_at > _MOMENT),
+)
+_PERIOD_RULES = (
+    sa.select(period_rules).where(period_rules.c.clinic == sa.bindparam("clinic")).order_by(period_rules.c.begins_at)
+)
 
 
 def subscription_at(connection: sa.Connection, *, clinic: str, moment: datetime) -> Subscription:
     """The clinic's subscription at this moment. One of which nothing is written is active on its tier's usual plan."""
-    row = connection.execute(
-        sa.select(subscriptions).where(
-            subscriptions.c.clinic == clinic,
-            subscriptions.c.begins_at <= moment,
-            sa.or_(subscriptions.c.ends_at.is_(None), subscriptions.c.ends_at > moment),
-        )
-    ).first()
+    row = connection.execute(_AT, {"clinic": clinic, "moment": moment}).first()
     if row is not None:
         return _subscription(row)
     tier = connection.scalars(sa.select(clinics.c.tier).where(clinics.c.name == clinic)).one()
@@ -60,9 +63,7 @@ def subscriptions_of(connection: sa.Connection, *, clinic: str) -> list[Subscrip
 
 def calendar_of(connection: sa.Connection, *, clinic: str) -> BillingCalendar:
     """When the clinic's billing periods begin; calendar months in UTC where nobody has said otherwise."""
-    rows = connection.execute(
-        sa.select(period_rules).where(period_rules.c.clinic == clinic).order_by(period_rules.c.begins_at)
-    ).all()
+    rows = connection.execute(_PERIOD_RULES, {"clinic": clinic}).all()
     rules = tuple(
         RuleFrom(begins_at=row.begins_at, rule=PeriodRule(anchor_day=row.anchor_day, time_zone=row.time_zone))
         for row in rows

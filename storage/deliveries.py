@@ -30,6 +30,75 @@ _ON_THE_WAY = studies.join(results).join(deliveries)
 _HAD_TROUBLE = sa.case((deliveries.c.due_at.is_(None), 0), else_=1)
 # What was stored before, and lost, has its time from then on.
 _WAITS_SINCE = sa.func.coalesce(deliveries.c.owed_since, results.c.written_at)
+_IS_PENDING = (deliveries.c.destination == sa.bindparam("to"), deliveries.c.state == DeliveryState.PENDING)
+_IS_DUE = (*_IS_PENDING, sa.or_(deliveries.c.due_at.is_(None), deliveries.c.due_at <= sa.bindparam("now")))
+_OF_CLINIC = studies.c.clinic == sa.bindparam("of")
+_OF_STUDY = studies.c.id == sa.bindparam("of")
+_STUDIES_DUE = (
+    sa.select(studies.c.id)
+    .select_from(_ON_THE_WAY)
+    .where(_OF_CLINIC, *_IS_DUE)
+    .group_by(studies.c.id, studies.c.completed_at)
+    .order_by(sa.func.min(_HAD_TROUBLE), studies.c.completed_at, studies.c.id)
+    .limit(sa.bindparam("at_most"))
+)
+_STUDIES_LONG_DUE = _STUDIES_DUE.where(sa.bindparam("before", type_=UtcDateTime) > _WAITS_SINCE)
+_NEXT_DUE = (
+    sa.select(deliveries.c.due_at)
+    .select_from(_ON_THE_WAY)
+    .where(_OF_CLINIC, *_IS_PENDING)
+    .order_by(_HAD_TROUBLE, deliveries.c.due_at)
+    .limit(1)
+)
+_CONTEXTS = (
+    sa.select(results.c.sop_class_uid, results.c.transfer_syntax_uid)
+    .distinct()
+    .select_from(_ON_THE_WAY)
+    .where(_OF_CLINIC, *_IS_PENDING)
+    .order_by(results.c.sop_class_uid, results.c.transfer_syntax_uid)
+    .limit(sa.bindparam("at_most"))
+)
+_RESULTS_DUE = (
+    sa.select(
+        results.c.sop_instance_uid,
+        results.c.sop_class_uid,
+        results.c.transfer_syntax_uid,
+        _HAD_TROUBLE.label("had_trouble"),
+    )
+    .select_from(_ON_THE_WAY)
+    .where(_OF_STUDY, *_IS_DUE)
+    .order_by(results.c.id)
+)
+_WAITING = (
+    sa.select(
+        results.c.sop_instance_uid,
+        results.c.kind,
+        results.c.is_note,
+        deliveries.c.attempts,
+        deliveries.c.due_at,
+        _WAITS_SINCE.label("since"),
+    )
+    .select_from(_ON_THE_WAY)
+    .where(_OF_STUDY, *_IS_PENDING)
+)
+_ENTER_OUTCOME = (
+    sa.update(deliveries)
+    .where(
+        deliveries.c.result_id
+        == sa.select(results.c.id).where(results.c.sop_instance_uid == sa.bindparam("of")).scalar_subquery(),
+        *_IS_PENDING,
+    )
+    .values(
+        attempts=deliveries.c.attempts + 1,
+        owed_since=sa.func.coalesce(deliveries.c.owed_since, sa.bindparam("owes_since", type_=UtcDateTime)),
+    )
+)
+_UIDS_OF_ANALYSIS = (
+    sa.select(results.c.sop_instance_uid)
+    .where(results.c.study_id == sa.bindparam("of"), ~results.c.is_note)
+    .order_by(results.c.id)
+)
+_ANALYSED = sa.select(studies.c.clinic, studies.c.study_instance_uid, studies.c.analyses).where(_OF_STUDY)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,28 +153,15 @@ def studies_due(
 
     since_before: only those with a result that has waited since before then.
     """
-    query = (
-        sa.select(studies.c.id)
-        .select_from(_ON_THE_WAY)
-        .where(studies.c.clinic == clinic, *_is_due(destination))
-        .group_by(studies.c.id, studies.c.completed_at)
-        .order_by(sa.func.min(_HAD_TROUBLE), studies.c.completed_at, studies.c.id)
-        .limit(limit)
-    )
+    due = {"of": clinic, "to": destination, "now": utc_now(), "at_most": limit}
     if since_before is not None:
-        query = query.where(since_before > _WAITS_SINCE)
-    return list(connection.scalars(query))
+        return list(connection.scalars(_STUDIES_LONG_DUE, {**due, "before": since_before}))
+    return list(connection.scalars(_STUDIES_DUE, due))
 
 
 def next_due(connection: sa.Connection, *, clinic: str, destination: str) -> datetime | None:
     """From when on there is something to send to this destination; None: nothing is pending."""
-    first = connection.execute(
-        sa.select(deliveries.c.due_at)
-        .select_from(_ON_THE_WAY)
-        .where(studies.c.clinic == clinic, *_is_pending(destination))
-        .order_by(_HAD_TROUBLE, deliveries.c.due_at)
-        .limit(1)
-    ).first()
+    first = connection.execute(_NEXT_DUE, {"of": clinic, "to": destination}).first()
     if first is None:
         return None
     return first.due_at or utc_now()
@@ -114,14 +170,7 @@ def next_due(connection: sa.Connection, *, clinic: str, destination: str) -> dat
 def pending_contexts(database: Database, *, clinic: str, destination: str, limit: int) -> list[tuple[str, str]]:
     """The (SOP Class UID, Transfer Syntax UID) pairs of all that waits for this destination."""
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(results.c.sop_class_uid, results.c.transfer_syntax_uid)
-            .distinct()
-            .select_from(_ON_THE_WAY)
-            .where(studies.c.clinic == clinic, *_is_pending(destination))
-            .order_by(results.c.sop_class_uid, results.c.transfer_syntax_uid)
-            .limit(limit)
-        ).all()
+        rows = connection.execute(_CONTEXTS, {"of": clinic, "to": destination, "at_most": limit}).all()
     return [(row.sop_class_uid, row.transfer_syntax_uid) for row in rows]
 
 
@@ -131,12 +180,7 @@ def results_due(database: Database, study_id: int, destination: str) -> list[Pen
     Those with trouble of their own only when all others are gone: they have their turn behind those of other studies.
     """
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(results, _HAD_TROUBLE.label("had_trouble"))
-            .select_from(_ON_THE_WAY)
-            .where(studies.c.id == study_id, *_is_due(destination))
-            .order_by(results.c.id)
-        ).all()
+        rows = connection.execute(_RESULTS_DUE, {"of": study_id, "to": destination, "now": utc_now()}).all()
     return [
         PendingResult(
             sop_instance_uid=row.sop_instance_uid,
@@ -150,11 +194,7 @@ def results_due(database: Database, study_id: int, destination: str) -> list[Pen
 
 def waiting(connection: sa.Connection, study_id: int, destination: str) -> dict[str, Waiting]:
     """What of this study still waits for the destination, by SOP Instance UID."""
-    rows = connection.execute(
-        sa.select(results, deliveries.c.attempts, deliveries.c.due_at, _WAITS_SINCE.label("since"))
-        .select_from(_ON_THE_WAY)
-        .where(studies.c.id == study_id, *_is_pending(destination))
-    ).all()
+    rows = connection.execute(_WAITING, {"of": study_id, "to": destination}).all()
     return {
         row.sop_instance_uid: Waiting(
             kind=row.kind,
@@ -165,22 +205,6 @@ def waiting(connection: sa.Connection, study_id: int, destination: str) -> dict[
         )
         for row in rows
     }
-
-
-# Built once: that takes longer than to do it.
-_ENTER_OUTCOME = (
-    sa.update(deliveries)
-    .where(
-        deliveries.c.result_id
-        == sa.select(results.c.id).where(results.c.sop_instance_uid == sa.bindparam("of")).scalar_subquery(),
-        deliveries.c.destination == sa.bindparam("to"),
-        deliveries.c.state == DeliveryState.PENDING,
-    )
-    .values(
-        attempts=deliveries.c.attempts + 1,
-        owed_since=sa.func.coalesce(deliveries.c.owed_since, sa.bindparam("owes_since", type_=UtcDateTime)),
-    )
-)
 
 
 def record_outcome(
@@ -213,13 +237,11 @@ def record_outcome(
 
 def chargeable_study(connection: sa.Connection, study_id: int, accepted: Collection[str]) -> ChargeableStudy | None:
     """The study to charge when one of the `accepted` results belongs to its analysis; a note earns nothing."""
-    of_analysis = sa.select(results.c.sop_instance_uid).where(results.c.study_id == study_id, ~results.c.is_note)
-    uids = list(connection.scalars(of_analysis.order_by(results.c.id)))
+    uids = list(connection.scalars(_UIDS_OF_ANALYSIS, {"of": study_id}))
     first = next((uid for uid in uids if uid in accepted), None)
     if first is None:
         return None
-    needed = sa.select(studies.c.clinic, studies.c.study_instance_uid, studies.c.analyses)
-    row = connection.execute(needed.where(studies.c.id == study_id)).one()
+    row = connection.execute(_ANALYSED, {"of": study_id}).one()
     analyses = [from_plain(Analysis, plain) for plain in row.analyses]
     return ChargeableStudy(
         clinic=row.clinic,
@@ -279,12 +301,3 @@ def _kinds(connection: sa.Connection, study_id: int, destination: str, *states: 
             ~results.c.is_note,
         )
     )
-
-
-def _is_pending(destination: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return deliveries.c.destination == destination, deliveries.c.state == DeliveryState.PENDING
-
-
-def _is_due(destination: str) -> tuple[sa.ColumnElement[bool], ...]:
-    is_its_turn = sa.or_(deliveries.c.due_at.is_(None), deliveries.c.due_at <= utc_now())
-    return *_is_pending(destination), is_its_turn

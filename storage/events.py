@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from storage.database import utc_now
 from storage.tables import study_events
 
+_ADD = sa.insert(study_events)
+
 
 def has_event(connection: sa.Connection, study_id: int, event: str) -> bool:
     found = sa.select(study_events.c.id).where(study_events.c.study_id == study_id, study_events.c.event == event)
@@ -25,4 +27,4 @@ def has_event(connection: sa.Connection, study_id: int, event: str) -> bool:
 def add_event(connection: sa.Connection, study_id: int, event: str, detail: str = "") -> None:
     """Append one line to the study's history."""
     line = {"study_id": study_id, "at": utc_now(), "event": event, "detail": detail}
-    connection.execute(sa.insert(study_events), line)
+    connection.execute(_ADD, line)

@@ -32,6 +32,12 @@ SHADOW = "shadow"
 WITHDRAW = "withdraw"
 # In a connection's `info`, until it goes back to its pool: the queues into which its transaction has put something.
 _PUT_IN = "collimator put jobs in"
+_COUNT_JOB = (
+    sa.update(studies)
+    .where(studies.c.id == sa.bindparam("of"))
+    .values(jobs=studies.c.jobs + 1)
+    .returning(studies.c.jobs, studies.c.priority)
+)
 
 
 def serializer() -> DBOSPortableJSONSerializer:
@@ -48,7 +54,7 @@ def queues_with_jobs(database: Database, names: Sequence[str]) -> list[str]:
     """Those of these queues in which a job waits that is to run now: one statement, where the engine's look takes three
     in two transactions.
     """
-    question = _has_jobs(_schema(database), tuple(names))
+    question = _has_jobs(schema_of(database), tuple(names))
     with database.read() as connection:
         answers = connection.execute(question).one()
     return [name for name, has_jobs in zip(names, answers, strict=True) if has_jobs]
@@ -56,12 +62,11 @@ def queues_with_jobs(database: Database, names: Sequence[str]) -> list[str]:
 
 def jobs_claimed(database: Database, queue: str, executor_id: str) -> int:
     """How many jobs of the queue this worker has claimed and not ended, whether they have come to begin or not."""
-    question = _claimed(_schema(database))
+    question = _claimed(schema_of(database))
     with database.read() as connection:
         return connection.execute(question, {"queue": queue, "executor": executor_id}).scalar_one()
 
 
-# To build these costs more than to ask them.
 @cache
 def _has_jobs(schema: str | None, queues: tuple[str, ...]) -> sa.Select[*tuple[Any, ...]]:
     jobs = _jobs(schema)
@@ -95,7 +100,8 @@ def _in_flight(jobs: sa.TableClause) -> sa.ColumnElement[bool]:
     return jobs.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")])
 
 
-def _schema(database: Database) -> str | None:
+def schema_of(database: Database) -> str | None:
+    """Where the engine's tables lie."""
     return None if database.is_sqlite else SCHEMA
 
 
@@ -142,12 +148,7 @@ class JobQueue:
         """One run of `process_study`, at the study's place. `attempt` counts the runs in a row that ended in Retry,
         from 1.
         """
-        study = connection.execute(
-            sa.update(studies)
-            .where(studies.c.id == study_id)
-            .values(jobs=studies.c.jobs + 1)
-            .returning(studies.c.jobs, studies.c.priority)
-        ).one()
+        study = connection.execute(_COUNT_JOB, {"of": study_id}).one()
         options = EnqueueOptions(
             workflow_name=PROCESS_STUDY,
             queue_name=STUDY_QUEUE,
@@ -184,9 +185,7 @@ class JobQueue:
 
     def put_withdrawal(self, connection: sa.Connection, *, study_id: int, delay_s: float = 0.0) -> None:
         """Take back what was sent of a study that is withdrawn."""
-        number = connection.execute(
-            sa.update(studies).where(studies.c.id == study_id).values(jobs=studies.c.jobs + 1).returning(studies.c.jobs)
-        ).scalar_one()
+        number = connection.execute(_COUNT_JOB, {"of": study_id}).one().jobs
         options = EnqueueOptions(
             workflow_name=WITHDRAW,
             queue_name=WITHDRAWAL_QUEUE,

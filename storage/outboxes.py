@@ -18,6 +18,12 @@ from storage.database import Database, utc_now
 from storage.jobs import JobQueue, drain_job_id
 from storage.tables import outboxes
 
+_IS_THIS = (outboxes.c.clinic == sa.bindparam("of"), outboxes.c.destination == sa.bindparam("to"))
+_PRESENT = sa.select(outboxes.c.clinic).where(*_IS_THIS)
+_LOCK = sa.select(outboxes).where(*_IS_THIS).with_for_update()
+_CHANGE = sa.update(outboxes).where(*_IS_THIS)
+_ASK = _CHANGE.returning(outboxes)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outbox:
@@ -37,9 +43,7 @@ def ask(connection: sa.Connection, *, clinic: str, destination: str) -> Outbox:
     would not see the new ones, and so has to begin again.
     """
     _make(connection, clinic, destination)
-    row = connection.execute(
-        sa.update(outboxes).where(*_is(clinic, destination)).values(asked_at=utc_now()).returning(outboxes)
-    ).one()
+    row = connection.execute(_ASK, {**_this(clinic, destination), "asked_at": utc_now()}).one()
     return _outbox(row)
 
 
@@ -51,8 +55,7 @@ def wake(connection: sa.Connection, jobs: JobQueue, *, clinic: str, destination:
 
 
 def lock(connection: sa.Connection, *, clinic: str, destination: str) -> Outbox:
-    row = connection.execute(sa.select(outboxes).where(*_is(clinic, destination)).with_for_update()).one()
-    return _outbox(row)
+    return _outbox(connection.execute(_LOCK, _this(clinic, destination)).one())
 
 
 def begin(connection: sa.Connection, *, clinic: str, destination: str, job: int) -> Outbox | None:
@@ -60,7 +63,7 @@ def begin(connection: sa.Connection, *, clinic: str, destination: str, job: int)
     outbox = lock(connection, clinic=clinic, destination=destination)
     if outbox.job != job:
         return None
-    connection.execute(sa.update(outboxes).where(*_is(clinic, destination)).values(is_busy=True, next_attempt_at=None))
+    _change(connection, outbox, is_busy=True, next_attempt_at=None)
     return outbox
 
 
@@ -76,27 +79,21 @@ def put_job(
 ) -> None:
     """Put the destination's next job, which replaces every earlier one."""
     number = outbox.job + 1
-    connection.execute(
-        sa.update(outboxes)
-        .where(*_is(outbox.clinic, outbox.destination))
-        .values(
-            jobs=number,
-            is_busy=is_busy,
-            failures=failures,
-            last_error=last_error,
-            next_attempt_at=utc_now() + timedelta(seconds=delay_s),
-        )
+    _change(
+        connection,
+        outbox,
+        jobs=number,
+        is_busy=is_busy,
+        failures=failures,
+        last_error=last_error,
+        next_attempt_at=utc_now() + timedelta(seconds=delay_s),
     )
     jobs.put_drain(connection, clinic=outbox.clinic, destination=outbox.destination, number=number, delay_s=delay_s)
 
 
 def rest(connection: sa.Connection, outbox: Outbox) -> None:
     """Nothing is pending: no job until something is handed over."""
-    connection.execute(
-        sa.update(outboxes)
-        .where(*_is(outbox.clinic, outbox.destination))
-        .values(is_busy=False, failures=0, last_error="", next_attempt_at=None)
-    )
+    _change(connection, outbox, is_busy=False, failures=0, last_error="", next_attempt_at=None)
 
 
 def newest_drains(database: Database) -> list[tuple[Outbox, str]]:
@@ -108,14 +105,18 @@ def newest_drains(database: Database) -> list[tuple[Outbox, str]]:
 
 def _make(connection: sa.Connection, clinic: str, destination: str) -> None:
     """A destination that is new here. Two workers may both see that; the table keeps one row."""
-    if connection.scalar(sa.select(outboxes.c.clinic).where(*_is(clinic, destination))) is not None:
+    if connection.scalar(_PRESENT, _this(clinic, destination)) is not None:
         return
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(insert(outboxes).values(clinic=clinic, destination=destination).on_conflict_do_nothing())
 
 
-def _is(clinic: str, destination: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return outboxes.c.clinic == clinic, outboxes.c.destination == destination
+def _change(connection: sa.Connection, outbox: Outbox, **values: object) -> None:
+    connection.execute(_CHANGE, {**_this(outbox.clinic, outbox.destination), **values})
+
+
+def _this(clinic: str, destination: str) -> dict[str, object]:
+    return {"of": clinic, "to": destination}
 
 
 def _outbox(row: sa.Row[tuple[object, ...]]) -> Outbox:

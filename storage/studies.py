@@ -29,6 +29,51 @@ FAILED_DELIVERIES = {
 }
 
 
+_THIS: sa.BindParameter[int] = sa.bindparam("study")
+_ROW = sa.select(studies).where(studies.c.id == _THIS)
+_LOCKED_STATE = sa.select(studies.c.state).where(studies.c.id == _THIS).with_for_update()
+_LOCK = sa.select(studies.c.id).where(studies.c.id == _THIS).with_for_update()
+_NAME = sa.select(studies.c.clinic, studies.c.study_instance_uid).where(studies.c.id == _THIS)
+_CALLING_AE_TITLE = sa.select(studies.c.calling_ae_title).where(studies.c.id == _THIS)
+_FACTS = sa.select(instances.c.facts).where(instances.c.study_id == _THIS)
+_CHANGE = sa.update(studies).where(studies.c.id == sa.bindparam("of"))
+_CHANGE_IF = _CHANGE.where(studies.c.state == sa.bindparam("was"))
+_RECEIVING = (
+    sa.select(
+        studies.c.id,
+        studies.c.clinic,
+        studies.c.study_instance_uid,
+        studies.c.calling_ae_title,
+        studies.c.opened_at,
+        studies.c.last_received_at,
+        studies.c.released_at,
+    )
+    .where(studies.c.state == StudyState.RECEIVING)
+    .order_by(studies.c.id)
+)
+_STILL_RECEIVING = _ROW.where(studies.c.state == StudyState.RECEIVING).with_for_update(skip_locked=True)
+_ITS_INSTANCES = (
+    sa.select(instances)
+    .join(studies, instances.c.study_id == studies.c.id)
+    .where(
+        studies.c.clinic == sa.bindparam("clinic"),
+        studies.c.study_instance_uid == sa.bindparam("uid"),
+        studies.c.generation <= sa.bindparam("generation"),
+        instances.c.removed_at.is_(None),
+    )
+    .order_by(instances.c.series_instance_uid, instances.c.sop_instance_uid)
+)
+_ENTER_RESULTS = sa.insert(results)
+_RESULT_IDS = sa.select(results.c.sop_instance_uid, results.c.id).where(
+    results.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True))
+)
+_ENTER_DELIVERIES = sa.insert(deliveries)
+_DELIVERIES = sa.select(deliveries.c.result_id, deliveries.c.destination).where(
+    deliveries.c.result_id.in_(sa.bindparam("results", expanding=True))
+)
+_DELIVERY_STATES = sa.select(deliveries.c.state).join(results).where(results.c.study_id == _THIS, ~results.c.is_note)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenStudy:
     """A study that is still receiving and counts as complete now."""
@@ -72,19 +117,7 @@ class ResultRow:
 def open_studies(database: Database, rules: CompletionRules) -> OpenStudies:
     """The receiving studies, as far as they are complete at this moment, and when to look again."""
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(
-                studies.c.id,
-                studies.c.clinic,
-                studies.c.study_instance_uid,
-                studies.c.calling_ae_title,
-                studies.c.opened_at,
-                studies.c.last_received_at,
-                studies.c.released_at,
-            )
-            .where(studies.c.state == StudyState.RECEIVING)
-            .order_by(studies.c.id)
-        ).all()
+        rows = connection.execute(_RECEIVING).all()
         with_steps = open_studies_with_steps(connection) if rows else ()
         steps = {
             row.id: steps_of_study(connection, row.id)
@@ -111,11 +144,7 @@ def open_studies(database: Database, rules: CompletionRules) -> OpenStudies:
 
 def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRules) -> bool:
     """Move a study from receiving to queued; False when another process does, or when an image came meanwhile."""
-    row = connection.execute(
-        sa.select(studies)
-        .where(studies.c.id == study.study_id, studies.c.state == StudyState.RECEIVING)
-        .with_for_update(skip_locked=True)
-    ).first()
+    row = connection.execute(_STILL_RECEIVING, {"study": study.study_id}).first()
     now = utc_now()
     if row is None or not completion_reason(
         rules.of(row.clinic, row.calling_ae_title),
@@ -126,11 +155,7 @@ def close_study(connection: sa.Connection, study: OpenStudy, rules: CompletionRu
         steps=steps_of_study(connection, study.study_id),
     ):
         return False
-    connection.execute(
-        sa.update(studies)
-        .where(studies.c.id == study.study_id)
-        .values(state=StudyState.QUEUED, completed_at=now, completion_reason=study.reason)
-    )
+    _change(connection, study.study_id, state=StudyState.QUEUED, completed_at=now, completion_reason=study.reason)
     add_event(connection, study.study_id, "complete", study.reason)
     return True
 
@@ -154,18 +179,9 @@ def read_study(database: Database, spool: Spool, study_id: int) -> Study:
     whose pixels were removed.
     """
     with database.read() as connection:
-        row = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
-        rows = connection.execute(
-            sa.select(instances)
-            .join(studies, instances.c.study_id == studies.c.id)
-            .where(
-                studies.c.clinic == row.clinic,
-                studies.c.study_instance_uid == row.study_instance_uid,
-                studies.c.generation <= row.generation,
-                instances.c.removed_at.is_(None),
-            )
-            .order_by(instances.c.series_instance_uid, instances.c.sop_instance_uid)
-        ).all()
+        row = connection.execute(_ROW, {"study": study_id}).one()
+        until = {"clinic": row.clinic, "uid": row.study_instance_uid, "generation": row.generation}
+        rows = connection.execute(_ITS_INSTANCES, until).all()
     return Study(
         clinic=row.clinic,
         study_instance_uid=row.study_instance_uid,
@@ -188,16 +204,12 @@ def read_study(database: Database, spool: Spool, study_id: int) -> Study:
 
 
 def save_decision(connection: sa.Connection, study_id: int, explanation: Sequence[str], reason: str) -> None:
-    connection.execute(sa.update(studies).where(studies.c.id == study_id).values(explanation=list(explanation)))
+    _change(connection, study_id, explanation=list(explanation))
     add_event(connection, study_id, "routed", reason)
 
 
 def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[Analysis]) -> None:
-    connection.execute(
-        sa.update(studies)
-        .where(studies.c.id == study_id)
-        .values(analyses=[to_plain(analysis) for analysis in analyses])
-    )
+    _change(connection, study_id, analyses=[to_plain(analysis) for analysis in analyses])
     save_answers(connection, study_id, analyses)
     for analysis in analyses:
         devices = sorted({image.device for image in analysis.images} - {"cpu"})
@@ -220,37 +232,29 @@ def save_results(
             new.setdefault(row.sop_instance_uid, row)  # two profiles may share an object
     if new:
         entered = [{"study_id": study_id, "written_at": utc_now(), **asdict(row)} for row in new.values()]
-        connection.execute(sa.insert(results), entered)
+        connection.execute(_ENTER_RESULTS, entered)
         ids = _result_ids(connection, rows)
     wanted = dict.fromkeys((ids[row.sop_instance_uid], name) for row in rows for name in destinations[row.profile])
-    of_these = sa.select(deliveries.c.result_id, deliveries.c.destination).where(
-        deliveries.c.result_id.in_(ids.values())
-    )
-    present = {(row.result_id, row.destination) for row in connection.execute(of_these)}
+    of_these = connection.execute(_DELIVERIES, {"results": list(ids.values())})
+    present = {(row.result_id, row.destination) for row in of_these}
     if missing := [pair for pair in wanted if pair not in present]:
         entered = [
             {"result_id": result_id, "destination": name, "state": DeliveryState.PENDING} for result_id, name in missing
         ]
-        connection.execute(sa.insert(deliveries), entered)
-    connection.execute(
-        sa.update(studies)
-        .where(studies.c.id == study_id, studies.c.state == StudyState.QUEUED)
-        .values(state=StudyState.DELIVERING)
-    )
+        connection.execute(_ENTER_DELIVERIES, entered)
+    _change_if(connection, study_id, StudyState.QUEUED, state=StudyState.DELIVERING)
     add_event(connection, study_id, "written", ", ".join(sorted({row.kind for row in rows})))
 
 
 def _result_ids(connection: sa.Connection, rows: Iterable[ResultRow]) -> dict[str, int]:
     """Of those that are entered, by SOP Instance UID."""
-    uids = [row.sop_instance_uid for row in rows]
-    query = sa.select(results.c.sop_instance_uid, results.c.id).where(results.c.sop_instance_uid.in_(uids))
-    return {row.sop_instance_uid: row.id for row in connection.execute(query)}
+    entered = connection.execute(_RESULT_IDS, {"uids": [row.sop_instance_uid for row in rows]})
+    return {row.sop_instance_uid: row.id for row in entered}
 
 
 def is_queued(connection: sa.Connection, study_id: int) -> bool:
     """Whether the study still waits for its analysis. Nobody changes that until this transaction ends."""
-    state = connection.scalar(sa.select(studies.c.state).where(studies.c.id == study_id).with_for_update())
-    return state == StudyState.QUEUED
+    return connection.scalar(_LOCKED_STATE, {"study": study_id}) == StudyState.QUEUED
 
 
 def require_queued(connection: sa.Connection, study_id: int) -> None:
@@ -266,11 +270,7 @@ def require_queued(connection: sa.Connection, study_id: int) -> None:
 def put_aside(connection: sa.Connection, study_id: int, refusal: Refuse) -> None:
     """A study that is not analysed: held when time or a person can lift the reason, failed otherwise."""
     state = StudyState.HELD if refusal.reason in HELD else StudyState.FAILED
-    connection.execute(
-        sa.update(studies)
-        .where(studies.c.id == study_id)
-        .values(state=state, reason=refusal.reason, finished_at=utc_now())
-    )
+    _change(connection, study_id, state=state, reason=refusal.reason, finished_at=utc_now())
     add_event(connection, study_id, str(state), " - ".join(part for part in (refusal.message, refusal.hint) if part))
 
 
@@ -280,31 +280,20 @@ def finish_study(connection: sa.Connection, study_id: int) -> bool:
 
     What another form stands for counts for nothing. Whether this call closed it.
     """
-    states = set(
-        connection.scalars(
-            sa.select(deliveries.c.state).join(results).where(results.c.study_id == study_id, ~results.c.is_note)
-        )
-    )
+    states = set(connection.scalars(_DELIVERY_STATES, {"study": study_id}))
     if states & {DeliveryState.PENDING, DeliveryState.STORED}:
         return False
     reason = next((why for state, why in FAILED_DELIVERIES.items() if state in states), "")
-    changed = connection.execute(
-        sa.update(studies)
-        .where(studies.c.id == study_id, studies.c.state == StudyState.DELIVERING)
-        .values(
-            state=StudyState.FAILED if reason else StudyState.DONE,
-            reason=reason,
-            finished_at=utc_now(),
-        )
-    )
-    if changed.rowcount:
+    state = StudyState.FAILED if reason else StudyState.DONE
+    closed = _change_if(connection, study_id, StudyState.DELIVERING, state=state, reason=reason, finished_at=utc_now())
+    if closed:
         add_event(connection, study_id, "failed" if reason else "done")
-    return bool(changed.rowcount)
+    return closed
 
 
 def lock(connection: sa.Connection, study_id: int) -> None:
     """Whoever else records something of this study waits: two destinations must not each take the other for pending."""
-    connection.execute(sa.select(studies.c.id).where(studies.c.id == study_id).with_for_update())
+    connection.execute(_LOCK, {"study": study_id})
 
 
 def analyses_of(database: Database, study_id: int) -> tuple[Analysis, ...]:
@@ -320,18 +309,17 @@ def has_analyses(connection: sa.Connection, study_id: int) -> bool:
 
 def name_of(connection: sa.Connection, study_id: int) -> tuple[str, str]:
     """(clinic, Study Instance UID)."""
-    names = sa.select(studies.c.clinic, studies.c.study_instance_uid).where(studies.c.id == study_id)
-    clinic, study_instance_uid = connection.execute(names).one()
+    clinic, study_instance_uid = connection.execute(_NAME, {"study": study_id}).one()
     return clinic, study_instance_uid
 
 
 def calling_ae_title_of(connection: sa.Connection, study_id: int) -> str:
-    return str(connection.scalars(sa.select(studies.c.calling_ae_title).where(studies.c.id == study_id)).one())
+    return str(connection.scalars(_CALLING_AE_TITLE, {"study": study_id}).one())
 
 
 def facts_of(connection: sa.Connection, study_id: int) -> list[InstanceFacts]:
     """Of the instances that came with this generation."""
-    rows = connection.scalars(sa.select(instances.c.facts).where(instances.c.study_id == study_id))
+    rows = connection.scalars(_FACTS, {"study": study_id})
     return [from_plain(InstanceFacts, plain) for plain in rows]
 
 
@@ -346,9 +334,7 @@ def newest_jobs(database: Database) -> list[tuple[int, str]]:
 
 def requeue(connection: sa.Connection, study_id: int, why: str) -> None:
     """A study that was put aside is looked at once more, from the start."""
-    connection.execute(
-        sa.update(studies).where(studies.c.id == study_id).values(state=StudyState.QUEUED, reason="", finished_at=None)
-    )
+    _change(connection, study_id, state=StudyState.QUEUED, reason="", finished_at=None)
     add_event(connection, study_id, "requeued", why)
 
 
@@ -382,8 +368,7 @@ def let_wait_for_quota(connection: sa.Connection, study_id: int, why: str) -> bo
 
 def is_held(connection: sa.Connection, study_id: int) -> bool:
     """Nobody changes that until this transaction ends."""
-    state = connection.scalar(sa.select(studies.c.state).where(studies.c.id == study_id).with_for_update())
-    return state == StudyState.HELD
+    return connection.scalar(_LOCKED_STATE, {"study": study_id}) == StudyState.HELD
 
 
 def _held(database: Database, *why: sa.ColumnElement[bool]) -> list[HeldStudy]:
@@ -409,6 +394,8 @@ def previous_results(database: Database, study: Study) -> list[tuple[str, str, s
     """(SOP Class UID, SOP Instance UID, Series Instance UID) of what this one replaces: the results of the newest
     generation before it that has some. One that was cancelled has none, and a note is no analysis.
     """
+    if study.generation == 1:
+        return []
     earlier = (
         studies.c.clinic == study.clinic,
         studies.c.study_instance_uid == study.study_instance_uid,
@@ -424,3 +411,12 @@ def previous_results(database: Database, study: Study) -> list[tuple[str, str, s
             .order_by(results.c.sop_instance_uid)
         ).all()
     return [(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid) for row in rows]
+
+
+def _change(connection: sa.Connection, study_id: int, **values: object) -> None:
+    connection.execute(_CHANGE, {"of": study_id, **values})
+
+
+def _change_if(connection: sa.Connection, study_id: int, was: StudyState, **values: object) -> bool:
+    """Only a study that is in this state; whether it was."""
+    return bool(connection.execute(_CHANGE_IF, {"of": study_id, "was": was, **values}).rowcount)

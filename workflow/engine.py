@@ -131,7 +131,7 @@ class Engine:
             log.debug("job_begins", job=name)
             job_id = str(DBOS.workflow_id)
             self._at_work.add(job_id)
-            self._here.memory = Memory(self._dbos, job_id)
+            self._here.memory = Memory(self._database, job_id)
             try:
                 job(*arguments)
             except Exception:

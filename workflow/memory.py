@@ -9,15 +9,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOS
-from dbos._sys_db import OperationResultInternal
+from dbos._context import current_owner_xid
+from dbos._error import DBOSWorkflowConflictIDError
 
-from storage.jobs import serializer
+from storage.database import Database
+from storage.jobs import APPLICATION_NAME, schema_of, serializer
 
 FORMAT = serializer()
+_COLUMNS = (
+    "workflow_uuid",
+    "function_id",
+    "function_name",
+    "output",
+    "serialization",
+    "started_at_epoch_ms",
+    "completed_at_epoch_ms",
+    "retention_timestamp",
+    "application_name",
+)
 
 
 class OtherSteps(Exception):
@@ -36,8 +49,9 @@ class Step:
 class Memory:
     """Of one job, as long as it runs here."""
 
-    def __init__(self, dbos: DBOS, job_id: str) -> None:
-        self._rows = dbos._sys_db
+    def __init__(self, database: Database, job_id: str) -> None:
+        self._database = database
+        self._rows = _rows_in(schema_of(database))
         self._job_id = job_id
         self._last = 0
         self._outcomes: dict[int, tuple[str, Any]] | None = None
@@ -60,21 +74,28 @@ class Memory:
         return outcome
 
     def keep(self, connection: sa.Connection, step: Step, outcome: Any) -> None:
-        """Remember the outcome, if `connection` commits."""
-        row = OperationResultInternal(
-            workflow_uuid=self._job_id,
-            function_id=step.number,
-            function_name=step.name,
-            output=FORMAT.serialize(outcome),
-            error=None,
-            serialization=FORMAT.name(),
-            started_at_epoch_ms=step.began,
-            child_workflow_id=None,
-        )
-        # It names the schema of its tables only while a statement runs.
-        names = self._rows.engine.get_execution_options()["schema_translate_map"]
-        self._rows._record_operation_result_txn(
-            row, _now_ms(), connection.execution_options(schema_translate_map=names)
+        """Remember the outcome, if `connection` commits. Nobody takes the job over before that.
+
+        Raises:
+            DBOSWorkflowConflictIDError: somebody has. DBOS knows what to do then.
+        """
+        owner = connection.scalar(self._rows.owner, {"job": self._job_id})
+        if owner != current_owner_xid(self._job_id):
+            raise DBOSWorkflowConflictIDError(self._job_id)
+        now = _now_ms()
+        connection.execute(
+            self._rows.keep,
+            {
+                "workflow_uuid": self._job_id,
+                "function_id": step.number,
+                "function_name": step.name,
+                "output": FORMAT.serialize(outcome),
+                "serialization": FORMAT.name(),
+                "started_at_epoch_ms": step.began,
+                "completed_at_epoch_ms": now,
+                "retention_timestamp": now,
+                "application_name": APPLICATION_NAME,
+            },
         )
 
     @contextmanager
@@ -87,11 +108,33 @@ class Memory:
             raise
 
     def _read(self) -> Iterator[tuple[int, tuple[str, Any]]]:
-        steps = self._rows.tables.operation_outputs.c
-        of_this_job = sa.select(steps.function_id, steps.function_name, steps.output)
-        with self._rows.engine.connect() as connection:
-            for number, name, output in connection.execute(of_this_job.where(steps.workflow_uuid == self._job_id)):
+        with self._database.read() as connection:
+            for number, name, output in connection.execute(self._rows.outcomes, {"job": self._job_id}):
                 yield number, (name, FORMAT.deserialize(output))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rows:
+    """DBOS's, as far as a step has to do with them."""
+
+    outcomes: sa.Select[*tuple[Any, ...]]
+    owner: sa.Select[str]
+    keep: sa.Insert
+
+
+@cache
+def _rows_in(schema: str | None) -> _Rows:
+    """DBOS would build these anew for every step, which takes longer than all that they do."""
+    jobs = sa.table("workflow_status", sa.column("workflow_uuid"), sa.column("owner_xid"), schema=schema)
+    steps = sa.table("operation_outputs", *(sa.column(name) for name in _COLUMNS), schema=schema)
+    this_job: sa.BindParameter[str] = sa.bindparam("job")
+    return _Rows(
+        outcomes=sa.select(steps.c.function_id, steps.c.function_name, steps.c.output).where(
+            steps.c.workflow_uuid == this_job
+        ),
+        owner=sa.select(jobs.c.owner_xid).where(jobs.c.workflow_uuid == this_job).with_for_update(key_share=True),
+        keep=sa.insert(steps),
+    )
 
 
 def _now_ms() -> int:

@@ -50,12 +50,31 @@ class DriftLine:
     reference: dict[str, int]
 
 
-_SENT_BY = sa.select(studies.c.clinic, studies.c.calling_ae_title)
+_KEY = (
+    drift_counts.c.clinic,
+    drift_counts.c.calling_ae_title,
+    drift_counts.c.package,
+    drift_counts.c.version,
+    drift_counts.c.period,
+)
+_IS_THIS = [column == sa.bindparam(f"of_{column.name}") for column in _KEY]
+_LOCKED_ROW = sa.select(drift_counts).where(*_IS_THIS).with_for_update()
+_UPDATE = sa.update(drift_counts).where(*_IS_THIS)
+# What is there already stays.
+_MAKE = {
+    "postgresql": postgresql.insert(drift_counts).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(drift_counts).on_conflict_do_nothing(),
+}
+_SENT_BY = sa.select(studies.c.clinic, studies.c.calling_ae_title).where(studies.c.id == sa.bindparam("study"))
+_FACTS = sa.select(instances.c.sop_instance_uid, instances.c.facts).where(
+    instances.c.clinic == sa.bindparam("clinic"),
+    instances.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True)),
+)
 
 
 def count_images(connection: sa.Connection, study_id: int, analysis: Analysis) -> None:
     """Add the images of one analysis to their week, and to the reference while that is being made."""
-    study = connection.execute(_SENT_BY.where(studies.c.id == study_id)).one()
+    study = connection.execute(_SENT_BY, {"study": study_id}).one()
     facts = _facts(connection, study.clinic, [image.sop_instance_uid for image in analysis.images])
     key = _key_of(study, analysis.model.package, analysis.model.version)
     all_bins = [bins_of(image, facts.get(image.sop_instance_uid, InstanceFacts())) for image in analysis.images]
@@ -67,7 +86,7 @@ def begin_reference(
     connection: sa.Connection, study_id: int, *, package: str, version: str, counts: Mapping[str, Counts]
 ) -> None:
     """Hold this caller's images against what the model was published with, unless they have a reference already."""
-    study = connection.execute(_SENT_BY.where(studies.c.id == study_id)).one()
+    study = connection.execute(_SENT_BY, {"study": study_id}).one()
     key = {**_key_of(study, package, version), "period": REFERENCE}
     _make_row(connection, key, images=_most_images(counts), counts={name: dict(bins) for name, bins in counts.items()})
 
@@ -117,15 +136,6 @@ def forget_weeks(connection: sa.Connection, *, before: datetime) -> None:
     connection.execute(sa.delete(drift_counts).where(is_old))
 
 
-_KEY = (
-    drift_counts.c.clinic,
-    drift_counts.c.calling_ae_title,
-    drift_counts.c.package,
-    drift_counts.c.version,
-    drift_counts.c.period,
-)
-
-
 def _key_of(study: sa.Row[*tuple[Any, ...]], package: str, version: str) -> dict[str, str]:
     """Without the period."""
     return {
@@ -157,22 +167,24 @@ def _add_to_reference(connection: sa.Connection, key: dict[str, str], all_bins: 
 
 def _locked_row(connection: sa.Connection, key: dict[str, str]) -> sa.Row[Any]:
     """Whoever else counts into it waits."""
+    row = connection.execute(_LOCKED_ROW, _this(key)).first()
+    if row is not None:
+        return row
     _make_row(connection, key)
-    return connection.execute(sa.select(drift_counts).where(*_is(key)).with_for_update()).one()
+    return connection.execute(_LOCKED_ROW, _this(key)).one()
 
 
 def _make_row(connection: sa.Connection, key: dict[str, str], **values: Any) -> None:
     """Unless it is there."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(drift_counts).values({**key, **values}).on_conflict_do_nothing())
+    connection.execute(_MAKE[connection.dialect.name], {**key, **values})
 
 
 def _update(connection: sa.Connection, key: dict[str, str], **values: Any) -> None:
-    connection.execute(sa.update(drift_counts).where(*_is(key)).values(**values))
+    connection.execute(_UPDATE, {**_this(key), **values})
 
 
-def _is(key: dict[str, str]) -> list[sa.ColumnElement[bool]]:
-    return [column == key[column.name] for column in _KEY]
+def _this(key: dict[str, str]) -> dict[str, str]:
+    return {f"of_{name}": value for name, value in key.items()}
 
 
 def _most_images(counts: Mapping[str, Counts]) -> int:
@@ -180,10 +192,8 @@ def _most_images(counts: Mapping[str, Counts]) -> int:
 
 
 def _facts(connection: sa.Connection, clinic: str, sop_instance_uids: list[str]) -> dict[str, InstanceFacts]:
-    query = sa.select(instances.c.sop_instance_uid, instances.c.facts).where(
-        instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(sop_instance_uids)
-    )
-    return {row.sop_instance_uid: from_plain(InstanceFacts, row.facts) for row in connection.execute(query)}
+    rows = connection.execute(_FACTS, {"clinic": clinic, "uids": sop_instance_uids})
+    return {row.sop_instance_uid: from_plain(InstanceFacts, row.facts) for row in rows}
 
 
 def _lines(periods: dict[str, sa.Row[Any]], weeks: list[str]) -> Iterator[DriftLine]:

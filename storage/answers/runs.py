@@ -16,11 +16,14 @@ from storage.plain import to_plain
 from storage.tables import model_runs, studies
 
 FORGOTTEN_AT_ONCE = 5000
+_REMOVE = sa.delete(model_runs).where(model_runs.c.study_id == sa.bindparam("study"))
+_CLINIC = sa.select(studies.c.clinic).where(studies.c.id == sa.bindparam("study"))
+_KEEP = sa.insert(model_runs)
 
 
 def save_answers(connection: sa.Connection, study_id: int, analyses: Iterable[Analysis]) -> None:
     """What is reported of the study, in place of what an earlier attempt kept."""
-    replaced = connection.execute(sa.delete(model_runs).where(model_runs.c.study_id == study_id)).rowcount
+    replaced = connection.execute(_REMOVE, {"study": study_id}).rowcount
     for analysis in sorted(analyses, key=lambda analysis: analysis.model.package):
         if not analysis.model.is_demonstration:
             save_analysis(connection, study_id, analysis, is_counted=not replaced)
@@ -72,5 +75,5 @@ def forget_runs(database: Database, *, after: timedelta) -> int:
 
 
 def _insert(connection: sa.Connection, study_id: int, **values: object) -> None:
-    clinic = connection.scalar(sa.select(studies.c.clinic).where(studies.c.id == study_id))
-    connection.execute(sa.insert(model_runs).values(study_id=study_id, clinic=clinic, ran_at=utc_now(), **values))
+    clinic = connection.scalar(_CLINIC, {"study": study_id})
+    connection.execute(_KEEP, {"study_id": study_id, "clinic": clinic, "ran_at": utc_now(), **values})

@@ -14,6 +14,25 @@ from storage.database import Database
 from storage.requests.files import RequestBox
 from storage.tables import instances, procedure_steps, studies
 
+_OPEN_WITH_STEPS = (
+    sa.select(studies.c.clinic, studies.c.study_instance_uid)
+    .join(
+        procedure_steps,
+        (procedure_steps.c.clinic == studies.c.clinic)
+        & (procedure_steps.c.study_instance_uid == studies.c.study_instance_uid),
+    )
+    .where(studies.c.state == StudyState.RECEIVING)
+)
+_OF_STUDY = (
+    sa.select(procedure_steps)
+    .join(
+        studies,
+        (procedure_steps.c.clinic == studies.c.clinic)
+        & (procedure_steps.c.study_instance_uid == studies.c.study_instance_uid),
+    )
+    .where(studies.c.id == sa.bindparam("study"))
+)
+
 
 def record_steps(database: Database, changes: RequestBox) -> int:
     """Bring every waiting change into the database; how many that were. Doing one twice changes nothing.
@@ -51,28 +70,15 @@ def record_step(connection: sa.Connection, step: ProcedureStep) -> bool:
 
 def open_studies_with_steps(connection: sa.Connection) -> Collection[tuple[str, str]]:
     """(clinic, Study Instance UID) of the receiving studies that MPPS says anything about; mostly there are few."""
-    rows = connection.execute(
-        sa.select(studies.c.clinic, studies.c.study_instance_uid)
-        .join(
-            procedure_steps,
-            (procedure_steps.c.clinic == studies.c.clinic)
-            & (procedure_steps.c.study_instance_uid == studies.c.study_instance_uid),
-        )
-        .where(studies.c.state == StudyState.RECEIVING)
-    )
-    return {(row.clinic, row.study_instance_uid) for row in rows}
+    return {(row.clinic, row.study_instance_uid) for row in connection.execute(_OPEN_WITH_STEPS)}
 
 
 def steps_of_study(connection: sa.Connection, study_id: int) -> StudySteps:
     """What all steps of this study say, beside what has come for it."""
-    study = connection.execute(sa.select(studies).where(studies.c.id == study_id)).one()
-    of_this_study = (
-        procedure_steps.c.clinic == study.clinic,
-        procedure_steps.c.study_instance_uid == study.study_instance_uid,
-    )
-    rows = connection.execute(sa.select(procedure_steps).where(*of_this_study)).all()
+    rows = connection.execute(_OF_STUDY, {"study": study_id}).all()
     if not rows:
         return NO_STEPS
+    study = rows[0]
     came = connection.execute(
         sa.select(instances.c.sop_instance_uid, instances.c.study_id).where(
             instances.c.clinic == study.clinic, instances.c.study_instance_uid == study.study_instance_uid

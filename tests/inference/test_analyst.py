@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pydicom.data import get_testdata_file
 from structlog.testing import capture_logs
 
 from domain.errors import Misconfigured, Refuse, Retry
+from inference import pixels
 from inference.analyst import Analyst
 from inference.child import Worker
 from inference.package import load
@@ -27,6 +29,7 @@ from tests.inference.images import ADULT_PA, instance, write_image
 from tests.inference.processes import children, is_running, running_children, within
 
 ROOT = Path(__file__).parent.parent.parent
+IMAGE_BYTES = 64 * 56 * 2  # of what write_image writes, decoded
 
 
 @pytest.fixture
@@ -201,7 +204,24 @@ def test_a_package_that_is_installed_anew_amid_a_request_does_not_answer_it(inst
         "device_uid": asked_for.device_uid,
         "image": str(image),
     }
-    assert Worker().answer(request, -1) == ({"changed": "the package chest was installed anew a moment ago"}, b"")
+    assert Worker(kept_bytes=0).answer(request, -1) == (
+        {"changed": "the package chest was installed anew a moment ago"},
+        b"",
+    )
+
+
+@pytest.mark.parametrize(("kept_bytes", "decoded"), [(6 * IMAGE_BYTES, 6), (IMAGE_BYTES, 12)], ids=["six", "one"])
+def test_images_of_studies_that_are_under_way_together_are_decoded_once_if_there_is_room(
+    kept_bytes: int, decoded: int, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Mock(wraps=pixels.read)
+    monkeypatch.setattr(pixels, "read", counted)
+    worker = Worker(kept_bytes=kept_bytes)
+    with image.open("rb") as file:
+        for number in [*range(6), *range(6)]:
+            request = {"task": "display", "within": [(32, 32)], "image": str(number)}
+            assert worker.answer(request, file.fileno())[1]
+    assert counted.call_count == decoded
 
 
 def test_a_child_that_dies_is_replaced(analyst: Analyst, image: Path) -> None:

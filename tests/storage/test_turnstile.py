@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from storage.database import Database
 from storage.turnstile import PATIENCE_S, Turnstile
+from tests.journeys.house import wait_until
 
 WRITES = 100
 HOLDS_THE_TURN = """
@@ -157,17 +158,22 @@ def test_a_process_that_is_stopped_at_the_turnstile_is_passed_by_until_it_goes_o
 
     stopped.send_signal(signal.SIGCONT)
     _go_on(stopped)
-    turnstile = Turnstile(str(tmp_path / "a.db"))
+    # Whoever waited meanwhile has to come through first; then everybody waits for the turn again.
+    wait_until(lambda: _waits_for_its_turn(database, Turnstile(str(tmp_path / "a.db"))), "it waits for its turn")
+    database.close()
+
+
+def _waits_for_its_turn(database: Database, turnstile: Turnstile) -> bool:
     turn = turnstile.take_turn()
     assert turn is not None
-    waits = threading.Thread(target=_write_once, args=(database,))
-    waits.start()
-    waits.join(PATIENCE_S / 3)
-    assert waits.is_alive()
+    writes = threading.Thread(target=_write_once, args=(database,))
+    writes.start()
+    writes.join(PATIENCE_S / 3)
+    waited = writes.is_alive()
     turnstile.leave(turn)
-    waits.join(10.0)
-    assert not waits.is_alive()
-    database.close()
+    writes.join(10.0)
+    assert not writes.is_alive()
+    return waited
 
 
 def _write_once(database: Database) -> None:

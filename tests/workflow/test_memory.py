@@ -10,7 +10,7 @@ from dbos import DBOS
 from domain.errors import Away, Refuse
 from storage.database import Database
 from storage.events import add_event
-from storage.jobs import DESTINATION_QUEUE, DRAIN, JobQueue, migrate_jobs
+from storage.jobs import DESTINATION_QUEUE, DRAIN, JobQueue, drain_job_id, migrate_jobs
 from storage.tables import study_events
 from tests.factories.databases import ENGINES
 from tests.journeys.house import wait_until
@@ -90,7 +90,7 @@ def entering(study_id: int, event: str) -> Entry[str]:
 
 def remembered(house: House) -> Memory:
     """What the job that runs here would remember if it were run again."""
-    return Memory(house.engine._dbos, str(DBOS.workflow_id))
+    return Memory(house.database, str(DBOS.workflow_id))
 
 
 def test_what_a_step_has_entered_is_there_with_its_memory(house: House) -> None:
@@ -105,6 +105,19 @@ def test_what_a_step_has_entered_is_there_with_its_memory(house: House) -> None:
     house.run(job)
     assert house.events() == ["routed"]
     assert seen == ["routed", {"value": "routed"}, None]
+
+
+def test_the_engine_reads_what_was_kept_as_its_own(house: House) -> None:
+    def job(durable: Durable, study_id: int) -> None:
+        durable.enter("first", str, entering, study_id, "routed")
+        durable.transaction("second", lambda connection: add_event(connection, study_id, "held"))
+
+    house.run(job)
+    steps = DBOS.list_workflow_steps(drain_job_id("st-mary", "pacs", 1))
+    assert [(step["function_id"], step["function_name"], step["output"], step["error"]) for step in steps] == [
+        (1, "first", {"value": "routed"}, None),
+        (2, "second", {"value": None}, None),
+    ]
 
 
 @pytest.mark.parametrize("error", [Refuse("no", reason="unroutable", hint="ask"), Away("it is not there", hint="wait")])
