@@ -34,6 +34,11 @@ CAME_IN_THE_WAY_S = 0.05
 _TURN = "collimator turn"
 # Before these the driver begins a transaction by itself, and the last one begins one.
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN IMMEDIATE")
+# Seconds since 1970.
+_CLOCK = {
+    "postgresql": sa.text("SELECT extract(epoch FROM clock_timestamp())"),
+    "sqlite": sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
+}
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -45,9 +50,7 @@ def utc_now() -> datetime:
 
 def database_clock(connection: sa.Connection) -> float:
     """Seconds since 1970 by the database's own clock: machines disagree about the time, leases must not."""
-    if connection.dialect.name == "postgresql":
-        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
-    return float(connection.scalar(sa.text("SELECT (julianday('now') - 2440587.5) * 86400.0")) or 0)
+    return float(connection.scalar(_CLOCK[connection.dialect.name]) or 0)
 
 
 def is_away(error: Exception) -> bool:

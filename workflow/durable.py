@@ -1,4 +1,4 @@
-"""How a job remembers what it has done: the ways to do a thing once, whatever the engine behind them."""
+"""How a job remembers what it has done: two ways to do a thing once, whatever the engine behind them."""
 
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar

@@ -39,6 +39,8 @@ CARE_BEATS = 10
 BILLING_BEATS = 300
 # Studies in one round: a worker that does not beat meanwhile must not be taken for dead.
 WOKEN_AT_ONCE = 200
+_BEAT = sa.update(executors).where(executors.c.executor_id == sa.bindparam("of"))
+_OTHERS = sa.select(executors).where(executors.c.executor_id != sa.bindparam("own"))
 
 
 def new_executor_id() -> str:
@@ -117,9 +119,7 @@ class Recovery:
 def beat(database: Database, executor_id: str) -> None:
     with database.write() as connection:
         now = database_clock(connection)
-        changed = connection.execute(
-            sa.update(executors).where(executors.c.executor_id == executor_id).values(seen_at=now)
-        )
+        changed = connection.execute(_BEAT, {"of": executor_id, "seen_at": now})
         if not changed.rowcount:
             connection.execute(sa.insert(executors).values(executor_id=executor_id, seen_at=now))
 
@@ -139,7 +139,7 @@ def dead_executors(database: Database, own_id: str, lease_s: float) -> list[str]
     """Workers whose lease ran out, and those of this machine whose process is gone."""
     with database.read() as connection:
         now = database_clock(connection)
-        others = connection.execute(sa.select(executors).where(executors.c.executor_id != own_id)).all()
+        others = connection.execute(_OTHERS, {"own": own_id}).all()
     return [row.executor_id for row in others if now - row.seen_at > lease_s or is_gone(row.executor_id)]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -32,6 +33,9 @@ INDEXER_BEHIND_S = 30.0
 SETTLES_WITHIN_S = 2.0
 UIDS_AT_ONCE = 500
 DUE_LIMIT = 20  # each may name ten thousand instances
+_NEXT = sa.select(commitments).order_by(commitments.c.due_at, commitments.c.id).limit(DUE_LIMIT)
+_WAITING = _NEXT.where(commitments.c.state == CommitmentState.WAITING)
+_DUE = _NEXT.where(commitments.c.state == CommitmentState.PENDING, commitments.c.due_at <= sa.bindparam("now"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +159,7 @@ def _delivered_days(connection: sa.Connection, clinic: str, study_instance_uids:
 def end_waiting(database: Database) -> int:
     """Make the report due of each request whose instances are all known, or that has waited long enough."""
     ended = 0
-    for waiting in _read(database, CommitmentState.WAITING):
+    for waiting in _read(database, _WAITING):
         if utc_now() < waiting.request.requested_at + timedelta(seconds=SETTLES_WITHIN_S):
             continue
         asked = {one.sop_instance_uid for one in waiting.request.asked}
@@ -184,7 +188,7 @@ def _known(database: Database, clinic: str, sop_instance_uids: Collection[str]) 
 def take_due(database: Database, *, for_s: float) -> list[Commitment]:
     """The reports that are due now, taken for `for_s` seconds: until then no other worker tries them."""
     taken = []
-    for due in _read(database, CommitmentState.PENDING, commitments.c.due_at <= utc_now()):
+    for due in _read(database, _DUE, now=utc_now()):
         until = utc_now() + timedelta(seconds=for_s)
         with database.write() as connection:
             changed = connection.execute(
@@ -284,14 +288,9 @@ def read_commitments(database: Database, *, clinic: str | None = None) -> list[C
     ]
 
 
-def _read(database: Database, state: CommitmentState, *where: sa.ColumnElement[bool]) -> list[Commitment]:
+def _read(database: Database, query: sa.Select[*tuple[Any, ...]], **values: object) -> list[Commitment]:
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(commitments)
-            .where(commitments.c.state == state, *where)
-            .order_by(commitments.c.due_at, commitments.c.id)
-            .limit(DUE_LIMIT)
-        ).all()
+        rows = connection.execute(query, values).all()
     return [
         Commitment(
             commitment_id=row.id,

@@ -68,19 +68,29 @@ class Owed:
     is_older: bool
 
 
+_OWING = (
+    sa.select(studies.c.clinic, deliveries.c.destination)
+    .distinct()
+    .select_from(_OWED)
+    .where(deliveries.c.state == DeliveryState.STORED, deliveries.c.confirmation_id.is_(None))
+    .order_by(studies.c.clinic, deliveries.c.destination)
+)
+_IS_OVER = sa.and_(confirmations.c.state == ConfirmationState.ASKED, confirmations.c.due_at <= sa.bindparam("now"))
+_DUE = (
+    sa.select(confirmations.c.id)
+    .where(sa.or_(confirmations.c.state == ConfirmationState.REPORTED, _IS_OVER))
+    .order_by(confirmations.c.id)
+    .limit(DUE_LIMIT)
+)
+
+
 # Asking
 
 
 def owing(database: Database) -> list[tuple[str, str]]:
     """(clinic, destination) of everyone who has yet to be asked for something."""
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(studies.c.clinic, deliveries.c.destination)
-            .distinct()
-            .select_from(_OWED)
-            .where(deliveries.c.state == DeliveryState.STORED, deliveries.c.confirmation_id.is_(None))
-            .order_by(studies.c.clinic, deliveries.c.destination)
-        ).all()
+        rows = connection.execute(_OWING).all()
     return [(row.clinic, row.destination) for row in rows]
 
 
@@ -184,16 +194,8 @@ def record_report(connection: sa.Connection, report: Report) -> bool:
 
 def due(database: Database) -> list[int]:
     """The confirmations of which something comes now: a report is here, or will not come."""
-    is_over = sa.and_(confirmations.c.state == ConfirmationState.ASKED, confirmations.c.due_at <= utc_now())
     with database.read() as connection:
-        return list(
-            connection.scalars(
-                sa.select(confirmations.c.id)
-                .where(sa.or_(confirmations.c.state == ConfirmationState.REPORTED, is_over))
-                .order_by(confirmations.c.id)
-                .limit(DUE_LIMIT)
-            )
-        )
+        return list(connection.scalars(_DUE, {"now": utc_now()}))
 
 
 def lock_due(connection: sa.Connection, confirmation_id: int) -> Confirmation | None:
