@@ -27,6 +27,26 @@ from storage.instances import Spool
 from storage.plain import to_plain
 from storage.tables import clinics, instances, quarantine, results, studies
 
+_CLINIC: sa.BindParameter[str] = sa.bindparam("clinic")
+_KNOWN_UIDS = sa.select(instances.c.sop_instance_uid).where(
+    instances.c.clinic == _CLINIC, instances.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True))
+)
+_KNOWN = sa.select(instances).where(instances.c.clinic == _CLINIC, instances.c.sop_instance_uid == sa.bindparam("uid"))
+_ENTER = sa.insert(instances)
+_NEWEST_GENERATION = (
+    sa.select(studies.c.id, studies.c.generation, studies.c.state)
+    .where(studies.c.clinic == _CLINIC, studies.c.study_instance_uid == sa.bindparam("uid"))
+    .order_by(studies.c.generation.desc())
+    .limit(1)
+    # A worker may be closing it: whoever has the row first decides whether this image is still part of it.
+    .with_for_update()
+)
+_GOES_ON = sa.update(studies).where(studies.c.id == sa.bindparam("of"))
+_OPEN = sa.insert(studies).returning(studies.c.id)
+_RELEASE = sa.update(studies).where(
+    studies.c.id.in_(sa.bindparam("of", expanding=True)), studies.c.state == StudyState.RECEIVING
+)
+
 
 class Verdict(StrEnum):
     KEPT = "kept"
@@ -70,11 +90,7 @@ def record_release(database: Database, study_ids: Sequence[int], *, at: datetime
     """The associations that brought these studies were released: nothing more is on its way. `at`: when; now."""
     if study_ids:
         with database.write() as connection:
-            connection.execute(
-                sa.update(studies)
-                .where(studies.c.id.in_(study_ids), studies.c.state == StudyState.RECEIVING)
-                .values(released_at=at or utc_now())
-            )
+            connection.execute(_RELEASE, {"of": list(study_ids), "released_at": at or utc_now()})
 
 
 def unknown_keys(database: Database, keys: Sequence[str]) -> list[str]:
@@ -120,11 +136,7 @@ def _record(connection: sa.Connection, spool: Spool, stored: StoredInstance) -> 
             .values(times_sent_back=results.c.times_sent_back + 1)
         )
         return Recorded(spool_key=stored.spool_key, verdict=Verdict.OWN_RESULT)
-    known = connection.execute(
-        sa.select(instances).where(
-            instances.c.clinic == clinic, instances.c.sop_instance_uid == stored.sop_instance_uid
-        )
-    ).first()
+    known = connection.execute(_KNOWN, {"clinic": clinic, "uid": stored.sop_instance_uid}).first()
     if known is None:
         return _keep(connection, stored)
     return _record_again(connection, spool, known, stored)
@@ -180,15 +192,12 @@ def _keep_new(connection: sa.Connection, stored: Sequence[StoredInstance]) -> di
     unseen: set[str] = set()
     for clinic, firsts in sorted(by_clinic.items()):  # in one order, so that two receivers never wait for each other
         lock_clinic(connection, clinic)
-        query = sa.select(instances.c.sop_instance_uid).where(
-            instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(firsts)
-        )
-        known = set(connection.scalars(query))
+        known = set(connection.scalars(_KNOWN_UIDS, {"clinic": clinic, "uids": list(firsts)}))
         unseen.update(instance.spool_key for uid, instance in firsts.items() if uid not in known)
     new = [instance for instance in stored if instance.spool_key in unseen]
     study_ids = _open_studies(connection, new)
     if new:
-        connection.execute(sa.insert(instances), [_row(one, study_ids[one.spool_key]) for one in new])
+        connection.execute(_ENTER, [_row(one, study_ids[one.spool_key]) for one in new])
     return {
         one.spool_key: Recorded(spool_key=one.spool_key, verdict=Verdict.KEPT, study_id=study_ids[one.spool_key])
         for one in new
@@ -210,7 +219,7 @@ def _open_studies(connection: sa.Connection, new: Sequence[StoredInstance]) -> d
 
 def _keep(connection: sa.Connection, stored: StoredInstance) -> Recorded:
     study_id = _open_study(connection, stored)
-    connection.execute(sa.insert(instances).values(_row(stored, study_id)))
+    connection.execute(_ENTER, _row(stored, study_id))
     return Recorded(spool_key=stored.spool_key, verdict=Verdict.KEPT, study_id=study_id)
 
 
@@ -237,41 +246,26 @@ def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
     Only an image opens another generation: a report that is filed later must not start the analysis again. What still
     comes for a study that a person cancelled does not start it either.
     """
-    newest = connection.execute(
-        sa.select(studies.c.id, studies.c.generation, studies.c.state)
-        .where(
-            studies.c.clinic == stored.provenance.clinic,
-            studies.c.study_instance_uid == stored.study_instance_uid,
-        )
-        .order_by(studies.c.generation.desc())
-        .limit(1)
-        # A worker may be closing it: whoever has the row first decides whether this image is still part of it.
-        .with_for_update()
-    ).first()
+    this = {"clinic": stored.provenance.clinic, "uid": stored.study_instance_uid}
+    newest = connection.execute(_NEWEST_GENERATION, this).first()
     if newest is not None and newest.state == StudyState.RECEIVING:
-        connection.execute(
-            sa.update(studies).where(studies.c.id == newest.id).values(last_received_at=utc_now(), released_at=None)
-        )
+        connection.execute(_GOES_ON, {"of": newest.id, "last_received_at": utc_now(), "released_at": None})
         return int(newest.id)
     if newest is not None and (newest.state == StudyState.CANCELLED or not stored.facts.has_pixels):
         return int(newest.id)
     now = utc_now()
     generation = 1 if newest is None else newest.generation + 1
-    inserted = connection.execute(
-        sa.insert(studies)
-        .values(
-            clinic=stored.provenance.clinic,
-            study_instance_uid=stored.study_instance_uid,
-            generation=generation,
-            state=StudyState.RECEIVING,
-            calling_ae_title=stored.provenance.calling_ae_title,
-            accession_number=stored.accession_number,
-            opened_at=now,
-            last_received_at=now,
-        )
-        .returning(studies.c.id)
-    )
-    study_id = int(inserted.scalar_one())
+    opened = {
+        "clinic": stored.provenance.clinic,
+        "study_instance_uid": stored.study_instance_uid,
+        "generation": generation,
+        "state": StudyState.RECEIVING,
+        "calling_ae_title": stored.provenance.calling_ae_title,
+        "accession_number": stored.accession_number,
+        "opened_at": now,
+        "last_received_at": now,
+    }
+    study_id = int(connection.execute(_OPEN, opened).scalar_one())
     add_event(connection, study_id, "received", f"first instance from {stored.provenance.calling_ae_title}")
     return study_id
 

@@ -105,6 +105,16 @@ def test_one_listener_and_one_indexer_do_the_work_of_a_default_receiver(role: Ca
     wait_until(lambda: receiver.count(released) == 1, "its study is released")
 
 
+def test_none_of_its_processes_holds_what_decodes_pixels(role: Callable[[str], Role]) -> None:
+    receiver = role("")
+    assert receiver.send(1) == 0x0000
+    wait_until(lambda: receiver.count(instances) == 1, "it has its row")
+    for process_id in receiver.children().values():
+        mapped = Path(f"/proc/{process_id}/maps").read_text()
+        assert "/pydantic_core/" in mapped
+        assert [name for name in ("numpy", "PIL", "_gdcm", "openjpeg") if f"/{name}/" in mapped] == []
+
+
 def test_a_receiver_makes_the_tables_of_a_new_node(tmp_path: Path) -> None:
     receiver = Role(tmp_path)
     receiver.database.close()
