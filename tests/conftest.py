@@ -147,10 +147,15 @@ def postgresql(postgresql_server: str, postgresql_template: str) -> Iterator[Dat
 
 
 @pytest.fixture(params=databases.ENGINES)
-def database(request: pytest.FixtureRequest) -> Database:
+def each_database(request: pytest.FixtureRequest) -> Database:
     """The same on each of them in its turn, for what is to be true on both."""
     database: Database = request.getfixturevalue(request.param)
     return database
+
+
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    return each_database
 
 
 @pytest.fixture(scope="session")

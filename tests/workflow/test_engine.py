@@ -19,7 +19,6 @@ from storage.intake import record_instances
 from storage.jobs import DRAIN, PROCESS_STUDY, STUDY_QUEUE, JobQueue, migrate_jobs
 from storage.queueing import queue_study
 from tests.factories.arrivals import NO_SPOOL, arrival
-from tests.factories.databases import ENGINES
 from tests.journeys.house import wait_until
 from workflow.engine import Engine
 
@@ -27,11 +26,10 @@ SELDOM_S = 600.0
 AT_ONCE = 2
 
 
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest) -> Database:
-    database: Database = request.getfixturevalue(request.param)
-    migrate_jobs(database)
-    return database
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    migrate_jobs(each_database)
+    return each_database
 
 
 class Work:

@@ -24,7 +24,6 @@ from storage.studies import OpenStudy, close_study
 from storage.tables import reservations
 from storage.tables import studies as study_rows
 from tests.factories.arrivals import NO_SPOOL, arrival
-from tests.factories.databases import ENGINES
 from tests.factories.stripe_house import ST_MARY, StripeHouse
 from tests.stripe_server.server import StripeServer
 from tests.workflow.conftest import Direct, Puts, rooms_on
@@ -38,11 +37,10 @@ HAND = InstanceFacts(modality="DX", body_part_examined="HAND", has_pixels=True)
 ADULTS_CHEST = InstanceFacts(modality="DX", body_part_examined="CHEST", patient_age_years=60.0, has_pixels=True)
 
 
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest) -> Database:
+@pytest.fixture
+def database(each_database: Database) -> Database:
     """mercy is on the basic plan: chests only, 100 a period."""
-    database: Database = request.getfixturevalue(request.param)
-    return database
+    return each_database
 
 
 @pytest.fixture

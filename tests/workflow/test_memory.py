@@ -12,7 +12,6 @@ from storage.database import Database
 from storage.events import add_event
 from storage.jobs import DESTINATION_QUEUE, DRAIN, JobQueue, drain_job_id, migrate_jobs
 from storage.tables import study_events
-from tests.factories.databases import ENGINES
 from tests.journeys.house import wait_until
 from tests.workflow.test_engine import put_studies
 from workflow.durable import Durable, Entry, remember
@@ -22,11 +21,10 @@ from workflow.memory import Memory, OtherSteps
 Job = Callable[[Durable, int], object]
 
 
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest) -> Database:
-    database: Database = request.getfixturevalue(request.param)
-    migrate_jobs(database)
-    return database
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    migrate_jobs(each_database)
+    return each_database
 
 
 class House:

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from storage.database import Database
 from storage.outboxes import wake
 from storage.tables import deliveries, outboxes
-from tests.factories.databases import ENGINES
 from tests.workflow.conftest import Puts
 from tests.workflow.test_delivery import waiting_study
 from workflow.outbox import go_on, try_later
@@ -19,10 +18,9 @@ from workflow.rooms import Rooms
 TOGETHER = 8
 
 
-@pytest.fixture(params=ENGINES)
-def database(request: pytest.FixtureRequest) -> Database:
-    database: Database = request.getfixturevalue(request.param)
-    return database
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    return each_database
 
 
 def in_one_transaction(rooms: Rooms, work: Callable[..., None], *arguments: object) -> None:
