@@ -1,6 +1,7 @@
 """One database for rows and jobs: SQLite in WAL mode on one machine, PostgreSQL for many; the same code for both."""
 
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -55,9 +56,11 @@ def database_clock(connection: sa.Connection) -> float:
 
 def is_away(error: Exception) -> bool:
     """Whether the server went away, rather than refused what it was asked."""
-    return isinstance(error, sa.exc.DBAPIError) and (
-        error.connection_invalidated or isinstance(error, OperationalError)
-    )
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.OperationalError):  # also for a statement that is wrong, and stays so
+        return error.orig.sqlite_errorcode != sqlite3.SQLITE_ERROR
+    return error.connection_invalidated or isinstance(error, OperationalError)
 
 
 class Database:
