@@ -13,6 +13,7 @@ from inference.package import Accepts, Manifest
 
 AGE_GATE = "age"
 VIEW_GATE = "view"
+FOR_PROCESSING = "FOR PROCESSING"  # Presentation Intent Type (0008,0068)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,14 @@ def _pixels(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
     seen = f"{facts.number_of_frames} frame(s)" if facts.has_pixels else "no Pixel Data"
     passed = facts.has_pixels and facts.number_of_frames == 1
     return GateClause(name="pixels", expected="a single-frame image", seen=seen, passed=passed)
+
+
+def _presentation(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
+    """A detector's raw data, which a modality may send beside the image, are no image yet (PS3.3 C.8.11.1)."""
+    seen = facts.presentation_intent.strip().upper()
+    return GateClause(
+        name="presentation", expected="an image that is not FOR PROCESSING", seen=seen, passed=seen != FOR_PROCESSING
+    )
 
 
 def _modality(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
@@ -63,7 +72,14 @@ def _age(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
     return GateClause(name=AGE_GATE, expected=expected, seen=f"{years}", passed=passed)
 
 
-_GATES: tuple[Callable[[Accepts, InstanceFacts, str], GateClause], ...] = (_pixels, _modality, _sop_class, _view, _age)
+_GATES: tuple[Callable[[Accepts, InstanceFacts, str], GateClause], ...] = (
+    _pixels,
+    _presentation,
+    _modality,
+    _sop_class,
+    _view,
+    _age,
+)
 
 # View Code Sequence (0054,0220), CID 4010, comes as its Code Meaning.
 _VIEW_MEANINGS = {

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import count
 from math import inf, prod
 from multiprocessing import Pipe
@@ -263,6 +264,8 @@ class OwnerProcess:
     """
 
     def __init__(self, options: OwnerOptions) -> None:
+        if find_spec("torch") is None:  # which also tells an ONNX network's memory to the device
+            raise NoDevice("a device needs torch, which is not installed: see the README, Models")
         self._device = options.device
         self._sending = threading.Lock()
         self._waiting: dict[int, Future[Outputs]] = {}

@@ -32,6 +32,9 @@ def failed_gates(manifest: Manifest, facts: InstanceFacts) -> list[str]:
         ({}, []),
         ({"has_pixels": False}, ["pixels"]),
         ({"number_of_frames": 2}, ["pixels"]),
+        ({"presentation_intent": "FOR PROCESSING"}, ["presentation"]),
+        ({"presentation_intent": "FOR PRESENTATION"}, []),
+        ({"presentation_intent": ""}, []),
         ({"modality": "CT"}, ["modality"]),
         ({"modality": ""}, ["modality"]),
         ({"modality": " cr "}, []),
@@ -68,6 +71,7 @@ def test_every_gate_says_what_it_expected_and_saw(manifest: Manifest) -> None:
     clauses = accepts(manifest, replace(ADULT_PA, patient_age_years=3.5), sop_class_uid=DX)
     assert [(clause.name, clause.expected, clause.seen) for clause in clauses] == [
         ("pixels", "a single-frame image", "1 frame(s)"),
+        ("presentation", "an image that is not FOR PROCESSING", ""),
         ("modality", "CR or DX", "DX"),
         ("sop_class", "any", DX),
         ("view", "AP or PA, or absent", "PA"),

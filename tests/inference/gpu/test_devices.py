@@ -340,6 +340,12 @@ def test_a_device_has_one_owner_on_a_machine(house: House, image: Path, tmp_path
     assert line["reason"] == "another process of this machine owns cpu"
 
 
+def test_a_node_without_torch_says_what_its_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.gpu.devices.find_spec", {}.get)
+    with pytest.raises(NoDevice, match="torch, which is not installed"):
+        OwnerProcess(replace(OPTIONS, device="cpu"))
+
+
 def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(house: House, image: Path) -> None:
     analyst = house.analyst("cpu")
     expected = certainties(analyst, image)
