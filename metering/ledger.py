@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from domain.errors import Refuse
-from domain.plans import Basis, Plan, basis_of
+from domain.plans import Basis, basis_of
 from domain.subscription import SubscriptionState
 from metering.outbox import enqueue
 from metering.quota import charged, end_reservation
@@ -201,12 +201,6 @@ def row_of(row: sa.Row[tuple[object, ...]]) -> LedgerRow:
         why=values["why"],
         amount_usd_cents=values["amount_usd_cents"],
     )
-
-
-def plan_of(row: sa.Row[tuple[object, ...]]) -> Plan | None:
-    """The terms that a row was charged under; None: it is from before terms were kept with it."""
-    plain = row._mapping["plan"]
-    return from_plain(Plan, plain) if plain else None
 
 
 def _insert(connection: sa.Connection, **values: object) -> int:

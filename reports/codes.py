@@ -64,7 +64,6 @@ MODEL = Code(value="MODEL", scheme=LOCAL_CODING_SCHEME, meaning="Model")  # loca
 IMAGES = Code(value="IMAGES", scheme=LOCAL_CODING_SCHEME, meaning="Images")  # local
 WHY_THIS_MODEL = Code(value="WHYTHISMODEL", scheme=LOCAL_CODING_SCHEME, meaning="Why this model")  # local
 LIMITS = Code(value="LIMITS", scheme=LOCAL_CODING_SCHEME, meaning="Limits")  # local
-ROUTING = Code(value="ROUTING", scheme=LOCAL_CODING_SCHEME, meaning="Routing")  # local
 REASON = Code(value="REASON", scheme=LOCAL_CODING_SCHEME, meaning="Reason")  # local
 
 # Purposes of reference

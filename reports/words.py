@@ -16,8 +16,6 @@ ENGLISH = english.WORDS
 LANGUAGES = {"en": ENGLISH, "de": german.WORDS}  # by what a destination's `language` says
 
 # What says it in English alone, in whatever language its destination reads: the measurement reports, for programs.
-NOT_FOR_DIAGNOSTIC_USE = ENGLISH.not_for_diagnostic_use
-DEMONSTRATION_MODEL = ENGLISH.demonstration_model
 DEMONSTRATION_REASON = ENGLISH.demonstration_reason
 NOTHING_FOUND = ENGLISH.nothing_found
 

@@ -12,7 +12,6 @@ from reports.codes import (
     MODEL,
     NOT_LOOKED_FOR,
     REASON,
-    ROUTING,
     WARNING,
     WHY_THIS_MODEL,
 )
@@ -28,7 +27,6 @@ HEADINGS = (
     MODEL,
     NOT_LOOKED_FOR,
     REASON,
-    ROUTING,
     WARNING,
     WHY_THIS_MODEL,
 )

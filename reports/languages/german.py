@@ -12,7 +12,6 @@ from reports.codes import (
     MODEL,
     NOT_LOOKED_FOR,
     REASON,
-    ROUTING,
     WARNING,
     WHY_THIS_MODEL,
 )
@@ -92,7 +91,6 @@ WORDS = Words(
         MODEL.value: "Modell",
         NOT_LOOKED_FOR.value: "Nicht gesucht",
         REASON.value: "Grund",
-        ROUTING.value: "Zuordnung",
         WARNING.value: "Warnung",
         WHY_THIS_MODEL.value: "Warum dieses Modell",
     },

@@ -35,7 +35,6 @@ from reports.codes import (
     NOT_LOOKED_FOR,
     OBSERVER_TYPE,
     REASON,
-    ROUTING,
     WARNING,
     WHY_THIS_MODEL,
 )
@@ -113,7 +112,6 @@ def _sections_of_note(material: Material, note: Note) -> Iterator[Section]:
     yield Section(heading=REASON, lines=(note.title, *note.lines))
     yield Section(heading=NOT_LOOKED_FOR, lines=(material.words.note_nothing_looked_for,))
     yield Section(heading=IMAGES, lines=tuple(_image_lines(material)))
-    yield Section(heading=ROUTING, lines=material.request.decision, is_english=True)
 
 
 def _warning_lines(analysis: Analysis, words: Words) -> Iterator[str]:

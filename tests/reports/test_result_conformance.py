@@ -32,7 +32,6 @@ from reports.validate import problems_in
 from reports.write import FORMS, all_writers, write_rejection, write_results
 from tests.factories.analyses import (
     COBB_ANGLE,
-    DECISION,
     NODE,
     PLACES,
     analysis,
@@ -97,7 +96,7 @@ def of_case(case: SourceCase, folder: Path) -> Iterator[Written]:
     given = replace(report_request(study), displays={study.instances[0].sop_instance_uid: shown(source)})
     written = {"": results_of(given), "in German": write_results(replace(given, language="de"), profile="text")}
     if case in PLAIN_CASES:
-        written["note"] = results_of(ReportRequest(study=study, node=NODE, note=NOTE, decision=DECISION, language="de"))
+        written["note"] = results_of(ReportRequest(study=study, node=NODE, note=NOTE, language="de"))
     for form, results in written.items():
         for result in results:
             label = f"{case.number} {case.name}: {result.kind} {form}".strip()

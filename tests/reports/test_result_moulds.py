@@ -23,7 +23,7 @@ from reports.source import read_source
 from reports.sr.content import CONTAINS, Item, container, text
 from reports.uids import fingerprint_of
 from reports.write import all_writers
-from tests.factories.analyses import COBB_ANGLE, DECISION, LUNG, MODEL, NODE, PLACES, display, report_request
+from tests.factories.analyses import COBB_ANGLE, LUNG, MODEL, NODE, PLACES, display, report_request
 from tests.factories.direct import written_directly
 from tests.factories.sources import case, stored_study
 
@@ -108,7 +108,7 @@ def test_an_analysis(
 @settings(max_examples=20, deadline=None)
 @given(title=SENTENCES, lines=st.lists(SENTENCES, max_size=4))
 def test_a_note(study: Study, title: str, lines: list[str]) -> None:
-    asked = ReportRequest(study=study, node=NODE, note=Note(title=title, lines=tuple(lines)), decision=DECISION)
+    asked = ReportRequest(study=study, node=NODE, note=Note(title=title, lines=tuple(lines)))
     for draft in drafts(asked):
         assert draft.encode() == written_directly(draft)
 
