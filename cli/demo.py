@@ -27,7 +27,6 @@ from cli.parts import models_dir
 from cli.stopping import stop_signal
 from config.settings import Settings
 from domain.errors import CollimatorError, Retry
-from domain.plans import billing_period
 from domain.states import DeliveryState, StudyState
 from inference.registry import Registry
 from metering.ledger import LedgerRow, read_ledger
@@ -35,7 +34,7 @@ from reports.html import overlay_as_png, sr_as_html
 from scu.store import Address, Answer, describe, send_files
 from storage.api_keys import create_key
 from storage.counts import Count, Counts, read_counts
-from storage.database import Database, utc_now
+from storage.database import Database
 from storage.overview import FindingLine, StudyFilter, StudyHistory, read_history
 from storage.plain import to_plain
 
@@ -172,7 +171,7 @@ class DemoNode:
         raise Retry(f"{path.name} was not finished within {FINISHES_WITHIN_S:.0f} s", hint="see the node's log above")
 
     def _counts(self) -> Counts:
-        return read_counts(self.database, period=billing_period(utc_now()), clinics=None)
+        return read_counts(self.database, clinics=None)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + STARTS_WITHIN_S

@@ -10,11 +10,9 @@ terms over them. What a clinic agreed to is kept with its subscription, so that 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from domain.errors import Refuse
-from domain.periods import PeriodRule
 
 # Of the included studies, in percent: from these on somebody is told.
 ALERTS = (80, 100)
@@ -105,11 +103,6 @@ class Basis(StrEnum):
     INCLUDED = "included"
     USAGE = "usage"
     GRACE = "grace"
-
-
-def billing_period(moment: datetime) -> str:
-    """The key of the calendar month, in UTC: the billing period of a clinic with no rule of its own."""
-    return PeriodRule().period_at(moment.astimezone(UTC)).key
 
 
 def has_room(plan: Plan, used: int) -> bool:

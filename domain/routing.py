@@ -5,7 +5,8 @@
          └─ rules in order: the first whose clauses all hold names the package
 
 Body Part Examined is wrong in about 15 % of real studies and often absent, so it is one signal among several.
-Every signal, every clause and what it saw is part of the decision: the SR, the portal and `rules explain` print it.
+Every signal, every clause and what it saw is part of the decision: `rules explain` and the study's history print it,
+and the SR says in a sentence why an image went where it went.
 """
 
 import re
@@ -233,7 +234,7 @@ def nearest_miss(clauses: list[Clause]) -> str:
 
 
 def explain(decision: Decision) -> tuple[str, ...]:
-    """The whole decision as lines of text; the same lines go to the SR, the portal and the terminal."""
+    """The whole decision as lines of text; the same lines go to the study's history and the terminal."""
     lines = []
     for image in decision.images:
         lines.append(f"{image.sop_instance_uid}: {image.reason}")

@@ -45,7 +45,7 @@ class Counts:
     quarantined: tuple[Count, ...]  # clinic, reason
     deliveries: tuple[Count, ...]  # clinic, destination, state
     oldest_pending_delivery_s: tuple[Count, ...]  # clinic, destination
-    charged: tuple[Count, ...]  # clinic
+    charged: tuple[Count, ...]  # clinic; in this calendar month, in UTC
     instances: tuple[Count, ...]  # clinic
     sent_again: tuple[Count, ...]  # clinic
     sent_back: tuple[Count, ...]  # clinic
@@ -53,8 +53,9 @@ class Counts:
     device_failed: tuple[Count, ...]  # clinic
 
 
-def read_counts(database: Database, *, period: str, clinics: Collection[str] | None) -> Counts:
-    """All counts of the clinics that the reader may see (None: all). `charged`: in periods that begin in this month."""
+def read_counts(database: Database, *, clinics: Collection[str] | None) -> Counts:
+    """All counts of the clinics that the reader may see (None: all)."""
+    month = utc_now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     on_the_way = studies.join(results).join(deliveries)
     pending = deliveries.c.state == DeliveryState.PENDING
     with database.read() as connection:
@@ -70,7 +71,7 @@ def read_counts(database: Database, *, period: str, clinics: Collection[str] | N
             return tuple(Count(labels=tuple(label or "" for label in row[:-1]), value=_number(row[-1])) for row in rows)
 
         oldest = sa.func.min(results.c.written_at)
-        charges = (ledger.c.kind == "charge", ledger.c.period.startswith(period))
+        charges = (ledger.c.kind == "charge", ledger.c.charged_at >= month)
         return Counts(
             studies=count(studies, (studies.c.clinic, studies.c.state)),
             quarantined=count(quarantine, (quarantine.c.clinic, quarantine.c.reason)),

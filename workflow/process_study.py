@@ -1,10 +1,14 @@
 """The way of one study through the house. Read this first.
 
-    read -> admit: route, may it be analysed?, reserve quota -> analyse, write results, hand over to deliver.py
+    scp/store.py -> storage/arrivals/indexer.py -> workflow/intake.py closes it -> process_study, here:
+
+    read -> admit: route, may it be analysed?, reserve quota -> analyse, write results, hand over -> deliver.py
                            │                                                              └── and to shadow.py
                           └── no: put aside, with a note for the PACS that says why; nothing is charged
 
-This function alone holds every room; rooms never call each other. Each durable step is done once: after a crash the
+    deliver.py sends -> record.py: what the PACS said, the charge -> confirm.py, where a PACS is asked to commit -> done
+
+workflow/ alone knows the rooms; rooms never call each other. Each durable step is done once: after a crash the
 study goes on behind the last finished step, and a step that was cut short is repeated with the same result. To remember
 one is a commit, so that what may well be repeated together is one.
 

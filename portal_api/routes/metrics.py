@@ -10,7 +10,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from domain.plans import billing_period
 from metering.billing_status import BillingStatus, events_waiting, read_status
 from metering.usage import read_usage
 from portal_api.auth import requires, visible_clinics
@@ -38,7 +37,7 @@ METRICS = (
         "charged",
         "collimator_studies_charged_this_month",
         ("clinic",),
-        "Studies charged in the billing period that began in this month.",
+        "Studies charged in this calendar month, in UTC.",
     ),
     ("instances", "collimator_instances", ("clinic",), "Instances that were received and kept."),
     ("sent_again", "collimator_instances_sent_again_total", ("clinic",), "Identical re-sends, acknowledged, dropped."),
@@ -119,8 +118,7 @@ class DatabaseCollector(Collector):
             "Workers that have shown themselves within their lease.",
             value=workers_alive(self._parts.database, lease_s=self._parts.worker_lease_s),
         )
-        period = billing_period(datetime.now(UTC))
-        counts = read_counts(self._parts.database, period=period, clinics=self._clinics)
+        counts = read_counts(self._parts.database, clinics=self._clinics)
         for field, name, labels, says in METRICS:
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             family = kind(name, says, labels=labels)

@@ -1,4 +1,4 @@
-"""A store that several machines share: a folder that all of them mount (shared_folder.py), or a bucket (shared_s3.py).
+"""A store that several machines share: a folder that all of them mount (folder.py), or a bucket (s3.py).
 
     instances/<xx>/<key>.dcm      as in the spool          results/<xx>/<uid>.dcm      as in the folder of results
 

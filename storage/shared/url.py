@@ -1,6 +1,6 @@
 """Which shared store a URL names.
 
-file:///mnt/shared/collimator                   an existing folder; the node never makes it (shared_folder.py)
+file:///mnt/shared/collimator                   an existing folder; the node never makes it (folder.py)
 s3://bucket/prefix?region=…&endpoint_url=…      credentials come from the environment, never from the URL
 """
 

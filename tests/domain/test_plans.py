@@ -1,7 +1,6 @@
 """What the three subscriptions cost and hold, as it is written in the price list."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -12,7 +11,6 @@ from domain.plans import (
     UsageTier,
     alert_at,
     basis_of,
-    billing_period,
     has_grace,
     has_room,
     price_of,
@@ -58,19 +56,6 @@ def test_there_are_three_plans_and_a_dearer_one_weighs_more_in_a_busy_queue() ->
 )
 def test_a_study_fits_while_less_than_the_quota_is_used(tier: str, used: int, fits: bool) -> None:
     assert has_room(PLANS[Tier(tier)], used) is fits
-
-
-@pytest.mark.parametrize(
-    ("moment", "period"),
-    [
-        (datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC), "2026-11"),
-        (datetime(2026, 12, 1, tzinfo=UTC), "2026-12"),
-        (datetime(2027, 1, 1, 1, 0, tzinfo=timezone(timedelta(hours=9))), "2026-12"),
-        (datetime(2026, 12, 31, 22, 0, tzinfo=timezone(timedelta(hours=-5))), "2027-01"),
-    ],
-)
-def test_a_study_counts_towards_the_calendar_month_in_utc(moment: datetime, period: str) -> None:
-    assert billing_period(moment) == period
 
 
 def basic(**changes: object) -> Plan:

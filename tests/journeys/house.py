@@ -13,12 +13,11 @@ from typing import Any
 import httpx
 
 from domain.errors import Retry
-from domain.plans import billing_period
 from metering.ledger import LedgerRow, read_ledger
 from scu.echo import echo
 from scu.store import Address, describe, send_files
 from storage.counts import Counts, read_counts
-from storage.database import Database, utc_now
+from storage.database import Database
 from storage.overview import StudyFilter, StudyHistory, read_history
 from tests.factories.ports import free_port
 
@@ -175,7 +174,7 @@ class Node:
         return read_ledger(self.database)
 
     def counts(self) -> Counts:
-        return read_counts(self.database, period=billing_period(utc_now()), clinics=None)
+        return read_counts(self.database, clinics=None)
 
 
 class Orthanc:

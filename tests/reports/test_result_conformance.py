@@ -191,36 +191,44 @@ def bytes_of(dataset: pydicom.Dataset, keyword: str) -> bytes:
     return element.value or b"" if isinstance(element, RawDataElement) else b""
 
 
+def of_kind(everything: list[Written], *kinds: str) -> list[Written]:
+    """Those of these kinds, of each of which there is one."""
+    assert {one.result.kind for one in everything} >= set(kinds)
+    return [one for one in everything if one.result.kind in kinds]
+
+
 def test_highdicom_reads_every_report_back(everything: list[Written]) -> None:
-    for one in everything:
-        if one.is_report and one.result.kind != "measurement_sr":  # which the next test reads
-            document = highdicom.sr.srread(BytesIO(one.result.content))
-            assert document.SOPInstanceUID == one.result.sop_instance_uid, one.label
+    reports = [one for one in everything if one.is_report and one.result.kind != "measurement_sr"]  # see below
+    assert reports
+    for one in reports:
+        document = highdicom.sr.srread(BytesIO(one.result.content))
+        assert document.SOPInstanceUID == one.result.sop_instance_uid, one.label
 
 
-def test_highdicom_reads_every_segmentation_and_selection_back(everything: list[Written]) -> None:
-    for one in everything:
-        if one.result.kind == "seg":
-            segmentation = highdicom.seg.segread(BytesIO(one.result.content))
-            assert [segment.segment_label for segment in segmentation.SegmentSequence] == ["AI Pneumonia"], one.label
-        if one.result.kind in ("kos", "rejection_note"):
-            dataset = pydicom.dcmread(BytesIO(one.result.content))
-            selection = KeyObjectSelectionDocument.from_dataset(dataset)
-            assert all(
-                selection.resolve_reference(str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
-                for item in dataset.ContentSequence
-                if item.ValueType in ("IMAGE", "COMPOSITE")
-            ), one.label
+def test_highdicom_reads_every_segmentation_back(everything: list[Written]) -> None:
+    for one in of_kind(everything, "seg"):
+        segmentation = highdicom.seg.segread(BytesIO(one.result.content))
+        assert [segment.segment_label for segment in segmentation.SegmentSequence] == ["AI Pneumonia"], one.label
+
+
+def test_highdicom_reads_every_selection_back(everything: list[Written]) -> None:
+    for one in of_kind(everything, "kos", "rejection_note"):
+        dataset = pydicom.dcmread(BytesIO(one.result.content))
+        selection = KeyObjectSelectionDocument.from_dataset(dataset)
+        items = [item for item in dataset.ContentSequence if item.ValueType in ("IMAGE", "COMPOSITE")]
+        assert items, one.label
+        for item in items:
+            named = str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+            assert selection.resolve_reference(named), one.label
 
 
 def test_highdicom_reads_back_the_findings_that_were_given(everything: list[Written]) -> None:
-    for one in everything:
-        if one.result.kind == "measurement_sr":
-            assert findings_in(one.result) == [
-                (PNEUMONIA, LUNG, [("111012", 83.0), ("122411", 50.0)], DETECTED),
-                (EFFUSION, PLEURA, [("111012", 12.0), ("122411", 50.0)], NOT_DETECTED),
-                (PLEURAL_THICKENING, PLEURA, [("111012", 5.0), ("122411", 50.0)], NOT_DETECTED),
-            ], one.label
+    for one in of_kind(everything, "measurement_sr"):
+        assert findings_in(one.result) == [
+            (PNEUMONIA, LUNG, [("111012", 83.0), ("122411", 50.0)], DETECTED),
+            (EFFUSION, PLEURA, [("111012", 12.0), ("122411", 50.0)], NOT_DETECTED),
+            (PLEURAL_THICKENING, PLEURA, [("111012", 5.0), ("122411", 50.0)], NOT_DETECTED),
+        ], one.label
 
 
 def findings_in(result: WrittenResult) -> list[tuple[object, ...]]:

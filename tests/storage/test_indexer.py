@@ -19,7 +19,7 @@ from storage.arrivals.sweep import Sweep
 from storage.database import Database, utc_now
 from storage.headers import StoredInstance
 from storage.instances import Spool
-from storage.intake import Recorded, Verdict, record_instances, record_release
+from storage.intake import Recorded, record_instances, record_release
 from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import instances, quarantine, studies
 from tests.factories.arrivals import provenance, spooled
@@ -409,15 +409,3 @@ def test_a_strangers_file_in_the_spool_is_left_alone_and_holds_up_nobody(sqlite:
 
 def test_a_release_of_nothing_needs_no_database() -> None:
     record_release(Database("postgresql://nobody@127.0.0.1:1/none"), [])
-
-
-def test_there_is_a_verdict_for_each_way_that_an_instance_can_go() -> None:
-    assert sorted(Verdict) == [
-        "conflicting",
-        "duplicate",
-        "erased",
-        "kept",
-        "own_result",
-        "unknown_caller",
-        "unreadable",
-    ]

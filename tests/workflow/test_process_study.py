@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from domain.completion import CompletionRules
 from domain.errors import Away, Refuse, Retry
-from domain.plans import billing_period
+from domain.periods import PeriodRule
 from domain.routing import decide
 from domain.states import Reason, StudyState
 from domain.study import InstanceFacts
@@ -55,7 +55,7 @@ def test_a_study_that_no_model_may_look_at_is_held_with_its_reason_and_takes_no_
     with database.read() as connection:
         row = connection.execute(sa.select(studies)).one()
         assert (row.state, row.reason) == ("held", reason)
-        assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
+        assert used(connection, clinic="mercy", period=PeriodRule().period_at(utc_now()).key) == 0
     assert puts.jobs == []
 
 
@@ -65,7 +65,7 @@ def test_a_study_that_is_put_aside_gives_its_quota_back(database: Database, room
         assert reserve(connection, clinic="mercy", study_instance_uid="1.2.3", now=utc_now())
     process_study(study_id, 1, rooms=rooms, durable=Direct(database))
     with database.read() as connection:
-        assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
+        assert used(connection, clinic="mercy", period=PeriodRule().period_at(utc_now()).key) == 0
 
 
 def test_the_decision_about_a_study_that_is_refused_is_kept_with_its_reasons(database: Database, rooms: Rooms) -> None:
@@ -86,7 +86,7 @@ def test_a_study_that_is_admitted_again_after_a_crash_takes_its_quota_once(
         admission = Direct(database).enter("admit", Admission, admit, rooms, study_id, study)
         assert admission.granted().packages == ("pediatric_chest",)
     with database.read() as connection:
-        assert used(connection, clinic="st-mary", period=billing_period(utc_now())) == 1
+        assert used(connection, clinic="st-mary", period=PeriodRule().period_at(utc_now()).key) == 1
 
 
 def test_a_study_beyond_the_plan_is_held_until_there_is_quota(
@@ -137,7 +137,7 @@ def test_a_study_that_is_cancelled_while_its_job_runs_gets_no_further_row(
     assert seen(database) == UNTOUCHED
     assert puts.jobs == []
     with database.read() as connection:
-        assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
+        assert used(connection, clinic="mercy", period=PeriodRule().period_at(utc_now()).key) == 0
 
 
 def test_a_study_that_keeps_failing_is_parked_after_three_tries_with_its_reason(
@@ -176,4 +176,4 @@ def test_what_was_abandoned_is_parked_unless_it_was_cancelled_meanwhile(database
     assert seen(database)[:2] == ("failed", "keeps_failing")
     assert park_abandoned(rooms, {f"study:{study_id}:0"}) == 0
     with database.read() as connection:
-        assert used(connection, clinic="mercy", period=billing_period(utc_now())) == 0
+        assert used(connection, clinic="mercy", period=PeriodRule().period_at(utc_now()).key) == 0
