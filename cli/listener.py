@@ -62,8 +62,8 @@ def start(receiver: "Receiver | StockReceiver", settings: ReceiverSettings, stop
             is_taken = error.errno == errno.EADDRINUSE
             if not is_taken or time.monotonic() > deadline or stop.wait(POLL_S):
                 raise Misconfigured(
-                    f"the receiver cannot listen on {settings.host}:{settings.port}: {error.strerror}",
-                    hint="change receiver.host or receiver.port, or stop what uses the port",
+                    f"the receiver cannot listen on {error.filename or settings.port}: {error.strerror}",
+                    hint="change receiver.host, receiver.port or receiver.tls_port, or stop what uses the port",
                 ) from error
 
 

@@ -1,6 +1,7 @@
 """How many may come in: connections that have not associated yet wait in a pool of their own, apart from associations.
 
 accepted  ->  pool (the oldest gives way when it is full)  ->  associated: per node, per caller, per address
+                └── and back into it until the peer closes, as the first to give way ──┘
 """
 
 import threading
@@ -23,6 +24,7 @@ class Admission:
         self._limits = limits
         self._lock = threading.Lock()
         self._waiting: dict[Guest, None] = {}  # in the order of arrival
+        self._lingering: dict[Guest, None] = {}  # in the order of departure
         self._associated: dict[Guest, tuple[str, str]] = {}
         self._callers: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
@@ -31,9 +33,7 @@ class Admission:
         """A connection was accepted. An honest peer asks for its association at once, so the oldest silent one goes."""
         with self._lock:
             self._waiting[guest] = None
-            surplus = next(iter(self._waiting)) if len(self._waiting) > self._limits.maximum_unassociated else None
-            if surplus is not None:
-                del self._waiting[surplus]
+            surplus = self._surplus()
         if surplus is not None:
             surplus.drop()
 
@@ -52,16 +52,21 @@ class Admission:
             self._addresses[address] += 1
             return True
 
-    def leave(self, guest: Guest) -> None:
-        """The connection is over, or will ask for nothing more; harmless when it is said twice."""
+    def linger(self, guest: Guest) -> None:
+        """The connection will ask for nothing more, but its peer may close first. It has a place in the pool, and gives
+        way before anybody else there.
+        """
         with self._lock:
-            self._waiting.pop(guest, None)
-            caller, address = self._associated.pop(guest, ("", ""))
-            if address:
-                for counter, name in ((self._callers, caller), (self._addresses, address)):
-                    counter[name] -= 1
-                    if not counter[name]:
-                        del counter[name]
+            self._take_out(guest)
+            self._lingering[guest] = None
+            surplus = self._surplus()
+        if surplus is not None:
+            surplus.drop()
+
+    def leave(self, guest: Guest) -> None:
+        """The connection is over; harmless when it is said twice."""
+        with self._lock:
+            self._take_out(guest)
 
     def associated(self) -> list[Guest]:
         with self._lock:
@@ -69,4 +74,22 @@ class Admission:
 
     def all(self) -> list[Guest]:
         with self._lock:
-            return [*self._waiting, *self._associated]
+            return [*self._waiting, *self._lingering, *self._associated]
+
+    def _surplus(self) -> Guest | None:
+        """Who has to give way in the pool, and is taken out of it."""
+        if len(self._waiting) + len(self._lingering) <= self._limits.maximum_unassociated:
+            return None
+        oldest = next(iter(self._lingering or self._waiting))
+        self._take_out(oldest)
+        return oldest
+
+    def _take_out(self, guest: Guest) -> None:
+        self._waiting.pop(guest, None)
+        self._lingering.pop(guest, None)
+        caller, address = self._associated.pop(guest, ("", ""))
+        if address:
+            for counter, name in ((self._callers, caller), (self._addresses, address)):
+                counter[name] -= 1
+                if not counter[name]:
+                    del counter[name]

@@ -17,6 +17,7 @@ FIXED_FIELDS = Struct(">HH16s16s32s")
 APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 MOST_CONTEXTS = 128  # odd numbers from 1 to 255
+MOST_TRANSFER_SYNTAXES = 128  # of one context; the standard defines some fifty, with all that are retired
 AE_TITLE = re.compile(rb" *[!-\[\]-~](?:[ -\[\]-~]*) *")  # PS3.5 6.2, AE: not blank, no backslash, no control character
 UID = re.compile(r"[!-~]{1,64}")
 
@@ -37,22 +38,24 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Result, Source and Reason/Diag. of an A-ASSOCIATE-RJ (PS3.8 Table 9-21)."""
+    """Result, Source and Reason/Diag. of an A-ASSOCIATE-RJ (PS3.8 Table 9-21), and what they mean for the log."""
 
     result: int
     source: int
     reason: int
+    says: str
 
     def encoded(self) -> bytes:
         return PDU_HEADER.pack(A_ASSOCIATE_RJ, 0, 4) + bytes((0, self.result, self.source, self.reason))
 
 
-NO_REASON_GIVEN = Rejection(1, 1, 1)
-APPLICATION_CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2)
-CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3)
-CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7)
-PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2)
-LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)  # transient: the peer may come again
+NO_REASON_GIVEN = Rejection(1, 1, 1, "its PDUs would be too small for an answer")
+APPLICATION_CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2, "its application context is not that of DICOM")
+CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3, "no caller has this AE title, address and certificate")
+CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7, "it calls another AE title")
+PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "it speaks another version of the protocol")
+# Transient: the peer may come again.
+LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "all associations that it may have are taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,25 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AssociateRequest:
-    """`maximum_pdu_size` 0: no limit. `roles`: (SCU, SCP) proposed for a SOP class (PS3.7 D.3.3.4).
+class Titles:
+    """The fixed fields of an A-ASSOCIATE-RQ, by which most who may not come in are known.
 
-    `titles`: Called and Calling AE Title and the reserved bytes, which the answer repeats as they are.
+    `encoded`: Called and Calling AE Title and the reserved bytes, which the answer repeats as they are.
     """
 
     protocol_version: int
     called_ae_title: str
     calling_ae_title: str
-    titles: bytes
+    encoded: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AssociateRequest:
+    """The rest of an A-ASSOCIATE-RQ. `maximum_pdu_size` 0: no limit.
+
+    `roles`: (SCU, SCP) proposed for a SOP class (PS3.7 D.3.3.4).
+    """
+
     application_context_name: str
     contexts: tuple[ProposedContext, ...]
     maximum_pdu_size: int
@@ -89,19 +101,31 @@ class AssociateRequest:
     roles: Mapping[str, tuple[bool, bool]]
 
 
-def decode_request(body: bytes) -> AssociateRequest:
-    """The content of an A-ASSOCIATE-RQ, without its six-byte header.
+def decode_titles(fixed: bytes) -> Titles:
+    """The first `FIXED_FIELDS.size` bytes behind the header of an A-ASSOCIATE-RQ.
 
     Raises:
-        ProtocolError: it is not one that PS3.8 allows.
+        ProtocolError: an AE title is none.
     """
-    if len(body) < FIXED_FIELDS.size:
-        raise ProtocolError("A-ASSOCIATE-RQ is too short")
-    version, _, called, calling, _ = FIXED_FIELDS.unpack_from(body)
+    version, _, called, calling, _ = FIXED_FIELDS.unpack(fixed)
+    return Titles(
+        protocol_version=version,
+        called_ae_title=_ae_title(called),
+        calling_ae_title=_ae_title(calling),
+        encoded=fixed[4:],
+    )
+
+
+def decode_request(items: bytes) -> AssociateRequest:
+    """What follows the fixed fields.
+
+    Raises:
+        ProtocolError: it is not what PS3.8 allows.
+    """
     application_context_name, version_name, maximum_pdu_size = "", "", 0
     contexts: dict[int, ProposedContext] = {}
     roles: dict[str, tuple[bool, bool]] = {}
-    for kind, content in _items(body, FIXED_FIELDS.size):
+    for kind, content in _items(items):
         if kind == 0x10:
             application_context_name = _uid(content)
         elif kind == 0x20:
@@ -118,10 +142,6 @@ def decode_request(body: bytes) -> AssociateRequest:
                 elif sub_kind == 0x55:
                     version_name = sub_content[:16].decode("ascii", "replace")
     return AssociateRequest(
-        protocol_version=version,
-        called_ae_title=_ae_title(called),
-        calling_ae_title=_ae_title(calling),
-        titles=body[4 : FIXED_FIELDS.size],
         application_context_name=application_context_name,
         contexts=tuple(contexts.values()),
         maximum_pdu_size=maximum_pdu_size,
@@ -155,6 +175,7 @@ def negotiate(
 
 
 def encode_accept(
+    titles: Titles,
     request: AssociateRequest,
     accepted: Mapping[int, Context],
     context_items: bytes,
@@ -178,7 +199,7 @@ def encode_accept(
     )
     content = (
         b"\0\1\0\0"
-        + request.titles
+        + titles.encoded
         + _item(0x10, APPLICATION_CONTEXT_NAME.encode())
         + context_items
         + _item(0x50, user_information)
@@ -210,11 +231,13 @@ def _items(content: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
 def _proposed_context(content: bytes) -> ProposedContext:
     if len(content) < 4 or content[0] % 2 == 0:
         raise ProtocolError("a presentation context ID is even")
-    abstract_syntax, transfer_syntaxes = "", []
+    abstract_syntax, transfer_syntaxes = "", list[str]()
     for kind, value in _items(content, 4):
         if kind == 0x30:
             abstract_syntax = _uid(value)
         elif kind == 0x40:
+            if len(transfer_syntaxes) == MOST_TRANSFER_SYNTAXES:
+                raise ProtocolError("a presentation context with transfer syntaxes without end")
             transfer_syntaxes.append(_uid(value))
     if not abstract_syntax:
         raise ProtocolError("a presentation context without an abstract syntax")

@@ -21,6 +21,7 @@ ITEM = 0xFFFEE000
 UNDEFINED_LENGTH = 0xFFFFFFFF
 LITTLE_ENDIAN = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
+MAY_BE_FRAGMENTS, MAY_BE_SEQUENCES = frozenset((b"OB", b"OW")), frozenset((b"SQ", b"UN"))
 LONGEST_UID = 66  # 64 characters (PS3.5 9.1), and more padding than it needs
 DEEPEST = 64  # sequences and items inside each other; real objects have ten or so
 
@@ -35,8 +36,7 @@ class Head:
     """What is known so far. Positions are in bytes from the start of the data set, inflated if it was deflated.
 
     uids: those of IDENTIFIERS that were met, by tag, without padding.
-    is_done: nothing more will be looked at; the pixels begin, or something that only a full parser can follow.
-    is_followed: it was understood up to there; False after something that only a full parser can follow.
+    is_done: nothing more will be looked at: the pixels begin.
     """
 
     def __init__(self, transfer_syntax_uid: str) -> None:
@@ -47,9 +47,11 @@ class Head:
         self._bytes_seen = 0
         # Where each open sequence and item ends; None: at its delimiter.
         self._ends: list[int | None] = []
+        # How many were open before a UN of undefined length, whose content is Implicit VR Little Endian (PS3.5 6.2.2).
+        self._unknown_since: int | None = None
+        self._is_in_fragments = False  # of pixels other than the instance's own: an icon's (PS3.5 A.4)
         self.uids: dict[int, str] = {}
         self.is_done = False
-        self.is_followed = True
 
     def read(self, content: Content) -> None:
         """Go on reading. `content` begins at the data set's start; each call has at least what the last one had.
@@ -66,7 +68,9 @@ class Head:
             if header is None:
                 return
             tag, is_sequence, length, start = header
-            if tag >> 16 == 0xFFFE:
+            if self._is_in_fragments:
+                self._pass_fragment(tag, length, start)
+            elif tag >> 16 == 0xFFFE:
                 self._position = start
                 self._delimiter(tag, length)
             elif tag == PIXEL_DATA and not self._ends:
@@ -77,7 +81,7 @@ class Head:
                 self._enter(length)
             elif length == UNDEFINED_LENGTH:
                 self._position = start
-                self.is_done, self.is_followed = True, False
+                self._is_in_fragments = True
             elif tag in IDENTIFIERS and not self._ends:
                 if length > LONGEST_UID:
                     raise NotADataSet("a UID is longer than a UID can be")
@@ -97,10 +101,6 @@ class Head:
         is_all_read = self._bytes_seen == size and not self.is_done
         if size < self._position or (is_all_read and (self._ends or size > self._position)):
             raise NotADataSet("the data set is cut short")
-
-    def has_passed_identifiers(self, size: int) -> bool:
-        """Whether what is missing of them in a data set of `size` bytes is really not there."""
-        return self.is_followed and (self.is_done or self._position >= size or len(self.uids) == len(IDENTIFIERS))
 
     def _pass_plain_elements(self, content: Content) -> None:
         """Go on over elements between group 0008 and the pixels that are nothing special, and take identifiers on the
@@ -129,16 +129,17 @@ class Head:
 
     def _header(self, content: Content) -> tuple[int, bool, int, int] | None:
         """Tag, whether it is a sequence, length, and where the value starts; None: it has not come yet."""
-        position = self._position
+        position, is_explicit = self._position, self._is_explicit and self._unknown_since is None
         if position + 8 > len(content):
             return None
-        group, element, length = self._implicit_header.unpack_from(content, position)
+        implicit_header = self._implicit_header if self._unknown_since is None else LITTLE_ENDIAN[1]
+        group, element, length = implicit_header.unpack_from(content, position)
         tag = group << 16 | element
         if group == 0xFFFE:
             return tag, False, length, position + 8
         if group < 0x0008 and not self._ends:
             raise NotADataSet(f"an element of group {group:04X}")
-        if not self._is_explicit:
+        if not is_explicit:
             return tag, length == UNDEFINED_LENGTH, length, position + 8
         _, _, vr, length = self._explicit_header.unpack_from(content, position)
         if vr not in LONG_VRS:
@@ -148,7 +149,19 @@ class Head:
         if position + 12 > len(content):
             return None
         (length,) = self._long_length.unpack_from(content, position + 8)
-        return tag, vr == b"SQ", length, position + 12
+        if length != UNDEFINED_LENGTH or vr in MAY_BE_FRAGMENTS:
+            return tag, vr == b"SQ", length, position + 12
+        if vr not in MAY_BE_SEQUENCES:
+            raise NotADataSet("a value has no length")
+        if vr == b"UN":
+            self._unknown_since = len(self._ends)
+        return tag, True, length, position + 12
+
+    def _pass_fragment(self, tag: int, length: int, start: int) -> None:
+        if tag >> 16 != 0xFFFE or length == UNDEFINED_LENGTH:
+            raise NotADataSet("what stands between fragments is none")
+        self._position = start + length
+        self._is_in_fragments = tag == ITEM
 
     def _enter(self, length: int) -> None:
         if len(self._ends) == DEEPEST:
@@ -162,6 +175,8 @@ class Head:
             self._enter(length)
         elif self._ends.pop() is not None:
             raise NotADataSet("a delimiter inside of a length")
+        elif len(self._ends) == self._unknown_since:
+            self._unknown_since = None
 
     def _leave_what_is_over(self) -> None:
         while self._ends and (end := self._ends[-1]) is not None and end <= self._position:

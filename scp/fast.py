@@ -24,7 +24,7 @@ import structlog
 from scp import associate
 from scp.admission import Admission
 from scp.associate import Context, ProtocolError, Rejection
-from scp.callers import Callers
+from scp.callers import Callers, KnownCaller
 from scp.command import IS_COMMAND, IS_LAST, PDV_HEADER, Command, encode_response, parse_command
 from scp.contexts import OPEN_TO_DESTINATIONS
 from scp.limits import Limits
@@ -39,6 +39,7 @@ log = structlog.get_logger()
 # 64 to 128 KiB stays in the processor's cache: a larger buffer costs two to three times the time for each byte. One
 # PDU of the size that DCMTK sends at most fits in whole, with the header of the next.
 BUFFER_BYTES = 131_072 + 4_096
+SEND_BUFFER_BYTES = 64 * 1024  # answers are short; the kernel keeps no more of them for a peer that does not read
 TICK_S = 0.5  # how often a waiting thread looks up
 SLOWEST_BYTES_PER_S = 4096  # below this a peer holds a PDU back on purpose
 # Some peers count the PDU's own header into the length that they were allowed.
@@ -58,6 +59,14 @@ class Silent(Exception):
 
 class Closing(Exception):
     """The node shuts down, and this peer is not in the middle of anything."""
+
+
+class Rejected(Exception):
+    """The peer may not associate."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.says)
+        self.rejection = rejection
 
 
 class DataSet(Protocol):
@@ -94,7 +103,7 @@ class Wire:
     """The receiving side of a socket. Bytes lie in one buffer of fixed size, whatever the peer announces.
 
     flush: called before bytes that were handed out are overwritten.
-    is_idle: told at each tick; may raise.
+    on_tick: told while nothing comes or goes; may raise.
     """
 
     def __init__(self, sock: socket.socket, *, on_tick: Callable[[], None]) -> None:
@@ -113,7 +122,33 @@ class Wire:
         else:
             self.socket.settimeout(None)
             timeout = TIMEVAL.pack(int(tick_s), int(tick_s % 1 * 1e6))
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+            for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self.socket.setsockopt(socket.SOL_SOCKET, direction, timeout)
+
+    def send(self, content: bytes, *, within_s: float) -> None:
+        """All of it. A peer that does not read what it asked for fills its window, and then nothing goes out.
+
+        Raises:
+            Silent: it took longer.
+            Gone: the connection is.
+        """
+        left, until = memoryview(content), time.monotonic() + within_s
+        while True:
+            try:
+                left = left[self.socket.send(left) :]
+            except (BlockingIOError, TimeoutError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                self._on_tick()
+            except OSError as error:
+                raise Gone from error
+            if not left:
+                return
+            if time.monotonic() > until:
+                raise Silent
+
+    def wait(self) -> None:
+        """Until something has come."""
+        if self._start == self._end:
+            self._fill()
 
     def expect(self, *, silence_s: float, within_s: float) -> None:
         """From now on the peer may be silent for `silence_s`, and all that is expected must come within `within_s`."""
@@ -170,6 +205,7 @@ class Connection:
         self._desk = desk
         self._socket = sock
         self._address = address
+        self._associates_until = time.monotonic() + desk.limits.artim_s
         self._certificate_subject: str | None = None
         self._peer: Peer | None = None
         self._only_reports = False
@@ -185,6 +221,7 @@ class Connection:
         """Serve the peer to its end. `wrap`: makes the TLS side of the socket; the handshake happens here."""
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             if wrap is not None:
                 self._shake_hands(wrap)
             self._wire = Wire(self._socket, on_tick=self._look_up)
@@ -230,7 +267,8 @@ class Connection:
 
     def _associate(self) -> bool:
         limits = self._desk.limits
-        self._wire.expect(silence_s=limits.artim_s, within_s=limits.artim_s)
+        left_s = self._associates_until - time.monotonic()  # a TLS handshake is within the same time
+        self._wire.expect(silence_s=left_s, within_s=left_s)
         kind, _, length = associate.PDU_HEADER.unpack(self._wire.take(6))
         if kind == associate.A_ABORT:
             return False
@@ -240,57 +278,77 @@ class Connection:
                 "another PDU than A-ASSOCIATE-RQ comes first",
                 ProtocolError.UNEXPECTED_PDU if is_known else ProtocolError.UNRECOGNIZED_PDU,
             )
-        if length > limits.maximum_request_size:
+        if not associate.FIXED_FIELDS.size <= length <= limits.maximum_request_size:
             raise ProtocolError(f"an A-ASSOCIATE-RQ of {length} bytes")
-        request = associate.decode_request(self._take_all(length))
-        rejection = self._why_not(request)
-        if rejection is not None:
-            self._end(rejection.encoded())
+        titles = associate.decode_titles(self._take_all(associate.FIXED_FIELDS.size))
+        try:
+            caller = self._caller(titles)
+            request = associate.decode_request(self._take_all(length - associate.FIXED_FIELDS.size))
+            self._let_in(titles, request, caller)
+        except Rejected as rejected:
+            self._reject(rejected.rejection, titles)
             return False
         supported = self._desk.supported
         if self._only_reports:
             supported = {uid: syntaxes for uid, syntaxes in supported.items() if uid in OPEN_TO_DESTINATIONS}
         self._contexts, items = associate.negotiate(request.contexts, supported)
+        if not self._contexts:
+            log.warning("no_context_accepted", calling_ae=titles.calling_ae_title, peer_address=self._address)
         answer = associate.encode_accept(
-            request, self._contexts, items, limits.maximum_pdu_size, self._desk.reported_to_us
+            titles, request, self._contexts, items, limits.maximum_pdu_size, self._desk.reported_to_us
         )
-        self._socket.sendall(answer)
+        self._send(answer)
         return True
 
-    def _why_not(self, request: associate.AssociateRequest) -> Rejection | None:
-        """Who the peer is, and whether it may come in; None: it may, and is."""
-        if not request.protocol_version & 1:
-            return associate.PROTOCOL_VERSION_NOT_SUPPORTED
-        if request.application_context_name != associate.APPLICATION_CONTEXT_NAME:
-            return associate.APPLICATION_CONTEXT_NOT_SUPPORTED
-        if request.called_ae_title != self._desk.ae_title:
-            return associate.CALLED_AE_TITLE_NOT_RECOGNIZED
+    def _caller(self, titles: associate.Titles) -> KnownCaller:
+        """Who the peer is. It is asked before the rest of the request is read, which may be long.
+
+        Raises:
+            Rejected: nobody who may come in.
+        """
+        if not titles.protocol_version & 1:
+            raise Rejected(associate.PROTOCOL_VERSION_NOT_SUPPORTED)
+        if titles.called_ae_title != self._desk.ae_title:
+            raise Rejected(associate.CALLED_AE_TITLE_NOT_RECOGNIZED)
         caller = self._desk.callers.caller_of(
-            calling_ae_title=request.calling_ae_title,
+            calling_ae_title=titles.calling_ae_title,
             peer_address=self._address,
             certificate_subject=self._certificate_subject,
         )
         if caller is None:
-            log.warning(
-                "caller_rejected",
-                calling_ae=request.calling_ae_title,
-                peer_address=self._address,
-                certificate_subject=self._certificate_subject,
-            )
-            return associate.CALLING_AE_TITLE_NOT_RECOGNIZED
+            raise Rejected(associate.CALLING_AE_TITLE_NOT_RECOGNIZED)
+        return caller
+
+    def _let_in(self, titles: associate.Titles, request: associate.AssociateRequest, caller: KnownCaller) -> None:
+        """
+        Raises:
+            Rejected: not with this request, or not now.
+        """
+        if request.application_context_name != associate.APPLICATION_CONTEXT_NAME:
+            raise Rejected(associate.APPLICATION_CONTEXT_NOT_SUPPORTED)
         if 0 < request.maximum_pdu_size < SMALLEST_PEER_PDU:
-            return associate.NO_REASON_GIVEN
-        if not self._desk.admission.admit(self, caller=request.calling_ae_title, address=self._address):
-            log.warning("association_refused", calling_ae=request.calling_ae_title, peer_address=self._address)
-            return associate.LOCAL_LIMIT_EXCEEDED
+            raise Rejected(associate.NO_REASON_GIVEN)
+        if not self._desk.admission.admit(self, caller=titles.calling_ae_title, address=self._address):
+            raise Rejected(associate.LOCAL_LIMIT_EXCEEDED)
         self._only_reports = caller.only_reports
         self._peer = Peer(
             association=secrets.token_hex(8),
             clinic=caller.clinic,
-            ae_title=request.calling_ae_title,
+            ae_title=titles.calling_ae_title,
             address=self._address,
         )
-        return None
+
+    def _reject(self, rejection: Rejection, titles: associate.Titles) -> None:
+        is_unknown = rejection is associate.CALLING_AE_TITLE_NOT_RECOGNIZED
+        log.warning(
+            "caller_rejected" if is_unknown else "association_rejected",
+            error=rejection.says,
+            called_ae=titles.called_ae_title,
+            calling_ae=titles.calling_ae_title,
+            peer_address=self._address,
+            certificate_subject=self._certificate_subject,
+        )
+        self._end(rejection.encoded())
 
     # Data transfer (PS3.8 9.2.4, PS3.7 6.3)
 
@@ -298,6 +356,8 @@ class Connection:
         limits = self._desk.limits
         while True:
             self._wire.expect(silence_s=limits.association_timeout_s, within_s=float("inf"))
+            self._wire.wait()
+            self._wire.expect(silence_s=limits.artim_s, within_s=limits.artim_s)
             kind, _, length = associate.PDU_HEADER.unpack(self._wire.take(6))
             if kind == associate.P_DATA_TF:
                 if length > limits.maximum_pdu_size + PDU_SIZE_TOLERANCE:
@@ -317,6 +377,8 @@ class Connection:
                 raise ProtocolError("an unknown PDU", ProtocolError.UNRECOGNIZED_PDU)
 
     def _read_p_data(self, length: int) -> None:
+        if not length:
+            raise ProtocolError("a P-DATA-TF without a PDV")
         while length:
             if length < PDV_HEADER.size:
                 raise ProtocolError("a PDV is cut short")
@@ -371,7 +433,7 @@ class Connection:
                 self._data_set.write(part)
                 length -= len(part)
         except TooLarge:
-            self._socket.sendall(encode_response(context_id, self._command, Status.OUT_OF_RESOURCES))
+            self._send(encode_response(context_id, self._command, Status.OUT_OF_RESOURCES))
             raise ProtocolError("a data set without end", ProtocolError.NOT_SPECIFIED) from None
         if is_last:
             if isinstance(self._data_set, Reception):
@@ -382,7 +444,7 @@ class Connection:
     def _answer_store(self, command: Command, reception: Reception) -> None:
         status = reception.finish()
         self._answered()
-        self._socket.sendall(encode_response(self._context_id, command, status))
+        self._send(encode_response(self._context_id, command, status))
 
     def _answer_request(self, command: Command, data_set: bytes) -> None:
         assert self._peer is not None
@@ -409,7 +471,10 @@ class Connection:
                 log.exception("request_failed")
                 status = Status.PROCESSING_FAILURE
         self._answered()
-        self._socket.sendall(encode_response(self._context_id, command, status, sop_instance_uid))
+        self._send(encode_response(self._context_id, command, status, sop_instance_uid))
+
+    def _send(self, content: bytes) -> None:
+        self._wire.send(content, within_s=self._desk.limits.artim_s)
 
     def _answered(self) -> None:
         self._command, self._data_set = None, None
@@ -429,7 +494,7 @@ class Connection:
         """Say the last word, free the slot, and let the peer close (Sta13): closing first with bytes unread would reset
         the connection, and the peer might never read that word. After an A-ABORT it is told that nothing follows.
         """
-        self._desk.admission.leave(self)
+        self._desk.admission.linger(self)
         with suppress(OSError, ValueError):
             if last_pdu:
                 self._socket.settimeout(LINGER_S)

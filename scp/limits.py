@@ -9,13 +9,13 @@ MEBIBYTE = 1 << 20
 class Limits:
     """Sizes in bytes, times in seconds.
 
-    maximum_unassociated: connections that have not associated yet; they take no association's place.
+    maximum_unassociated: connections that have not associated yet, or whose association is over.
     maximum_pdu_size: what is announced in A-ASSOCIATE-AC (PS3.8 Annex D.1), and the longest P-DATA-TF taken.
     maximum_request_size: an A-ASSOCIATE-RQ, which comes before anything is known of the peer.
     maximum_command_size: the command set of one message.
     maximum_message_size: the data set of a message other than C-STORE, which is kept in memory.
     maximum_inflated_size: what a deflated data set may become.
-    artim_s: the ARTIM timer (PS3.8 9.1.5), and how long a peer may be silent in the middle of a PDU.
+    artim_s: the ARTIM timer (PS3.8 9.1.5); how long a peer may be silent in the middle of a PDU, or not read an answer.
     association_timeout_s: how long an association may be silent between messages.
     """
 
@@ -24,7 +24,7 @@ class Limits:
     maximum_associations_per_address: int = 20
     maximum_unassociated: int = 64
     maximum_pdu_size: int = 131_072
-    maximum_request_size: int = MEBIBYTE
+    maximum_request_size: int = MEBIBYTE // 4
     maximum_command_size: int = 65_536
     maximum_message_size: int = 16 * MEBIBYTE
     maximum_instance_size: int = 4096 * MEBIBYTE

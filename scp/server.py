@@ -79,12 +79,21 @@ class Receiver:
         self.tls_port = 0
 
     def start(self) -> int:
-        """Listen, and return the port (the one that the system chose, when 0 was asked for)."""
-        listening = self._listen(self._port)
+        """Listen, and return the port (the one that the system chose, when 0 was asked for).
+
+        Raises:
+            OSError: a port cannot be had; `filename` says which.
+        """
+        listening, listening_tls = self._listen(self._port), None
+        if self._tls is not None:
+            try:
+                listening_tls = self._listen(self._tls.port)
+            except OSError:
+                listening.close()
+                raise
         self._selector = selectors.DefaultSelector()
         self._selector.register(listening, selectors.EVENT_READ, None)
-        if self._tls is not None:
-            listening_tls = self._listen(self._tls.port)
+        if self._tls is not None and listening_tls is not None:
             self.tls_port = int(listening_tls.getsockname()[1])
             self._selector.register(listening_tls, selectors.EVENT_READ, self._tls.identity.wrap)
         self._selector.register(self._stop_listening, selectors.EVENT_READ, None)
@@ -92,7 +101,7 @@ class Receiver:
         self._thread = threading.Thread(target=self._accept_all, name="listener", daemon=True)
         self._thread.start()
         port = int(listening.getsockname()[1])
-        log.info("receiver_listening", ae_title=self._ae_title, port=port)
+        log.info("receiver_listening", ae_title=self._ae_title, port=port, tls_port=self.tls_port or None)
         return port
 
     def stop(self, *, grace_s: float) -> None:
@@ -119,7 +128,11 @@ class Receiver:
 
     def _listen(self, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        return socket.create_server((self._host, port), family=family, backlog=BACKLOG, reuse_port=self._reuse_port)
+        try:
+            return socket.create_server((self._host, port), family=family, backlog=BACKLOG, reuse_port=self._reuse_port)
+        except OSError as error:
+            error.filename = f"{self._host}:{port}"
+            raise
 
     def _accept_all(self) -> None:
         while True:

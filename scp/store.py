@@ -211,11 +211,10 @@ class Reception:
             self._head.check_end(size)
         except NotADataSet as error:
             raise Refuse(str(error), reason="not_a_data_set") from error
-        if not self._head.has_passed_identifiers(size):
-            return
         uids = self._head.uids
         for tag, name in NAMES.items():
-            # One without its study is kept for a person to look at; one that names no instance cannot even be kept.
+            # One without its study is kept for a person to look at, and behind much private data the study's may stand
+            # too far back to be seen here. One that names no instance cannot even be kept.
             if not UID_PATTERN.fullmatch(uids.get(tag, "" if tag in REQUIRED else "0")):
                 raise Refuse(f"the data set has no valid {name}", reason="not_a_data_set")
         if uids[SOP_INSTANCE_UID] != self._command.sop_instance_uid:

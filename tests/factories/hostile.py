@@ -27,8 +27,16 @@ CONTEXTS: tuple[Context, ...] = ((1, CR, (EXPLICIT,)), (3, VERIFICATION, (IMPLIC
 class Peer:
     """One connection to the receiver, from another address of this machine where one is named."""
 
-    def __init__(self, port: int, *, timeout_s: float = 8.0, address: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s, source_address=(address, 0))
+    def __init__(
+        self, port: int, *, timeout_s: float = 8.0, address: str = "127.0.0.1", keeps_bytes: int | None = None
+    ) -> None:
+        """`keeps_bytes`: of what it was sent and has not read yet."""
+        self.socket = socket.socket()
+        if keeps_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, keeps_bytes)
+        self.socket.settimeout(timeout_s)
+        self.socket.bind((address, 0))
+        self.socket.connect(("127.0.0.1", port))
 
     def __enter__(self) -> "Peer":
         return self

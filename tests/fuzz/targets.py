@@ -23,7 +23,7 @@ from domain.clinics import Caller, Clinic
 from domain.plans import Tier
 from scp import associate
 from scp.admission import Admission
-from scp.associate import ProtocolError, decode_request, encode_accept, negotiate
+from scp.associate import FIXED_FIELDS, ProtocolError, decode_request, decode_titles, encode_accept, negotiate
 from scp.callers import Callers
 from scp.command import encode_response, parse_command
 from scp.commitment import WELL_KNOWN_INSTANCE, CommitmentService
@@ -137,17 +137,20 @@ def associate_target(_folder: Path) -> Target:
 
     def check(content: bytes) -> None:
         with within_a_second():
+            if len(content) < FIXED_FIELDS.size:
+                return
             try:
-                request = decode_request(content)
+                titles = decode_titles(content[: FIXED_FIELDS.size])
+                request = decode_request(content[FIXED_FIELDS.size :])
             except ProtocolError:
                 return
             accepted, items = negotiate(request.contexts, supported)
-            answer = encode_accept(request, accepted, items, LIMITS.maximum_pdu_size)
-        for title in (request.called_ae_title, request.calling_ae_title):
+            answer = encode_accept(titles, request, accepted, items, LIMITS.maximum_pdu_size)
+        for title in (titles.called_ae_title, titles.calling_ae_title):
             assert 0 < len(title) <= 16
             assert title.isprintable()
         (pdu,) = pdus(answer)
-        told = list(items_of(pdu[6 + associate.FIXED_FIELDS.size :]))
+        told = list(items_of(pdu[6 + FIXED_FIELDS.size :]))
         asked = [context.context_id for context in request.contexts]
         assert [value[0] for kind, value in told if kind == 0x21] == asked
         assert accepted.keys() <= set(asked)

@@ -6,6 +6,8 @@ python -m tests.scp.listening_process FOLDER     prints its port, and ends with 
 import sys
 from pathlib import Path
 
+import structlog
+
 from domain.clinics import Caller, Clinic
 from domain.plans import Tier
 from scp.callers import Callers
@@ -38,6 +40,7 @@ CLINIC = Clinic(
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # nobody reads more than the port
     store = StoreHandler(
         Spool(Path(sys.argv[1])), called_ae_title="COLLIMATOR", on_stored=lambda key: None, limits=LIMITS
     )

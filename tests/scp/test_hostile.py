@@ -72,6 +72,20 @@ def without(keyword: str) -> bytes:
     return encoded(dataset)
 
 
+def length_to_end(vr: bytes, length: int) -> bytes:
+    """Length to End (0008,0001), the first element of a data set, with another VR than it has."""
+    return struct.pack("<HH2sHI", 0x0008, 0x0001, vr, 0, length) + bytes(0 if length == 0xFFFFFFFF else length)
+
+
+def unknown(items: bytes) -> bytes:
+    """The same as a UN of undefined length, which holds a sequence (PS3.5 6.2.2)."""
+    return length_to_end(b"UN", 0xFFFFFFFF) + items + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+
+
+def implicit_sequence(content: bytes) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + content + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+
+
 @dataclass
 class Node:
     process: "subprocess.Popen[str]"
@@ -290,6 +304,32 @@ def test_a_request_that_drips_in_is_given_up(node: Node) -> None:
     assert time.monotonic() - began < LIMITS.artim_s + 2.0
 
 
+@pytest.mark.parametrize("said", [associate_rq(called=b"SOMEBODY"), pdu(P_DATA, b""), pdu(7, bytes(4))])
+def test_hundreds_that_are_refused_and_stay_delay_nobody(node: Node, said: bytes) -> None:
+    with ExitStack() as stack:
+        for number in range(300):
+            stack.enter_context(Peer(node.port)).say(said)
+            if number % 100 == 99:
+                assert echo(node) < 1.0
+        assert node.threads() < LIMITS.maximum_unassociated + LIMITS.maximum_associations + 20
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [(associate_content(calling=b"NOBODY"), (1, 1, 3)), (associate_content(called=b"SOMEBODY"), (1, 1, 7))],
+    ids=["calling AE title", "called AE title"],
+)
+def test_of_a_stranger_only_the_titles_are_read(node: Node, said: bytes, why: tuple[int, int, int]) -> None:
+    with Peer(node.port) as peer:
+        kind, content = peer.say(pdu(1, said[:68], length=200_000)).hear()
+    assert (kind, tuple(content[1:])) == (A_ASSOCIATE_RJ, why)
+
+
+def test_transfer_syntaxes_without_end_are_aborted(node: Node) -> None:
+    with Peer(node.port) as peer:
+        assert aborts(peer.say(associate_rq(contexts=((1, CR, ("1.2",) * 1_000),))))
+
+
 def test_more_associations_than_a_caller_and_an_address_may_have_are_rejected_for_now(node: Node) -> None:
     with ExitStack() as stack:
         answers = []
@@ -318,6 +358,7 @@ def test_when_every_association_is_taken_the_next_is_rejected_for_now(node: Node
     "said",
     [
         pdu(P_DATA, b"", length=0xFFFFFFFF),
+        pdu(P_DATA, b""),
         pdu(P_DATA, b"\0\0"),
         pdu(P_DATA, pdv(1, IS_COMMAND, b"", length=0)),
         pdu(P_DATA, pdv(1, IS_COMMAND, b"", length=0xFFFFFFFF)),
@@ -341,8 +382,9 @@ def test_when_every_association_is_taken_the_next_is_rejected_for_now(node: Node
         command_pdu(store_command("2.25.1")) + pdu(P_DATA, pdv(1, IS_LAST, an_instance(pixels=200_000))),
     ],
     ids=[
-        "P-DATA of 4 GiB", "no PDV", "PDV length 0", "PDV length 4 GiB", "PDV beyond its PDU", "context not accepted",
-        "data first", "second A-ASSOCIATE-RQ", "A-ASSOCIATE-AC", "unknown PDU", "command of noise", "empty command",
+        "P-DATA of 4 GiB", "empty P-DATA", "no PDV", "PDV length 0", "PDV length 4 GiB", "PDV beyond its PDU",
+        "context not accepted", "data first", "second A-ASSOCIATE-RQ", "A-ASSOCIATE-AC", "unknown PDU",
+        "command of noise", "empty command",
         "unknown command field", "a response", "no Affected SOP Instance UID", "no Message ID",
         "no Affected SOP Class UID", "a UID of 60,000 characters",
         "second command, no data set", "data on another context", "command set without end", "PDU longer than agreed",
@@ -373,11 +415,20 @@ def test_what_breaks_the_protocol_is_aborted(node: Node, said: bytes) -> None:
         ("2.25.1", an_instance("2.25.1", transfer_syntax_uid=IMPLICIT), 0xC000),
         ("2.25.1", an_instance("2.25.1")[:-7], 0xC000),
         ("2.25.1", an_instance("2.25.1")[:100], 0xC000),
+        ("2.25.1", unknown(b"") + an_instance("2.25.2"), 0xA900),
+        ("2.25.1", unknown(implicit_sequence(an_instance("2.25.2"))) + an_instance("2.25.1"), 0xC000),
+        ("2.25.1", unknown(b"")[:12], 0xC000),
+        ("2.25.1", unknown(b"")[:12] + bytes(range(256)) * 40, 0xC000),
+        ("2.25.1", length_to_end(b"OB", 900_000) + an_instance("2.25.1"), 0xC000),
+        ("2.25.1", length_to_end(b"UT", 0xFFFFFFFF) + an_instance("2.25.1"), 0xC000),
+        ("2.25.1", length_to_end(b"OB", 0xFFFFFFFF) + an_instance("2.25.1"), 0xC000),
     ],
     ids=[
         "path for a UID", "NUL in a UID", "65 characters", "another instance", "path in the data set",
         "another class", "no SOP Instance UID", "no SOP Class UID", "nothing",
         "one byte", "10 kB of noise", "wrong encoding", "cut in the pixels", "cut in the header",
+        "another instance behind a UN", "explicit VRs in a UN", "a UN without end", "noise in a UN",
+        "nothing but one element in front", "a text without a length", "no fragments where some should be",
     ],
 )  # fmt: skip
 def test_an_object_that_is_not_what_it_says_is_refused_and_the_next_is_taken(
@@ -538,6 +589,27 @@ def test_a_data_set_that_drips_in_is_given_up(node: Node) -> None:
 def test_a_message_that_is_never_finished_ends_its_association(node: Node, said: bytes) -> None:
     with Peer(node.port) as peer:
         assert aborts(peer.associate().say(said))
+
+
+def test_a_header_that_is_never_finished_is_given_up_when_artim_runs_out(node: Node) -> None:
+    for said in (b"\4\0\0", pdu(5, b"", length=4)):
+        with Peer(node.port) as peer:
+            peer.associate().say(said)
+            began = time.monotonic()
+            assert aborts(peer)
+            assert time.monotonic() - began < LIMITS.association_timeout_s - 0.1
+
+
+def test_peers_that_do_not_read_their_answers_lose_their_associations(node: Node) -> None:
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(node.port, keeps_bytes=2_048)).associate() for _ in range(6)]
+        for peer in peers:
+            with suppress(ConnectionError, TimeoutError):
+                peer.socket.settimeout(0.2)
+                for _ in range(200):
+                    peer.socket.sendall(ECHO * 100)
+        time.sleep(LIMITS.artim_s + 1.0)
+        assert stack.enter_context(Peer(node.port)).say(associate_rq()).hear()[0] == A_ASSOCIATE_AC
 
 
 def test_an_idle_association_is_aborted(node: Node) -> None:

@@ -114,9 +114,10 @@ def accepting_peer(then: Callable[[socket.socket], object], *, maximum_pdu_size:
         connection, _ = listener.accept()
         with connection:
             length = associate.PDU_HEADER.unpack(_exactly(connection, associate.PDU_HEADER.size))[2]
-            request = associate.decode_request(_exactly(connection, length))
+            titles = associate.decode_titles(_exactly(connection, associate.FIXED_FIELDS.size))
+            request = associate.decode_request(_exactly(connection, length - associate.FIXED_FIELDS.size))
             contexts, items = associate.negotiate(request.contexts, {DX: [ExplicitVRLittleEndian]})
-            connection.sendall(associate.encode_accept(request, contexts, items, maximum_pdu_size))
+            connection.sendall(associate.encode_accept(titles, request, contexts, items, maximum_pdu_size))
             then(connection)
 
     with socket.socket() as listener:
