@@ -187,3 +187,14 @@ def an_instance(sop_instance_uid: str = "2.25.1", *, transfer_syntax_uid: str = 
     if pixels:
         dataset.PixelData = bytes(pixels)
     return encoded(dataset, transfer_syntax_uid)
+
+
+ECHO = command_pdu(
+    {
+        0x0002: uid_value(VERIFICATION),
+        0x0100: struct.pack("<H", C_ECHO_RQ),
+        0x0110: b"\1\0",
+        0x0800: struct.pack("<H", NO_DATA_SET),
+    },
+    context_id=3,
+)

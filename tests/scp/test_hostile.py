@@ -23,9 +23,9 @@ from tests.factories.hostile import (
     A_ASSOCIATE_AC,
     A_ASSOCIATE_RJ,
     A_RELEASE_RP,
-    C_ECHO_RQ,
     CONTEXTS,
     CR,
+    ECHO,
     EXPLICIT,
     IMPLICIT,
     IS_COMMAND,
@@ -52,15 +52,6 @@ from tests.factories.sources import radiograph
 from tests.scp.listening_process import LIMITS
 
 ROOT = Path(__file__).parents[2]
-ECHO = command_pdu(
-    {
-        0x0002: uid_value(VERIFICATION),
-        0x0100: struct.pack("<H", C_ECHO_RQ),
-        0x0110: b"\1\0",
-        0x0800: struct.pack("<H", NO_DATA_SET),
-    },
-    context_id=3,
-)
 DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
 
 

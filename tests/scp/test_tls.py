@@ -5,8 +5,9 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from domain.clinics import Caller, Clinic
 from domain.errors import Misconfigured
 from domain.plans import Tier
 from scp.callers import Callers
+from scp.fast import TICK_S
 from scp.limits import Limits
 from scp.server import Receiver
 from scp.store import StoreHandler
 from scp.tls import TlsIdentity, TlsPort, certificate_of, server_context
 from storage.instances import Spool
 from tests.factories.certificates import Authority, Identity, PrivateKey, p256, rsa_key
-from tests.factories.hostile import A_ABORT, Peer, associate_rq
+from tests.factories.hostile import A_ABORT, ECHO, Peer, associate_rq
 from tests.factories.sources import radiograph
 
 LOOPBACK = "127.0.0.1"
@@ -240,6 +242,26 @@ def is_open(peer: Peer) -> bool:
 def test_a_tls_hello_on_the_plain_port_is_aborted_at_once(secured: Secured) -> None:
     with Peer(secured.port) as peer:
         assert peer.say(CLIENT_HELLO).hear()[0] == A_ABORT
+
+
+def test_a_peer_that_reads_its_answers_late_gets_them_all(patient: Secured) -> None:
+    """One that takes longer than a tick of the receiver's, and nothing is lost or said twice."""
+    context = ssl.create_default_context(cafile=str(patient.authority.file))
+    context.check_hostname = False
+    context.load_cert_chain(patient.modality.certificate, patient.modality.key)
+    with Peer(patient.tls_port, keeps_bytes=2_048) as peer:
+        peer.socket = context.wrap_socket(peer.socket)
+        peer.say(associate_rq()).hear()
+        peer.socket.settimeout(0.3)
+        asked = 0
+        with suppress(TimeoutError):
+            while asked < 50_000:
+                peer.socket.sendall(ECHO)
+                asked += 1
+        assert asked < 50_000
+        time.sleep(3 * TICK_S)
+        peer.socket.settimeout(5.0)
+        assert [peer.status() for _ in range(asked)] == [0x0000] * asked
 
 
 def serial_number(secured: Secured) -> str:
