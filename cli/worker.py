@@ -50,6 +50,7 @@ from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
 from workflow.deliver import after_bug, deliver, drain, record_and_wake
+from workflow.durable import BUG
 from workflow.engine import Engine
 from workflow.intake import Intake
 from workflow.process_study import process_study
@@ -221,7 +222,7 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     def after_study_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         study_id, attempt = arguments
         study = read_study(rooms.database, rooms.spool, study_id)
-        try_again(connection, rooms, study_id, study, attempt, Retry("an unexpected error; see the worker's log"))
+        try_again(connection, rooms, study_id, study, attempt, Retry(BUG))
 
     def after_drain_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_bug(connection, rooms, *arguments)

@@ -22,7 +22,6 @@ from domain.clinics import Destination
 from domain.commitment import Reference
 from domain.errors import CollimatorError
 from domain.states import DeliveryState
-from metering.quota import release
 from scu.confirmation import request_commitment
 from scu.store import Address
 from storage import outboxes, studies
@@ -33,6 +32,7 @@ from storage.requests import confirmations
 from storage.requests.confirmation_folder import Asked, ConfirmationFolder
 from storage.requests.confirmations import Confirmation, Owed
 from storage.retention import forget_confirmations
+from workflow.finish import finish
 from workflow.outbox import delay_s
 from workflow.rooms import Rooms
 
@@ -150,7 +150,7 @@ def settle(connection: sa.Connection, rooms: Rooms, confirmation_id: int) -> Non
             _committed(connection, confirmation, study_id, committed)
             is_sent_again |= _lost(connection, rooms, confirmation, study_id, lost)
             is_waited_for |= any(one.is_asked_for and one not in committed and one not in lost for one in owed)
-        _finish(connection, rooms, study_id)
+        finish(connection, study_id)
     confirmations.end(connection, confirmation, is_waited_for=is_waited_for)
     if is_sent_again:
         outboxes.wake(connection, rooms.jobs, clinic=confirmation.clinic, destination=confirmation.destination)
@@ -160,7 +160,7 @@ def close_unasked(connection: sa.Connection, rooms: Rooms, clinic: str, destinat
     """The configuration says no more that this destination is to commit: what it stored is delivered."""
     for study_id in confirmations.no_longer_asked(connection, clinic=clinic, destination=destination):
         add_event(connection, study_id, "delivery", f"{destination} is not asked to commit any more")
-        _finish(connection, rooms, study_id)
+        finish(connection, study_id)
 
 
 def _is_committed(confirmation: Confirmation, owed: Owed) -> bool:
@@ -188,7 +188,7 @@ def _lost(
     """The destination says that it does not hold these. Whether any is sent again."""
     if not owed:
         return False
-    over = [one for one in owed if _is_over(rooms, one)]
+    over = [one for one in owed if rooms.delivery.is_over(one.since)]
     again = [one for one in owed if one not in over]
     for one in over:
         why = f"stored, but not kept: {_failure(confirmation, one)}"
@@ -211,7 +211,7 @@ def _unanswered(
 ) -> None:
     """The destination could not be asked, or has not reported: these are asked for anew, or given up."""
     why = confirmation.last_error or "there was no report in time"
-    over = [one for one in owed if _is_over(rooms, one)]
+    over = [one for one in owed if rooms.delivery.is_over(one.since)]
     again = [one for one in owed if one not in over]
     confirmations.settle(connection, over, DeliveryState.UNCOMMITTED, why=f"stored, but never committed to: {why}")
     confirmations.settle(connection, again, DeliveryState.STORED, why=why)
@@ -225,17 +225,6 @@ def _say(connection: sa.Connection, confirmation: Confirmation, study_id: int, o
     if owed:
         said = f"by {confirmation.destination}: {_results(owed)} (transaction {confirmation.transaction_uid}): {what}"
         add_event(connection, study_id, "not_committed", said)
-
-
-def _finish(connection: sa.Connection, rooms: Rooms, study_id: int) -> None:
-    """Close the study when nothing is owed for it any more. It was charged when it was stored, or never."""
-    if studies.finish_study(connection, study_id):
-        clinic, study_instance_uid = studies.name_of(connection, study_id)
-        release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-
-
-def _is_over(rooms: Rooms, owed: Owed) -> bool:
-    return (utc_now() - owed.since).total_seconds() > rooms.delivery.give_up_after_s
 
 
 def _results(owed: Sequence[Owed]) -> str:

@@ -19,7 +19,7 @@ from domain.errors import Away
 from scu.store import Answer, SendOutcome
 from storage import deliveries, outboxes, studies
 from storage.database import utc_now
-from workflow.durable import Durable, Entry, remember
+from workflow.durable import BUG, Durable, Entry, remember
 from workflow.next_form import NO_FORM, next_form
 from workflow.outbox import go_on, try_later
 from workflow.record import record
@@ -31,7 +31,6 @@ STUDIES_AT_ONCE = 50
 # How long the association stays open for what is about to come, and how often the job looks whether it has.
 STAYS_S = 0.3
 LOOKS_EVERY_S = 0.05
-BUG = "an unexpected error; see the worker's log"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,9 @@ import sqlalchemy as sa
 
 T = TypeVar("T")
 P = ParamSpec("P")
+# What a study's history says of an error that nobody foresaw.
+BUG = "an unexpected error; see the worker's log"
+
 # Makes rows on a connection, and says what is to be remembered of them.
 Entry = Callable[[sa.Connection], T]
 

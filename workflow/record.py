@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from domain.states import DeliveryState
 from metering.ledger import ChargedModel, charge
-from metering.quota import release
 from reports.write import EXTRAS, KINDS_OF_A_REJECTION
 from scu.store import Answer, SendOutcome
 from storage import deliveries, studies
 from storage.database import utc_now
 from storage.deliveries import Waiting
 from storage.events import add_event
+from workflow.finish import finish
 from workflow.next_form import NO_FORM, Form
 from workflow.outbox import delay_s
 from workflow.rooms import Rooms
@@ -38,7 +38,7 @@ def record(
     """
     studies.lock(connection, study_id)
     waiting = deliveries.waiting(connection, study_id, destination)
-    clinic, study_instance_uid = studies.name_of(connection, study_id)
+    clinic, _ = studies.name_of(connection, study_id)
     stored = DeliveryState.STORED if rooms.asks_commitment(clinic, destination) else DeliveryState.DELIVERED
     told = [outcome for outcome in sent.outcomes if outcome.sop_instance_uid in waiting]
     for outcome in told:
@@ -63,9 +63,7 @@ def record(
         studies.save_results(connection, study_id, form.rows, takers)
         add_event(connection, study_id, "fell back", f"{destination} gets the form {form.name}: {form.why}")
     _charge_if_first(connection, study_id, destination, sent)
-    if studies.finish_study(connection, study_id):
-        # Charged by now, or never: a study that no destination took leaves its quota to others.
-        release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+    finish(connection, study_id)
 
 
 def _due_at(
@@ -91,15 +89,11 @@ def _say_what_stays(
 
 
 def _state(rooms: Rooms, outcome: SendOutcome, result: Waiting, form: Form, stored: DeliveryState) -> DeliveryState:
-    if outcome.answer is Answer.RETRY and is_given_up(rooms, result):
+    if outcome.answer is Answer.RETRY and rooms.delivery.is_over(result.since):
         return DeliveryState.REFUSED
     if outcome.answer is Answer.NOT_TAKEN and not result.is_note and (form.name or result.kind in EXTRAS):
         return DeliveryState.REPLACED
     return stored if outcome.answer is Answer.STORED else deliveries.STATE_AFTER[outcome.answer]
-
-
-def is_given_up(rooms: Rooms, result: Waiting) -> bool:
-    return (utc_now() - result.since).total_seconds() > rooms.delivery.give_up_after_s
 
 
 def _charge_if_first(connection: sa.Connection, study_id: int, destination: str, sent: Sent) -> None:

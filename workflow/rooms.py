@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from domain.billing import Payer
 from domain.clinics import Clinic, Destination
@@ -13,7 +13,7 @@ from inference.analyst import Analyst
 from inference.registry import Registry
 from metering.billing import Billing
 from reports.request import NodeIdentity
-from storage.database import Database
+from storage.database import Database, utc_now
 from storage.instances import ResultFolder, Spool
 from storage.jobs import JobQueue
 
@@ -30,6 +30,10 @@ class DeliveryRules:
     give_up_after_s: float
     timeout_s: float
     commitment_wait_s: float = 3600.0
+
+    def is_over(self, since: datetime) -> bool:
+        """Whether what has waited since then has waited for too long."""
+        return (utc_now() - since).total_seconds() > self.give_up_after_s
 
     def delay_s(self, attempt: int, *, chance: float) -> float:
         """The wait before attempt `attempt + 1`, doubling from `first_retry_s`.

@@ -20,7 +20,7 @@ from domain.versions import Role, shadows_of
 from storage import studies
 from storage.answers import runs as model_runs
 from storage.studies import read_study
-from workflow.durable import Durable, Entry, remember
+from workflow.durable import BUG, Durable, Entry, remember
 from workflow.reference import begin_references
 from workflow.rooms import Rooms
 
@@ -28,7 +28,6 @@ log = structlog.get_logger()
 
 AWAY_DELAY_S = 60.0
 MAXIMUM_ATTEMPTS = 60  # an hour of a shared store that is away
-BUG = "an unexpected error; see the worker's log"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,7 @@ from storage.outboxes import wake
 from storage.queue_order import note_start
 from storage.study_keys import study_name
 from workflow.durable import Entry
+from workflow.finish import finish
 from workflow.reference import begin_references
 from workflow.results import keep
 from workflow.rooms import Rooms
@@ -223,8 +224,7 @@ def hand_over(connection: sa.Connection, rooms: Rooms, study_id: int, study: Stu
     clinic = rooms.clinic(study.clinic)
     takers = {form.name: [d.name for d in clinic.destinations if form in d.forms] for form in _forms(rooms, study)}
     studies.save_results(connection, study_id, written.rows, takers)
-    if studies.finish_study(connection, study_id):
-        release(connection, clinic=study.clinic, study_instance_uid=study.study_instance_uid)
+    finish(connection, study_id)
     for name in sorted(destination.name for destination in clinic.destinations):
         wake(connection, rooms.jobs, clinic=clinic.name, destination=name)
 

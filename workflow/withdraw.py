@@ -27,7 +27,7 @@ from storage.jobs import withdrawn_by
 from storage.studies import ResultRow
 from storage.study_keys import study_name
 from storage.tables import studies as study_rows
-from workflow.durable import Durable, Entry
+from workflow.durable import BUG, Durable, Entry
 from workflow.engine import MAXIMUM_RUNS
 from workflow.results import keep
 from workflow.rooms import Rooms
@@ -37,7 +37,6 @@ log = structlog.get_logger()
 AWAY_DELAY_S = 30.0
 NOT_WITHDRAWN = "not_withdrawn"
 REJECTION = "rejection"  # instead of a profile
-BUG = "an unexpected error; see the worker's log"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

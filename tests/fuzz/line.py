@@ -21,6 +21,11 @@ class Line:
         self._content = self._content[count:]
         return count
 
+    def send(self, content: bytes | memoryview) -> int:
+        some = content[: self._piece]
+        self.answered += some
+        return len(some)
+
     def sendall(self, content: bytes) -> None:
         self.answered += content
 

@@ -312,7 +312,7 @@ def seen(data_set: bytes, transfer_syntax_uid: str, piece: int) -> object:
     except NotADataSet:
         return NotADataSet
     assert all(len(uid) <= 66 for uid in head.uids.values())
-    return head.uids, head.is_done, head.is_followed, head.has_passed_identifiers(len(data_set))
+    return head.uids, head.is_done
 
 
 def inflated(stream: bytes, piece: int) -> object:

@@ -157,7 +157,7 @@ def test_a_database_that_fails_is_not_asked_again_before_the_next_look(
         wait_until(lambda: lines, "it has failed")
         threading.Event().wait(1.0)
         closing.stop()
-    assert [line["event"] for line in lines] == ["database_away"]
+    assert [line["event"] for line in lines] == ["periodic_work_failed"]
 
 
 def test_a_clinic_that_sends_one_study_does_not_wait_for_the_thirty_of_another(
