@@ -3,7 +3,8 @@
     put -> wait for others of the same package -> take: at once where the device is idle,
                                                         else when the largest batch is full, or `wait_s` after the first
 
-STAT goes before all others, and what only watches behind them. It knows no clock: the time is told to it.
+STAT goes before all others, without waiting for more, and what only watches behind them. It knows no clock: the time
+is told to it.
 """
 
 from collections.abc import Sequence
@@ -103,4 +104,5 @@ class Batches:
 
     def _due_at(self, key: Key, waiting: Sequence[Waiting]) -> float:
         first = min(one.arrived_s for one in waiting)
-        return first if len(waiting) >= self.largest(key) else first + self._wait_s
+        waits_for_no_more = len(waiting) >= self.largest(key) or any(one.turn is Turn.STAT for one in waiting)
+        return first if waits_for_no_more else first + self._wait_s

@@ -54,6 +54,16 @@ def test_a_stat_image_goes_before_all_that_came_earlier() -> None:
     assert tickets(made.take(0.003, is_idle=True)) == [9, 0, 1, 2]
 
 
+def test_on_a_busy_device_a_stat_image_neither_waits_for_others_nor_stands_behind_a_full_batch() -> None:
+    made = batches(*(waiting(ticket, at_s=0.0) for ticket in range(4)))
+    made.put(waiting(9, at_s=0.001, key=SPINE, turn=Turn.STAT))
+    assert made.due_in_s(0.001) == 0.0
+    assert tickets(made.take(0.001, is_idle=False)) == [9]
+    made.put(waiting(10, at_s=0.002, key=SPINE))
+    assert tickets(made.take(0.002, is_idle=False)) == [0, 1, 2, 3]
+    assert made.take(0.002, is_idle=False) == []
+
+
 def test_what_only_watches_goes_behind_all_that_came_later() -> None:
     made = batches(waiting(1, turn=Turn.SHADOW), *(waiting(ticket, at_s=0.001) for ticket in range(2, 7)))
     assert tickets(made.take(0.002, is_idle=True)) == [2, 3, 4, 5]
