@@ -189,7 +189,7 @@ class Owner:
         else:
             with self._residents.at_work(key):
                 if not _may_evict(batch):
-                    self._not_now(batch, f"the device's memory is taken by networks that answer: {error}")
+                    self._not_now(batch, f"the device's memory is taken by other networks: {error}")
                     return
                 if not self._residents.let_one_go():
                     self._give_up(batch, f"one image alone does not fit into the device's memory: {error}")

@@ -239,7 +239,7 @@ def test_for_a_version_that_only_watches_no_network_leaves(house: House, network
     house.run()
     assert [Path(folder).name for folder, _ in house.residents.costs] == ["spine", "chest"]
     assert (house.said("full"), house.said("unfit")) == ([[1]], [])
-    assert house.said("says") == ["the device's memory is taken by networks that answer: the device is full"]
+    assert house.said("says") == ["the device's memory is taken by other networks: the device is full"]
 
 
 def test_a_version_that_only_watches_waits_for_all_that_answer(house: House, network: Told) -> None:

@@ -86,7 +86,7 @@ def test_for_one_that_may_evict_nobody_nobody_leaves() -> None:
     memory = Memory(budget_mb=100)
     memory.get(A, 40)
     assert memory.get(B, 40, may_evict=False) == "network b"
-    with pytest.raises(NoRoom, match="the 40 MB that it needs are taken by networks that answer"):
+    with pytest.raises(NoRoom, match="the 40 MB that it needs are taken by other networks"):
         memory.get(C, 40, may_evict=False)
     assert resident(memory) == ["a", "b"]
     with pytest.raises(NoRoom):
@@ -100,6 +100,32 @@ def test_on_a_full_device_nobody_leaves_for_it_either() -> None:
     with pytest.raises(NoRoom, match="the device is full"):
         memory.get(B, 40, may_evict=False)
     assert resident(memory) == ["a"]
+
+
+def test_a_network_that_only_watches_is_the_first_to_leave() -> None:
+    memory = Memory(budget_mb=100)
+    memory.get(A, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(C, 40)
+    assert resident(memory) == ["a", "c"]
+
+
+def test_on_a_full_device_it_is_the_first_to_leave_as_well() -> None:
+    memory = Memory(size_mb=100, budget_mb=1000)
+    memory.get(A, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(C, 40)
+    assert resident(memory) == ["a", "c"]
+
+
+def test_a_network_that_only_watched_stays_like_the_others_once_something_that_answers_uses_it() -> None:
+    memory = Memory(budget_mb=100)
+    memory.get(A, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(B, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(C, 40)
+    assert resident(memory) == ["b", "c"]
 
 
 def test_one_that_is_larger_than_the_budget_sends_no_other_away() -> None:
