@@ -9,10 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Generic, TypeVar
 
 from inference.gpu.batches import Key
-from inference.gpu.errors import NoRoom, OutOfMemory, Unfit
+from inference.gpu.errors import DeviceBroken, NoRoom, OutOfMemory, Unfit
 
 N = TypeVar("N")
 
@@ -99,7 +100,7 @@ class Residents(Generic[N]):
         self._residents[key].is_pinned = False
 
     def let_one_go(self) -> bool:
-        """Evict the least recently used network that may leave, of those that only watch first; False: there is none."""
+        """Evict the least recently used network that may leave, one that only watches first; False: there is none."""
         leaving = [key for key, resident in self._residents.items() if resident.may_leave]
         if not leaving:
             return False
@@ -113,12 +114,25 @@ class Residents(Generic[N]):
             before = self._in_use()
             try:
                 return load(), max(0, self._in_use() - before)
+            except DeviceBroken:
+                raise
             except OutOfMemory as error:
-                self._release()
+                self._give_back(error)
                 if not may_evict:
                     raise NoRoom(f"the device's memory is taken by other networks: {error}") from error
                 if not self.let_one_go():
                     raise Unfit(f"it does not fit into the device's memory: {error}") from error
+            except Exception as error:
+                self._give_back(error)
+                raise
+
+    def _give_back(self, error: BaseException) -> None:
+        """What a load held that failed. The frames of its error hold the network as long as the error is spoken of."""
+        reason: BaseException | None = error
+        while reason is not None:
+            clear_frames(reason.__traceback__)
+            reason = reason.__cause__ or reason.__context__
+        self._release()
 
     def _make_room(self, wanted_bytes: int, *, may_evict: bool) -> None:
         """Let networks go until the budget holds; none, where that would not be enough."""

@@ -1,6 +1,7 @@
 """Networks stay loaded within a budget; the least recently used leaves, unless it is at work or pinned."""
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 import pytest
 
@@ -147,6 +148,34 @@ def test_a_network_that_is_known_to_be_large_finds_its_place_made_before_it_is_l
     memory.get(A, 60)
     assert memory.loads == [A]
     assert resident(memory) == ["a"]
+
+
+@pytest.mark.parametrize("error", [Unfit("its answers differ"), OutOfMemory("the device is full"), IndexError("a bug")])
+def test_a_load_that_fails_gives_back_what_it_held(error: Exception) -> None:
+    class Network:
+        """What takes memory until nobody holds it any more."""
+
+    alive: WeakSet[Network] = WeakSet()
+    held_at_release: list[int] = []
+
+    def check(network: Network) -> None:
+        raise ValueError("of the network")
+
+    def load() -> Network:
+        network = Network()
+        alive.add(network)
+        try:
+            check(network)
+        except ValueError as reason:
+            raise error from reason
+        return network
+
+    residents: Residents[Network] = Residents(
+        budget_bytes=MB, in_use=lambda: 0, release=lambda: held_at_release.append(len(alive))
+    )
+    with pytest.raises((Unfit, IndexError)):
+        residents.get(A, load)
+    assert held_at_release == [0]
 
 
 def test_what_finds_the_device_full_is_loaded_again_after_another_left() -> None:
