@@ -50,6 +50,7 @@ from inference.preprocess import Float32
 
 MAX_MESSAGE_BYTES = 64 * 1024
 UNDER_WAY = 2  # as many as networks.py has memory for
+POLL_S = 0.0003  # how long, at most, a message or the end of a batch is not noticed while one is under way
 WAITING_IMAGES = 4096
 USABLE_SHARE = 0.9  # of the device's free memory, where the settings name no budget
 BROKEN = 3  # exit status
@@ -110,15 +111,20 @@ class Owner:
                 self._put(message)
 
     def wait_s(self) -> float | None:
-        """How long it may wait for messages before its next turn; None: for as long as none comes."""
-        return 0.0 if self._under_way else self._batches.due_in_s(self._clock())
+        """How long until its next turn; None: until a message comes."""
+        if not self._under_way:
+            return 0.0 if len(self._batches) else None
+        if self._under_way[0].running.is_done():
+            return 0.0
+        due_in_s = self._batches.due_in_s(self._clock())
+        return POLL_S if due_in_s is None else min(POLL_S, due_in_s)
 
     def turn(self) -> None:
-        """Start the batch that is due; answer the oldest one where nothing else can be started."""
+        """Start the batch that is due; answer the oldest if it is done, or wait for it where no more may be started."""
         batch = self._batches.take(self._clock(), is_idle=not self._under_way)
         if batch:
             self._start(batch)
-        if self._under_way and (not batch or len(self._under_way) == UNDER_WAY):
+        if len(self._under_way) == UNDER_WAY or (self._under_way and self._under_way[0].running.is_done()):
             self._finish()
 
     def _map(self, number: int, descriptor: int) -> None:
@@ -302,7 +308,9 @@ def serve(connection: "Connection[bytes, bytes]", owner: Owner) -> None:
     """Until the parent closes the connection."""
     while True:
         wait_s = owner.wait_s()
-        while connection.poll(wait_s):
+        if wait_s:
+            time.sleep(wait_s)  # poll() rounds up to whole milliseconds, and many a batch takes no longer
+        while connection.poll(None if wait_s is None else 0.0):
             message = json.loads(connection.recv_bytes(MAX_MESSAGE_BYTES))
             descriptor = recv_handle(connection) if message["task"] == "tray" else -1
             try:
