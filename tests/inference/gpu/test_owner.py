@@ -123,6 +123,7 @@ class House:
         *,
         name: str = "chest",
         turn: Turn = Turn.ORDINARY,
+        limit_s: float = 120.0,
     ) -> None:
         """An image whose mean is its ticket; told to the owner itself, or over the parent's end of its connection."""
         tell = self.owner.take if parent is None else partial(told_over, parent)
@@ -133,7 +134,8 @@ class House:
         image = np.full((1, INPUT_SIZE, INPUT_SIZE), ticket, np.float32)
         with open(f"/proc/self/fd/{self.trays[ticket].descriptor}", "r+b") as memory:
             memory.write(image.tobytes())
-        tell({"task": "infer", "ticket": ticket, "tray": ticket, "turn": turn, **self.named(name)})
+        named = self.named(name)
+        tell({"task": "infer", "ticket": ticket, "tray": ticket, "turn": turn, "limit_s": limit_s, **named})
 
     @contextmanager
     def serving(self, *, clock: Callable[[], float]) -> "Iterator[Connection[bytes, bytes]]":
@@ -340,7 +342,7 @@ def test_for_a_version_that_only_watches_no_network_leaves(house: House, network
     house.ask(1, turn=Turn.SHADOW)
     house.run()
     assert [Path(folder).name for folder, _ in house.residents.costs] == ["spine", "chest"]
-    assert (house.said("full"), house.said("unfit")) == ([[1]], [])
+    assert (house.said("no_room"), house.said("unfit")) == ([[1]], [])
     assert house.said("says") == ["the device's memory is taken by other networks: the device is full"]
 
 
@@ -351,6 +353,31 @@ def test_a_version_that_only_watches_waits_for_all_that_answer(house: House, net
         house.ask(ticket)
     house.run()
     assert house.said("done") == [[2, 3], [1]]
+
+
+def test_an_image_that_others_keep_waiting_is_sent_away_in_time_and_they_are_served(house: House) -> None:
+    house.ask(1, name="spine", limit_s=3.0)
+    for second in (0, 1, 2, 3):
+        house.now_s = float(second)
+        house.ask(10 + second, turn=Turn.STAT)
+        house.owner.turn()
+    assert house.said("late") == [[1]]
+    assert house.said("says") == ["others kept the device busy for as long as an image may wait"]
+    assert house.said("done") == [[10], [11], [12], [13]]
+    assert house.owner.wait_s() is None
+
+
+def test_a_batch_that_never_ends_leaves_the_owner_silent_whoever_else_asks(house: House, network: Told) -> None:
+    """So its parent ends it: see devices.py."""
+    network.done.clear()
+    with house.serving(clock=time.monotonic) as parent:
+        house.ask(1, parent)
+        assert within(60, lambda: network.batches == [1])
+        house.ask(2, parent)
+        assert within(60, lambda: network.batches == [1, 1])
+        sent = len(house.sent)
+        house.ask(3, parent, limit_s=0.001)
+        assert not within(0.3, lambda: len(house.sent) > sent)
 
 
 def test_a_package_that_the_device_cannot_serve_harms_no_other(house: House) -> None:
