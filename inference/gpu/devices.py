@@ -5,7 +5,7 @@
              others kept it waiting for the time limit ──> NoDevice
              its owner died ─> once more, with a new one ─> NoDevice
              it died twice without an answer between, or did not start: the device rests for `REST_S`;
-             so does a package that the device cannot serve
+             so does a package that the device cannot serve, and for those that only watch one that finds no room
 
 An image lies in its tray until it is answered, so nothing is lost with an owner. One that has work, and from which
 nothing comes for the time limit, is ended; one that answers others meanwhile is well, however long an image waits.
@@ -59,6 +59,10 @@ class Unserved(NoDevice):
     """This device cannot serve the package."""
 
 
+class NoRoomToWatch(NoDevice):
+    """This device has no free room for a version that only watches."""
+
+
 class Late(NoDevice):
     """This device did not come to the image in time."""
 
@@ -71,7 +75,7 @@ TURNED_DOWN: Mapping[str, type[NoDevice]] = {
     "unfit": Unserved,
     "full": NoDevice,
     "late": Late,
-    "no_room": NoDevice,
+    "no_room": NoRoomToWatch,
 }  # as owner.py says it
 
 
@@ -131,9 +135,9 @@ class Devices:
         """Start the owners and have them load these packages, before the first image comes; what became of it."""
         return [device.start(packages, self._request, self._time_limit_s) for device in self._devices]
 
-    def serves(self, package: Package) -> bool:
+    def serves(self, package: Package, turn: Turn = Turn.ORDINARY) -> bool:
         """Whether it is worth to ask."""
-        return self._best(package) is not None
+        return self._best(package, turn) is not None
 
     def ask(self, package: Package, tray: Tray, *, turn: Turn) -> Served:
         """The network's outputs for the image in the tray, which stays as it is meanwhile.
@@ -143,7 +147,7 @@ class Devices:
         """
         why = "no device can serve it"
         for _ in range(TRIES):
-            device = self._best(package)
+            device = self._best(package, turn)
             if device is None:
                 break
             try:
@@ -168,8 +172,8 @@ class Devices:
             "is_pinned": package.name in self._pinned and turn is not Turn.SHADOW,
         }
 
-    def _best(self, package: Package) -> "_Device | None":
-        able = [device for device in self._devices if device.can_serve(package.device_uid)]
+    def _best(self, package: Package, turn: Turn) -> "_Device | None":
+        able = [device for device in self._devices if device.can_serve(package.device_uid, turn)]
         return min(able, key=lambda device: device.in_flight, default=None)
 
 
@@ -191,13 +195,16 @@ class _Device:
         self._deaths = 0
         self._rests_until_s = -inf
         self._unfit_until_s: dict[str, float] = {}  # by Device UID of the package
+        self._roomless_until_s: dict[str, float] = {}  # the same, for those that only watch
 
     @property
     def in_flight(self) -> int:
         return 0 if self._owner is None else self._owner.in_flight
 
-    def can_serve(self, device_uid: str) -> bool:
-        return self._clock() >= max(self._rests_until_s, self._unfit_until_s.get(device_uid, -inf))
+    def can_serve(self, device_uid: str, turn: Turn) -> bool:
+        roomless_until_s = self._roomless_until_s.get(device_uid, -inf) if turn is Turn.SHADOW else -inf
+        rests_until_s = max(self._rests_until_s, self._unfit_until_s.get(device_uid, -inf), roomless_until_s)
+        return self._clock() >= rests_until_s
 
     @property
     def name(self) -> str:
@@ -225,6 +232,9 @@ class _Device:
         except Unserved as error:
             self._unfit_until_s[str(request["device_uid"])] = self._clock() + REST_S
             log.warning("package_not_on_device", device=self.name, reason=str(error))
+            raise
+        except NoRoomToWatch:
+            self._roomless_until_s[str(request["device_uid"])] = self._clock() + REST_S
             raise
         except OwnerDied as error:
             self._count_death(owner, str(error))

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from domain.errors import Refuse, Retry
 from inference.analyst import Analyst
 from inference.gpu.batches import Turn
-from inference.gpu.devices import REST_S, Devices, Late, NoDevice, Outputs, OwnerDied, OwnerProcess
+from inference.gpu.devices import REST_S, Devices, Late, NoDevice, NoRoomToWatch, Outputs, OwnerDied, OwnerProcess
 from inference.gpu.options import OwnerOptions
 from inference.gpu.trays import Tray
 from inference.package import load
@@ -330,6 +330,21 @@ def test_an_image_that_the_device_did_not_come_to_in_time_is_the_cpus_and_the_ow
     assert devices.ask(package, Tray(0), turn=Turn.STAT).device == "cpu"
     assert owner.asked == [Turn.ORDINARY, Turn.STAT]
     assert owner.ends == []
+
+
+def test_a_shadow_that_found_no_room_rests_and_who_answers_is_served(house: House, clock: Clock) -> None:
+    owner = Saying(NoRoomToWatch("taken by other networks"), {}, {})
+    devices = Devices(["cpu"], options=OPTIONS, time_limit_s=60.0, clock=clock, start_owner=lambda options: owner)
+    package = load(house.installed_dir / "chest")
+    for why in ("taken by other networks", "no device can serve it"):
+        with pytest.raises(NoDevice, match=why):
+            devices.ask(package, Tray(0), turn=Turn.SHADOW)
+    assert owner.asked == [Turn.SHADOW]
+    assert (devices.serves(package), devices.serves(package, Turn.SHADOW)) == (True, False)
+    assert devices.ask(package, Tray(0), turn=Turn.ORDINARY).device == "cpu"
+    clock.now_s += REST_S
+    assert devices.ask(package, Tray(0), turn=Turn.SHADOW).device == "cpu"
+    assert owner.asked == [Turn.SHADOW, Turn.ORDINARY, Turn.SHADOW]
 
 
 def test_a_package_that_the_device_may_not_serve_is_served_by_the_cpu_and_others_by_the_device(
