@@ -63,14 +63,14 @@ class House:
         self,
         *names: str,
         processes: int = 2,
-        pinned: tuple[str, ...] = (),
+        pinned: tuple[tuple[str, str], ...] = (),
         options: OwnerOptions = OPTIONS,
         start_owner: Callable[[OwnerOptions], OwnerProcess] = OwnerProcess,
     ) -> Analyst:
         self.devices = Devices(
             names,
             options=options,
-            pinned=frozenset(pinned),
+            pinned=frozenset(name for name, _ in pinned),
             time_limit_s=60.0,
             clock=self._clock,
             start_owner=start_owner,
@@ -401,7 +401,7 @@ def test_the_overlay_asks_the_decoder_that_has_the_image(house: House, image: Pa
 
 
 def test_a_pinned_package_is_loaded_before_the_first_image(house: House) -> None:
-    analyst = house.analyst("cpu", pinned=("chest", "no_such_package"))
+    analyst = house.analyst("cpu", pinned=(("chest", ""), ("no_such_package", "")))
     with capture_logs() as lines:
         analyst.warm_up()
         assert within(60, lambda: any(line["event"] == "network_loaded" for line in lines))
@@ -409,6 +409,21 @@ def test_a_pinned_package_is_loaded_before_the_first_image(house: House) -> None
     assert (loaded["package"], loaded["count"], loaded["device"]) == ("chest", 4, "cpu")
     (unknown,) = [line for line in lines if line["event"] == "package_not_pinned"]
     assert unknown["package"] == "no_such_package"
+
+
+def test_of_a_pinned_package_the_versions_that_clinics_chose_are_loaded_and_answer_without_another_load(
+    house: House, image: Path
+) -> None:
+    for version in ("1.0.0", "1.1.0", "2.0.0"):
+        build_package(house.installed_dir / "versions" / version, name="versions", version=version)
+    analyst = house.analyst("cpu", pinned=(("versions", "1.0.0"), ("versions", "1.1.0")))
+    with capture_logs() as lines:
+        analyst.warm_up()
+        assert within(60, lambda: [line["event"] for line in lines].count("network_loaded") == 2)
+        for version in ("1.0.0", "1.1.0"):
+            analysis = analyst.analyse("versions", [instance(image)], version=version)
+            assert (analysis.model.version, analysis.images[0].device) == (version, "cpu")
+    assert [line["package"] for line in lines if line["event"] == "network_loaded"] == ["1.0.0", "1.1.0"]
 
 
 def test_a_device_has_one_owner_on_a_machine(house: House, image: Path, tmp_path: Path) -> None:
