@@ -30,6 +30,7 @@ from domain.clinics import Destination
 from domain.commitment import CommitmentRules
 from domain.errors import Retry
 from domain.identity import MANUFACTURER, MODEL_NAME
+from domain.versions import ClinicModel
 from inference.analyst import Analyst
 from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
@@ -192,7 +193,7 @@ def build_rooms(
         analyst=new_analyst(
             processes=settings.inference.decode_processes if settings.inference.devices else 1,
             devices=devices,
-            pinned=settings.inference.pinned_packages,
+            pinned=pinned_versions(settings),
         ),
         shadow_analyst=new_analyst(devices=devices, is_shadow=True),
         rulebook=settings.rulebook,
@@ -212,6 +213,17 @@ def build_rooms(
         run_retention=timedelta(days=settings.models.run_retention_days) or None,
         payers=payers,
     )
+
+
+def pinned_versions(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """(package, version) of what answers for some clinic under a pinned name; "": the one that the name alone means."""
+    pinned: list[tuple[str, str]] = []
+    for name in settings.inference.pinned_packages:
+        users = [one for one in settings.clinic_directory if name in settings.plans.plans[one.tier].packages]
+        models = [clinic.model(name) for clinic in users]
+        pinned += [(name, model.active) for model in models or [ClinicModel(package=name)]]
+        pinned += [(name, model.canary) for model in models if model.canary_share]
+    return tuple(dict.fromkeys(pinned))
 
 
 def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Callable[[str], None]) -> Engine:

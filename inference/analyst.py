@@ -50,7 +50,7 @@ class Analyst:
         lend_file: opens an instance's file.
         processes: children that work at the same time; more than one is of use only to devices.
         devices: what infers; None: the children do.
-        pinned: packages that stay loaded on the devices.
+        pinned: (package, version) of those that stay loaded on the devices; version "": the one that the name means.
         is_shadow: it only watches: its child stands back behind those of all other analysts, its images wait behind
             theirs for a device, and its networks take room there that is free. The devices are the other analyst's.
     """
@@ -64,7 +64,7 @@ class Analyst:
         lend_file: LendFile = lend_plain_file,
         processes: int = 1,
         devices: Devices | None = None,
-        pinned: Sequence[str] = (),
+        pinned: Sequence[tuple[str, str]] = (),
         is_shadow: bool = False,
     ) -> None:
         self._registry = Registry(installed_dir)
@@ -87,9 +87,9 @@ class Analyst:
         if self._devices is None:
             return
         packages = []
-        for name in self._pinned:
+        for name, version in self._pinned:
             try:
-                packages.append(self._registry.get(name))
+                packages.append(self._registry.get(name, version))
             except Misconfigured as error:
                 log.error("package_not_pinned", package=name, reason=error.message)
         self._devices.start([package for package in packages if package.is_configured])

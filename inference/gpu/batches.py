@@ -2,8 +2,10 @@
 
     put -> wait for others of the same package -> take: at once where the device is idle,
                                                         else when the largest batch is full, or `wait_s` after the first
+         -> take_late: what has waited longer than it may
 
-STAT goes before all others, and what only watches behind them. It knows no clock: the time is told to it.
+STAT goes before all others, without waiting for more, and what only watches behind them. Nobody moves up by waiting:
+who is kept for too long is sent away, and served elsewhere. It knows no clock: the time is told to it.
 """
 
 from collections.abc import Sequence
@@ -27,13 +29,14 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """One image. `ticket` is the asker's name for it; `tray` where its pixels are."""
+    """One image. `ticket` is the asker's name for it; `tray` where its pixels are; from `late_s` on it is late."""
 
     ticket: int
     key: Key
     tray: int
     turn: Turn
     arrived_s: float
+    late_s: float
 
     @property
     def rank(self) -> tuple[Turn, float, int]:
@@ -92,6 +95,15 @@ class Batches:
             self._waiting[key] = rest
         return in_order[:largest]
 
+    def take_late(self, now_s: float) -> list[Waiting]:
+        """What has waited too long, of all packages."""
+        late = [one for waiting in self._waiting.values() for one in waiting if one.late_s <= now_s]
+        for one in late:
+            self._waiting[one.key].remove(one)
+            if not self._waiting[one.key]:
+                del self._waiting[one.key]
+        return late
+
     def due_in_s(self, now_s: float) -> float | None:
         """How long until `take` gives something though the device is busy; None: nothing waits."""
         if not self._waiting:
@@ -103,4 +115,5 @@ class Batches:
 
     def _due_at(self, key: Key, waiting: Sequence[Waiting]) -> float:
         first = min(one.arrived_s for one in waiting)
-        return first if len(waiting) >= self.largest(key) else first + self._wait_s
+        waits_for_no_more = len(waiting) >= self.largest(key) or any(one.turn is Turn.STAT for one in waiting)
+        return first if waits_for_no_more else first + self._wait_s

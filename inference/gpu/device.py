@@ -30,6 +30,8 @@ class Mark(Protocol):
     def follow(self) -> None:
         """What the current stream is given from now on waits until the mark is reached."""
 
+    def is_reached(self) -> bool: ...
+
     def wait(self) -> None:
         """Until the mark is reached."""
 
@@ -93,6 +95,9 @@ def open_device(name: str) -> Device:
 class _NoMark:
     def follow(self) -> None: ...
 
+    def is_reached(self) -> bool:
+        return True
+
     def wait(self) -> None: ...
 
 
@@ -152,6 +157,9 @@ class _CudaMark:
 
     def follow(self) -> None:
         torch.cuda.current_stream().wait_event(self._event)
+
+    def is_reached(self) -> bool:
+        return bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def wait(self) -> None:
         self._event.synchronize()

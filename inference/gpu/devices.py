@@ -2,11 +2,13 @@
 
     ask ─> the device with the least to do ─> its owner ─> outputs
              none can serve this package ────────────────> NoDevice: the CPU does it
+             others kept it waiting for the time limit ──> NoDevice
              its owner died ─> once more, with a new one ─> NoDevice
              it died twice without an answer between, or did not start: the device rests for `REST_S`;
-             so does a package that the device cannot serve
+             so does a package that the device cannot serve, and for those that only watch one that finds no room
 
-An image lies in its tray until it is answered, so nothing is lost with an owner.
+An image lies in its tray until it is answered, so nothing is lost with an owner. One that has work, and from which
+nothing comes for the time limit, is ended; one that answers others meanwhile is well, however long an image waits.
 """
 
 import json
@@ -17,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import count
@@ -56,8 +59,24 @@ class Unserved(NoDevice):
     """This device cannot serve the package."""
 
 
+class NoRoomToWatch(NoDevice):
+    """This device has no free room for a version that only watches."""
+
+
+class Late(NoDevice):
+    """This device did not come to the image in time."""
+
+
 class OwnerDied(Exception):
-    """It ended, or did not answer in time."""
+    """It ended, or nothing came from it in time."""
+
+
+TURNED_DOWN: Mapping[str, type[NoDevice]] = {
+    "unfit": Unserved,
+    "full": NoDevice,
+    "late": Late,
+    "no_room": NoRoomToWatch,
+}  # as owner.py says it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +104,7 @@ class Devices:
     Args:
         options: for each device; the name in it is replaced.
         pinned: names of packages that stay loaded.
-        time_limit_s: for one image, and the loading of its network.
+        time_limit_s: for a batch, and for the loading of its network; and before that, for an image to wait its turn.
     """
 
     def __init__(
@@ -116,9 +135,9 @@ class Devices:
         """Start the owners and have them load these packages, before the first image comes; what became of it."""
         return [device.start(packages, self._request, self._time_limit_s) for device in self._devices]
 
-    def serves(self, package: Package) -> bool:
+    def serves(self, package: Package, turn: Turn = Turn.ORDINARY) -> bool:
         """Whether it is worth to ask."""
-        return self._best(package) is not None
+        return self._best(package, turn) is not None
 
     def ask(self, package: Package, tray: Tray, *, turn: Turn) -> Served:
         """The network's outputs for the image in the tray, which stays as it is meanwhile.
@@ -128,12 +147,14 @@ class Devices:
         """
         why = "no device can serve it"
         for _ in range(TRIES):
-            device = self._best(package)
+            device = self._best(package, turn)
             if device is None:
                 break
             try:
                 request = {"task": "infer", "turn": turn, **self._request(package, turn)}
                 return device.ask(request, self._time_limit_s, tray)
+            except Late:  # another device would have the study wait as long again
+                raise
             except (NoDevice, OwnerDied) as error:
                 why = str(error)
         raise NoDevice(why)
@@ -151,8 +172,8 @@ class Devices:
             "is_pinned": package.name in self._pinned and turn is not Turn.SHADOW,
         }
 
-    def _best(self, package: Package) -> "_Device | None":
-        able = [device for device in self._devices if device.can_serve(package.device_uid)]
+    def _best(self, package: Package, turn: Turn) -> "_Device | None":
+        able = [device for device in self._devices if device.can_serve(package.device_uid, turn)]
         return min(able, key=lambda device: device.in_flight, default=None)
 
 
@@ -174,13 +195,16 @@ class _Device:
         self._deaths = 0
         self._rests_until_s = -inf
         self._unfit_until_s: dict[str, float] = {}  # by Device UID of the package
+        self._roomless_until_s: dict[str, float] = {}  # the same, for those that only watch
 
     @property
     def in_flight(self) -> int:
         return 0 if self._owner is None else self._owner.in_flight
 
-    def can_serve(self, device_uid: str) -> bool:
-        return self._clock() >= max(self._rests_until_s, self._unfit_until_s.get(device_uid, -inf))
+    def can_serve(self, device_uid: str, turn: Turn) -> bool:
+        roomless_until_s = self._roomless_until_s.get(device_uid, -inf) if turn is Turn.SHADOW else -inf
+        rests_until_s = max(self._rests_until_s, self._unfit_until_s.get(device_uid, -inf), roomless_until_s)
+        return self._clock() >= rests_until_s
 
     @property
     def name(self) -> str:
@@ -208,6 +232,9 @@ class _Device:
         except Unserved as error:
             self._unfit_until_s[str(request["device_uid"])] = self._clock() + REST_S
             log.warning("package_not_on_device", device=self.name, reason=str(error))
+            raise
+        except NoRoomToWatch:
+            self._roomless_until_s[str(request["device_uid"])] = self._clock() + REST_S
             raise
         except OwnerDied as error:
             self._count_death(owner, str(error))
@@ -272,6 +299,7 @@ class OwnerProcess:
         self._trays: dict[int, int] = {}  # number -> the generation that it knows
         self._tickets = count(1)
         self._why_dead = ""
+        self._heard_at_s = 0.0  # when the last message came, or work to one that had none
         self._connection: Connection[bytes, bytes]
         self._connection, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "inference.gpu.owner", str(theirs.fileno()), options.as_json()]
@@ -296,20 +324,26 @@ class OwnerProcess:
 
     def ask(self, request: Mapping[str, Any], time_limit_s: float, tray: Tray | None = None) -> Outputs:
         """
+        Args:
+            time_limit_s: for the image to wait its turn, which the owner keeps; then for whatever is under way there.
+
         Raises:
-            NoDevice: this device does not serve the package.
+            NoDevice: this device does not serve the package, or not now.
             OwnerDied
         """
         answer: Future[Outputs] = Future()
         ticket = next(self._tickets)
+        if not self._waiting:
+            self._heard_at_s = time.monotonic()
         self._waiting[ticket] = answer
         try:
             if self._why_dead:
                 raise OwnerDied(self._why_dead)
-            self._send({**request, "ticket": ticket}, tray)
-            return answer.result(time_limit_s)
-        except TimeoutError:
-            raise OwnerDied(f"it took longer than {time_limit_s:g} s") from None
+            self._send({**request, "ticket": ticket, "limit_s": time_limit_s}, tray)
+            while (left_s := self._heard_at_s + time_limit_s - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    return answer.result(left_s)
+            raise OwnerDied(f"nothing came from it for {time_limit_s:g} s")
         finally:
             self._waiting.pop(ticket, None)
 
@@ -350,7 +384,9 @@ class OwnerProcess:
         """Hand out what comes, until the connection ends."""
         try:
             while True:
-                self._hand_out(json.loads(self._connection.recv_bytes(MAX_MESSAGE_BYTES)))
+                message = json.loads(self._connection.recv_bytes(MAX_MESSAGE_BYTES))
+                self._heard_at_s = time.monotonic()
+                self._hand_out(message)
         except (OSError, EOFError, ValueError) as error:
             self._fail_all(self._why_dead or f"the device's process died: {error or 'it closed its connection'}")
             self._connection.close()
@@ -362,10 +398,9 @@ class OwnerProcess:
             for ticket, outputs in zip(tickets, _split(message["outputs"], content, len(tickets)), strict=True):
                 if answer := self._waiting.pop(ticket, None):
                     answer.set_result(outputs)
-        elif "unfit" in message:
-            self._fail(message["unfit"], Unserved(str(message["says"])))
-        elif "full" in message:
-            self._fail(message["full"], NoDevice(str(message["says"])))
+        elif turned_down := TURNED_DOWN.keys() & message.keys():
+            (how,) = turned_down
+            self._fail(message[how], TURNED_DOWN[how](str(message["says"])))
         elif message.get("event") in EVENTS:
             known = {key: message[key] for key in ("package", "count", "reason", "seconds") if key in message}
             log.info(message["event"], device=self._device, **known)

@@ -32,6 +32,13 @@ Arrays = Mapping[str, NDArray[Any]]  # name -> (images, …)
 class Running(Protocol):
     """A batch that was started."""
 
+    def is_done(self) -> bool:
+        """Whether `outputs` has nothing to wait for.
+
+        Raises:
+            DeviceBroken
+        """
+
     def outputs(self) -> Arrays:
         """Wait for it. The arrays are good until two more batches were started.
 
@@ -144,6 +151,10 @@ class _TorchRunning:
     def __init__(self, device: Device, done: Mark, host: Mapping[str, Tensor], images: int) -> None:
         self._device, self._done, self._host, self._images = device, done, host, images
 
+    def is_done(self) -> bool:
+        with self._device.errors():
+            return self._done.is_reached()
+
     def outputs(self) -> Arrays:
         with self._device.errors():
             self._done.wait()
@@ -192,6 +203,9 @@ class OnnxNetwork:
 class _Done:
     def __init__(self, outputs: Arrays) -> None:
         self._outputs = outputs
+
+    def is_done(self) -> bool:
+        return True
 
     def outputs(self) -> Arrays:
         return self._outputs

@@ -9,12 +9,14 @@ It ends when its parent closes the connection or dies, and when the device break
 
     {"task": "tray", "tray": 3} and a descriptor     the tray's memory, from now on
     {"task": "load", "ticket": 7, "folder": …, "device_uid": …, "is_pinned": …}
-    {"task": "infer", "ticket": 8, "folder": …, "device_uid": …, "is_pinned": …, "tray": 3, "turn": 1}
+    {"task": "infer", "ticket": 8, "folder": …, "device_uid": …, "is_pinned": …, "tray": 3, "turn": 1, "limit_s": 120.0}
 
     {"ready": title} or {"failed": why}              once, at the start
     {"done": [7, …], "outputs": [[name, shape], …]}  and, where there are outputs, these arrays as bytes, float32
     {"unfit": [7, …], "says": why}                   the device cannot serve this package
-    {"full": [7], "says": why}                       not now
+    {"full": [7], "says": why}                       more wait than may
+    {"late": [7, …], "says": why}                    it waited for `limit_s` and was not begun
+    {"no_room": [7, …], "says": why}                 it only watches, and its network finds no room that is free
     {"event": …, …}                                  for the log
 """
 
@@ -50,6 +52,7 @@ from inference.preprocess import Float32
 
 MAX_MESSAGE_BYTES = 64 * 1024
 UNDER_WAY = 2  # as many as networks.py has memory for
+POLL_S = 0.0003  # how long, at most, a message or the end of a batch is not noticed while one is under way
 WAITING_IMAGES = 4096
 USABLE_SHARE = 0.9  # of the device's free memory, where the settings name no budget
 BROKEN = 3  # exit status
@@ -110,15 +113,23 @@ class Owner:
                 self._put(message)
 
     def wait_s(self) -> float | None:
-        """How long it may wait for messages before its next turn; None: for as long as none comes."""
-        return 0.0 if self._under_way else self._batches.due_in_s(self._clock())
+        """How long until its next turn; None: until a message comes."""
+        if not self._under_way:
+            return 0.0 if len(self._batches) else None
+        if self._under_way[0].running.is_done():
+            return 0.0
+        due_in_s = self._batches.due_in_s(self._clock())
+        return POLL_S if due_in_s is None else min(POLL_S, due_in_s)
 
     def turn(self) -> None:
-        """Start the batch that is due; answer the oldest one where nothing else can be started."""
-        batch = self._batches.take(self._clock(), is_idle=not self._under_way)
+        """Start the batch that is due; answer the oldest if it is done, or wait for it where no more may be started."""
+        now_s = self._clock()
+        if late := self._batches.take_late(now_s):
+            self._turn_down("late", late, "others kept the device busy for as long as an image may wait")
+        batch = self._batches.take(now_s, is_idle=not self._under_way)
         if batch:
             self._start(batch)
-        if self._under_way and (not batch or len(self._under_way) == UNDER_WAY):
+        if len(self._under_way) == UNDER_WAY or (self._under_way and self._under_way[0].running.is_done()):
             self._finish()
 
     def _map(self, number: int, descriptor: int) -> None:
@@ -129,17 +140,19 @@ class Owner:
         self._trays[number] = memory
 
     def _put(self, message: Mapping[str, Any]) -> None:
+        now_s = self._clock()
         one = Waiting(
             ticket=int(message["ticket"]),
             key=_key(message),
             tray=int(message["tray"]),
             turn=Turn(message["turn"]),
-            arrived_s=self._clock(),
+            arrived_s=now_s,
+            late_s=now_s + float(message["limit_s"]),
         )
         try:
             self._batches.put(one)
         except QueueFull as error:
-            self._not_now([one], str(error))
+            self._turn_down("full", [one], str(error))
 
     def _start(self, batch: list[Waiting]) -> None:
         key = batch[0].key
@@ -153,11 +166,11 @@ class Owner:
         except OutOfMemory as error:
             self._make_smaller(batch, error)
         except NoRoom as error:
-            self._not_now(batch, str(error))
+            self._turn_down("no_room", batch, str(error))
         except DeviceBroken:
             raise
         except Exception as error:  # whatever this package does, others are served
-            self._give_up(batch, _spoken(error))
+            self._turn_down("unfit", batch, _spoken(error))
         else:
             self._residents.begin(key)
             self._under_way.append(_Started(batch, running))
@@ -173,7 +186,7 @@ class Owner:
         except DeviceBroken:
             raise
         except Exception as error:
-            self._give_up(started.batch, _spoken(error))
+            self._turn_down("unfit", started.batch, _spoken(error))
             return
         names = sorted(outputs)
         arrays = [np.ascontiguousarray(outputs[name], np.float32) for name in names]
@@ -189,10 +202,10 @@ class Owner:
         else:
             with self._residents.at_work(key):
                 if not _may_evict(batch):
-                    self._not_now(batch, f"the device's memory is taken by networks that answer: {error}")
+                    self._turn_down("no_room", batch, f"the device's memory is taken by other networks: {error}")
                     return
                 if not self._residents.let_one_go():
-                    self._give_up(batch, f"one image alone does not fit into the device's memory: {error}")
+                    self._turn_down("unfit", batch, f"one image alone does not fit into the device's memory: {error}")
                     return
         self._batches.put_back(batch)
 
@@ -234,11 +247,9 @@ class Owner:
         shape = package.manifest.preprocessing.input_shape
         return self._trays[one.tray][: 4 * prod(shape)].view(np.float32).reshape(shape)
 
-    def _not_now(self, batch: Sequence[Waiting], says: str) -> None:
-        self._send({"full": [one.ticket for one in batch], "says": says})
-
-    def _give_up(self, batch: Sequence[Waiting], says: str) -> None:
-        self._send({"unfit": [one.ticket for one in batch], "says": says})
+    def _turn_down(self, how: str, batch: Sequence[Waiting], says: str) -> None:
+        """`how`: "unfit", "full", "late" or "no_room"."""
+        self._send({how: [one.ticket for one in batch], "says": says})
 
     def _tell(self, event: str, key: Key, **values: object) -> None:
         self._send({"event": event, "package": Path(key[0]).name, **values})
@@ -302,7 +313,9 @@ def serve(connection: "Connection[bytes, bytes]", owner: Owner) -> None:
     """Until the parent closes the connection."""
     while True:
         wait_s = owner.wait_s()
-        while connection.poll(wait_s):
+        if wait_s:
+            time.sleep(wait_s)  # poll() rounds up to whole milliseconds, and many a batch takes no longer
+        while connection.poll(None if wait_s is None else 0.0):
             message = json.loads(connection.recv_bytes(MAX_MESSAGE_BYTES))
             descriptor = recv_handle(connection) if message["task"] == "tray" else -1
             try:

@@ -1,17 +1,19 @@
 """Which networks stay in the device's memory: as many as its budget holds, the least recently used leave first.
 
 What a network costs is measured: the memory in use after it was loaded and warmed up, less that before. One that is at
-work never leaves, and a pinned one never at all; and for some, nobody leaves.
+work never leaves, and a pinned one never at all. For a version that only watches nobody leaves, and its network is the
+first to leave, until something that answers uses it.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Generic, TypeVar
 
 from inference.gpu.batches import Key
-from inference.gpu.errors import NoRoom, OutOfMemory, Unfit
+from inference.gpu.errors import DeviceBroken, NoRoom, OutOfMemory, Unfit
 
 N = TypeVar("N")
 
@@ -21,6 +23,7 @@ class _Resident(Generic[N]):
     network: N
     cost_bytes: int
     is_pinned: bool
+    only_watches: bool
     at_work: int = 0
 
     @property
@@ -52,7 +55,10 @@ class Residents(Generic[N]):
         return {key: resident.cost_bytes for key, resident in self._residents.items()}
 
     def get(self, key: Key, load: Callable[[], N], *, is_pinned: bool = False, may_evict: bool = True) -> N:
-        """The network, loaded where it is not there; others leave to make room for it, if they may.
+        """The network, loaded where it is not there.
+
+        Args:
+            may_evict: others leave to make room for it. False: it only watches.
 
         Raises:
             Unfit: it does not fit beside what may not leave.
@@ -68,9 +74,10 @@ class Residents(Generic[N]):
                 del network
                 self._release()
                 raise
-            self._residents[key] = _Resident(network=network, cost_bytes=cost, is_pinned=is_pinned)
+            self._residents[key] = _Resident(network, cost_bytes=cost, is_pinned=is_pinned, only_watches=not may_evict)
         resident = self._residents[key]
         resident.is_pinned = resident.is_pinned or is_pinned
+        resident.only_watches = resident.only_watches and not may_evict
         self._residents.move_to_end(key)
         return resident.network
 
@@ -93,11 +100,11 @@ class Residents(Generic[N]):
         self._residents[key].is_pinned = False
 
     def let_one_go(self) -> bool:
-        """Evict the least recently used network that may leave; False where there is none."""
-        key = next((key for key, resident in self._residents.items() if resident.may_leave), None)
-        if key is None:
+        """Evict the least recently used network that may leave, one that only watches first; False: there is none."""
+        leaving = [key for key, resident in self._residents.items() if resident.may_leave]
+        if not leaving:
             return False
-        del self._residents[key]
+        del self._residents[min(leaving, key=lambda key: not self._residents[key].only_watches)]
         self._release()
         return True
 
@@ -107,12 +114,25 @@ class Residents(Generic[N]):
             before = self._in_use()
             try:
                 return load(), max(0, self._in_use() - before)
+            except DeviceBroken:
+                raise
             except OutOfMemory as error:
-                self._release()
+                self._give_back(error)
                 if not may_evict:
-                    raise NoRoom(f"the device's memory is taken by networks that answer: {error}") from error
+                    raise NoRoom(f"the device's memory is taken by other networks: {error}") from error
                 if not self.let_one_go():
                     raise Unfit(f"it does not fit into the device's memory: {error}") from error
+            except Exception as error:
+                self._give_back(error)
+                raise
+
+    def _give_back(self, error: BaseException) -> None:
+        """What a load held that failed. The frames of its error hold the network as long as the error is spoken of."""
+        reason: BaseException | None = error
+        while reason is not None:
+            clear_frames(reason.__traceback__)
+            reason = reason.__cause__ or reason.__context__
+        self._release()
 
     def _make_room(self, wanted_bytes: int, *, may_evict: bool) -> None:
         """Let networks go until the budget holds; none, where that would not be enough."""
@@ -124,7 +144,7 @@ class Residents(Generic[N]):
             )
         while sum(self.costs.values()) + wanted_bytes > self._budget_bytes:
             if not may_evict:
-                raise NoRoom(f"the {_mb(wanted_bytes)} MB that it needs are taken by networks that answer")
+                raise NoRoom(f"the {_mb(wanted_bytes)} MB that it needs are taken by other networks")
             self.let_one_go()
 
 

@@ -1,5 +1,7 @@
 """Images of several studies go through a network together, nobody waits for long, and STAT goes first."""
 
+from math import inf
+
 import pytest
 
 from inference.gpu.batches import Batches, QueueFull, Turn, Waiting
@@ -7,8 +9,15 @@ from inference.gpu.batches import Batches, QueueFull, Turn, Waiting
 CHEST, SPINE = ("chest", "2.25.1"), ("spine", "2.25.2")
 
 
-def waiting(ticket: int, *, at_s: float = 0.0, key: tuple[str, str] = CHEST, turn: Turn = Turn.ORDINARY) -> Waiting:
-    return Waiting(ticket=ticket, key=key, tray=ticket, turn=turn, arrived_s=at_s)
+def waiting(
+    ticket: int,
+    *,
+    at_s: float = 0.0,
+    key: tuple[str, str] = CHEST,
+    turn: Turn = Turn.ORDINARY,
+    late_s: float = inf,
+) -> Waiting:
+    return Waiting(ticket=ticket, key=key, tray=ticket, turn=turn, arrived_s=at_s, late_s=late_s)
 
 
 def batches(*ones: Waiting, largest: int = 4, capacity: int = 100) -> Batches:
@@ -54,6 +63,16 @@ def test_a_stat_image_goes_before_all_that_came_earlier() -> None:
     assert tickets(made.take(0.003, is_idle=True)) == [9, 0, 1, 2]
 
 
+def test_on_a_busy_device_a_stat_image_neither_waits_for_others_nor_stands_behind_a_full_batch() -> None:
+    made = batches(*(waiting(ticket, at_s=0.0) for ticket in range(4)))
+    made.put(waiting(9, at_s=0.001, key=SPINE, turn=Turn.STAT))
+    assert made.due_in_s(0.001) == 0.0
+    assert tickets(made.take(0.001, is_idle=False)) == [9]
+    made.put(waiting(10, at_s=0.002, key=SPINE))
+    assert tickets(made.take(0.002, is_idle=False)) == [0, 1, 2, 3]
+    assert made.take(0.002, is_idle=False) == []
+
+
 def test_what_only_watches_goes_behind_all_that_came_later() -> None:
     made = batches(waiting(1, turn=Turn.SHADOW), *(waiting(ticket, at_s=0.001) for ticket in range(2, 7)))
     assert tickets(made.take(0.002, is_idle=True)) == [2, 3, 4, 5]
@@ -74,6 +93,15 @@ def test_among_packages_the_one_that_has_waited_longest_goes_first() -> None:
     made = batches(waiting(1, at_s=0.002), waiting(2, at_s=0.001, key=SPINE))
     assert tickets(made.take(0.01, is_idle=False)) == [2]
     assert tickets(made.take(0.01, is_idle=False)) == [1]
+
+
+def test_what_waited_longer_than_it_may_is_taken_out_and_the_others_stay() -> None:
+    made = batches(waiting(1, late_s=9.0), waiting(2, late_s=10.0), waiting(3, key=SPINE, late_s=9.0))
+    assert made.take_late(8.9) == []
+    assert tickets(made.take_late(9.0)) == [1, 3]
+    assert len(made) == 1
+    assert tickets(made.take(9.0, is_idle=True)) == [2]
+    assert made.due_in_s(9.0) is None
 
 
 def test_what_did_not_fit_is_taken_again_in_smaller_batches_and_in_its_order() -> None:

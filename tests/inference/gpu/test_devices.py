@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from structlog.testing import capture_logs
 from domain.errors import Refuse, Retry
 from inference.analyst import Analyst
 from inference.gpu.batches import Turn
-from inference.gpu.devices import REST_S, Devices, NoDevice, OwnerProcess
+from inference.gpu.devices import REST_S, Devices, Late, NoDevice, NoRoomToWatch, Outputs, OwnerDied, OwnerProcess
 from inference.gpu.options import OwnerOptions
 from inference.gpu.trays import Tray
 from inference.package import load
@@ -61,14 +63,14 @@ class House:
         self,
         *names: str,
         processes: int = 2,
-        pinned: tuple[str, ...] = (),
+        pinned: tuple[tuple[str, str], ...] = (),
         options: OwnerOptions = OPTIONS,
         start_owner: Callable[[OwnerOptions], OwnerProcess] = OwnerProcess,
     ) -> Analyst:
         self.devices = Devices(
             names,
             options=options,
-            pinned=frozenset(pinned),
+            pinned=frozenset(name for name, _ in pinned),
             time_limit_s=60.0,
             clock=self._clock,
             start_owner=start_owner,
@@ -118,6 +120,47 @@ def stopped(options: OwnerOptions) -> OwnerProcess:
     owner = OwnerProcess(options)
     os.kill(owner.process_id, signal.SIGSTOP)
     return owner
+
+
+AT_WORK_ELSEWHERE = """
+import json, sys, time
+from multiprocessing.connection import Connection
+
+parent = Connection(int(sys.argv[1]))
+parent.send_bytes(b'{"ready": "stand-in"}')
+ticket = json.loads(parent.recv_bytes())["ticket"]
+for number in (1, 2, 3, 4):
+    time.sleep(0.4)
+    parent.send_bytes(json.dumps({"event": "batch_halved", "count": number}).encode())
+parent.send_bytes(json.dumps({"done": [ticket], "outputs": []}).encode())
+time.sleep(60)
+"""
+
+
+def at_work_elsewhere(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """In the place of an owner: it comes to the first image after longer than a second, and never to the next."""
+    return Popen([sys.executable, "-c", AT_WORK_ELSEWHERE, command[-2]], **options)
+
+
+class Saying(OwnerProcess):
+    """An owner without a process, that answers or raises what it is told to, one after the other."""
+
+    def __init__(self, *says: Outputs | Exception) -> None:
+        self.title = "stand-in"
+        self.asked: list[Turn] = []
+        self.ends: list[str] = []
+        self._says = iter(says)
+        self._waiting = {}
+
+    def ask(self, request: Mapping[str, Any], time_limit_s: float, tray: Tray | None = None) -> Outputs:
+        self.asked.append(request["turn"])
+        said = next(self._says)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def end(self, why: str) -> None:
+        self.ends.append(why)
 
 
 def owners() -> list[int]:
@@ -260,10 +303,48 @@ def test_an_owner_that_hangs_is_ended_at_the_time_limit(house: House, image: Pat
     devices = Devices(["cpu"], options=OPTIONS, time_limit_s=0.2, start_owner=stopped)
     tray = Tray(0)
     tray.fit(32 * 32 * 4)
-    with pytest.raises(NoDevice, match=r"it took longer than 0\.2 s"):
+    with pytest.raises(NoDevice, match=r"nothing came from it for 0\.2 s"):
         devices.ask(package, tray, turn=Turn.ORDINARY)
     assert owners() == []
     tray.close()
+
+
+def test_an_owner_that_answers_others_is_not_ended_however_long_an_image_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("inference.gpu.devices.subprocess.Popen", at_work_elsewhere)
+        owner = OwnerProcess(replace(OPTIONS, device="cpu"))
+    with capture_logs() as lines:
+        assert owner.ask({"task": "infer"}, 1.0) == {}
+    assert [line["count"] for line in lines if line["event"] == "batch_halved"] == [1, 2, 3, 4]
+    with pytest.raises(OwnerDied, match="nothing came from it for 1 s"):
+        owner.ask({"task": "infer"}, 1.0)
+    owner.end("it was closed")
+
+
+def test_an_image_that_the_device_did_not_come_to_in_time_is_the_cpus_and_the_owner_goes_on(house: House) -> None:
+    owner = Saying(Late("others kept the device busy"), {})
+    devices = Devices(["cpu"], options=OPTIONS, time_limit_s=60.0, start_owner=lambda options: owner)
+    package = load(house.installed_dir / "chest")
+    with pytest.raises(NoDevice, match="others kept the device busy"):
+        devices.ask(package, Tray(0), turn=Turn.ORDINARY)
+    assert devices.ask(package, Tray(0), turn=Turn.STAT).device == "cpu"
+    assert owner.asked == [Turn.ORDINARY, Turn.STAT]
+    assert owner.ends == []
+
+
+def test_a_shadow_that_found_no_room_rests_and_who_answers_is_served(house: House, clock: Clock) -> None:
+    owner = Saying(NoRoomToWatch("taken by other networks"), {}, {})
+    devices = Devices(["cpu"], options=OPTIONS, time_limit_s=60.0, clock=clock, start_owner=lambda options: owner)
+    package = load(house.installed_dir / "chest")
+    for why in ("taken by other networks", "no device can serve it"):
+        with pytest.raises(NoDevice, match=why):
+            devices.ask(package, Tray(0), turn=Turn.SHADOW)
+    assert owner.asked == [Turn.SHADOW]
+    assert (devices.serves(package), devices.serves(package, Turn.SHADOW)) == (True, False)
+    assert devices.ask(package, Tray(0), turn=Turn.ORDINARY).device == "cpu"
+    clock.now_s += REST_S
+    assert devices.ask(package, Tray(0), turn=Turn.SHADOW).device == "cpu"
+    assert owner.asked == [Turn.SHADOW, Turn.ORDINARY, Turn.SHADOW]
 
 
 def test_a_package_that_the_device_may_not_serve_is_served_by_the_cpu_and_others_by_the_device(
@@ -320,7 +401,7 @@ def test_the_overlay_asks_the_decoder_that_has_the_image(house: House, image: Pa
 
 
 def test_a_pinned_package_is_loaded_before_the_first_image(house: House) -> None:
-    analyst = house.analyst("cpu", pinned=("chest", "no_such_package"))
+    analyst = house.analyst("cpu", pinned=(("chest", ""), ("no_such_package", "")))
     with capture_logs() as lines:
         analyst.warm_up()
         assert within(60, lambda: any(line["event"] == "network_loaded" for line in lines))
@@ -328,6 +409,21 @@ def test_a_pinned_package_is_loaded_before_the_first_image(house: House) -> None
     assert (loaded["package"], loaded["count"], loaded["device"]) == ("chest", 4, "cpu")
     (unknown,) = [line for line in lines if line["event"] == "package_not_pinned"]
     assert unknown["package"] == "no_such_package"
+
+
+def test_of_a_pinned_package_the_versions_that_clinics_chose_are_loaded_and_answer_without_another_load(
+    house: House, image: Path
+) -> None:
+    for version in ("1.0.0", "1.1.0", "2.0.0"):
+        build_package(house.installed_dir / "versions" / version, name="versions", version=version)
+    analyst = house.analyst("cpu", pinned=(("versions", "1.0.0"), ("versions", "1.1.0")))
+    with capture_logs() as lines:
+        analyst.warm_up()
+        assert within(60, lambda: [line["event"] for line in lines].count("network_loaded") == 2)
+        for version in ("1.0.0", "1.1.0"):
+            analysis = analyst.analyse("versions", [instance(image)], version=version)
+            assert (analysis.model.version, analysis.images[0].device) == (version, "cpu")
+    assert [line["package"] for line in lines if line["event"] == "network_loaded"] == ["1.0.0", "1.1.0"]
 
 
 def test_a_device_has_one_owner_on_a_machine(house: House, image: Path, tmp_path: Path) -> None:

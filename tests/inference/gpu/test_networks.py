@@ -92,6 +92,23 @@ def test_two_batches_under_way_do_not_mix(package: Package) -> None:
     assert np.allclose(given[1], scores(network, second), atol=1e-6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_on_a_gpu_a_batch_is_done_only_after_what_was_given_to_the_stream_before(tmp_path: Path) -> None:
+    package = load(build_package(tmp_path / "chest", torch_network=torch_filter()))
+    network = open_network(package, open_device("cuda:0"), largest=4)
+    work = torch.ones((8192, 8192), device="cuda:0")
+    for _ in range(20):  # a few hundred milliseconds
+        work @ work
+    running = network.start(images(3))
+    assert not running.is_done()
+    running.outputs()
+    assert running.is_done()
+
+
+def test_on_the_cpu_a_batch_is_done_once_it_is_started(package: Package) -> None:
+    assert open_network(package, Cpu(), largest=4).start(images(3)).is_done()
+
+
 def test_a_network_whose_answers_differ_on_the_device_never_serves(tmp_path: Path, package: Package) -> None:
     folder = build_package(tmp_path / "wrong", is_golden_right=False)
     with pytest.raises(Unfit, match="what it gives for the golden radiograph differs by 0"):

@@ -1,8 +1,19 @@
-"""What the owner of a device does with images and failures. The network here is told when to fail; no clock runs."""
+"""What the owner of a device does with images and failures. The network here is told when to end and when to fail; no
+clock runs but in its loop.
+"""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -12,14 +23,21 @@ from numpy.typing import NDArray
 from inference.gpu.batches import Batches, Turn
 from inference.gpu.errors import DeviceBroken, OutOfMemory, Unfit
 from inference.gpu.networks import Arrays, DeviceNetwork, Running
-from inference.gpu.owner import Owner
+from inference.gpu.owner import Owner, serve
 from inference.gpu.residents import Residents
 from inference.gpu.trays import Tray
 from inference.package import Package, load
 from inference.preprocess import Float32
 from tests.factories.packages import INPUT_SIZE, build_package
+from tests.inference.processes import within
 
 IMAGE_BYTES = 4 * INPUT_SIZE * INPUT_SIZE
+
+
+def _set() -> Event:
+    event = Event()
+    event.set()
+    return event
 
 
 @dataclass
@@ -27,6 +45,7 @@ class Told:
     """A network that gives each image's mean, and fails as it is told.
 
     fits: images in a batch that do not use up the memory. fails: with what, at the start or at the end of a batch.
+    done: set once the batches are done that are under way.
     """
 
     largest: int = 4
@@ -34,6 +53,7 @@ class Told:
     fails_at_start: Exception | None = None
     fails_at_end: Exception | None = None
     batches: list[int] = field(default_factory=list)
+    done: Event = field(default_factory=_set)
 
     def start(self, images: Sequence[Float32]) -> Running:
         self.batches.append(len(images))
@@ -41,18 +61,29 @@ class Told:
             raise self.fails_at_start
         if len(images) > self.fits:
             raise OutOfMemory("the device is full")
-        return Ended(np.array([[image.mean()] for image in images]), self.fails_at_end)
+        return Started(np.array([[image.mean()] for image in images]), self.fails_at_end, self.done)
 
 
 @dataclass
-class Ended:
+class Started:
     means: NDArray[Any]
     error: Exception | None
+    done: Event
+
+    def is_done(self) -> bool:
+        return self.done.is_set()
 
     def outputs(self) -> Arrays:
+        assert self.done.wait(60)
         if self.error:
             raise self.error
         return {"mean": self.means}
+
+
+def told_over(parent: "Connection[bytes, bytes]", message: Mapping[str, Any], descriptor: int = -1) -> None:
+    parent.send_bytes(json.dumps(message).encode())
+    if descriptor >= 0:
+        send_handle(parent, descriptor, os.getpid())
 
 
 class NoPins:
@@ -66,6 +97,7 @@ class House:
 
     def __init__(self, folder: Path, network: Told) -> None:
         self.now_s = 0.0
+        self.clock: Callable[[], float] = lambda: self.now_s
         self.sent: list[dict[str, Any]] = []
         self.answers: dict[int, float] = {}
         self.trays: dict[int, Tray] = {}
@@ -81,19 +113,51 @@ class House:
             residents=self.residents,
             open_network=self._open,
             send=self._take,
-            clock=lambda: self.now_s,
+            clock=lambda: self.clock(),
         )
 
-    def ask(self, ticket: int, *, name: str = "chest", turn: Turn = Turn.ORDINARY) -> None:
-        """An image whose mean is its ticket."""
+    def ask(
+        self,
+        ticket: int,
+        parent: "Connection[bytes, bytes] | None" = None,
+        *,
+        name: str = "chest",
+        turn: Turn = Turn.ORDINARY,
+        limit_s: float = 120.0,
+    ) -> None:
+        """An image whose mean is its ticket; told to the owner itself, or over the parent's end of its connection."""
+        tell = self.owner.take if parent is None else partial(told_over, parent)
         if ticket not in self.trays:
             self.trays[ticket] = Tray(ticket)
             self.trays[ticket].fit(IMAGE_BYTES)
-            self.owner.take({"task": "tray", "tray": ticket}, self.trays[ticket].descriptor)
+            tell({"task": "tray", "tray": ticket}, self.trays[ticket].descriptor)
         image = np.full((1, INPUT_SIZE, INPUT_SIZE), ticket, np.float32)
         with open(f"/proc/self/fd/{self.trays[ticket].descriptor}", "r+b") as memory:
             memory.write(image.tobytes())
-        self.owner.take({"task": "infer", "ticket": ticket, "tray": ticket, "turn": turn, **self.named(name)})
+        named = self.named(name)
+        tell({"task": "infer", "ticket": ticket, "tray": ticket, "turn": turn, "limit_s": limit_s, **named})
+
+    @contextmanager
+    def serving(self, *, clock: Callable[[], float]) -> "Iterator[Connection[bytes, bytes]]":
+        """The owner's loop, in a thread of its own; what is given is the parent's end of its connection."""
+        self.clock = clock
+        parent, connection = Pipe()
+
+        def until_closed() -> None:
+            with suppress(EOFError, ConnectionResetError):
+                serve(connection, self.owner)
+
+        loop = Thread(target=until_closed)
+        loop.start()
+        try:
+            yield parent
+        finally:
+            for network in self.networks.values():
+                if isinstance(network, Told):
+                    network.done.set()
+            parent.close()
+            loop.join(60)
+            connection.close()
 
     def named(self, name: str) -> dict[str, Any]:
         package = self.packages[name]
@@ -155,15 +219,56 @@ def test_an_image_is_started_at_once_where_nothing_is_under_way(house: House, ne
 
 
 def test_while_one_batch_computes_the_next_is_started_and_answers_come_in_order(house: House, network: Told) -> None:
+    network.done.clear()
     house.ask(1)
     house.owner.turn()
-    for ticket in (2, 3, 4, 5):
+    for ticket in (2, 3, 4):
         house.ask(ticket)
-    house.now_s = 0.006
     house.owner.turn()
-    assert (network.batches, house.said("done")) == ([1, 4], [[1]])
+    assert (network.batches, house.said("done")) == ([1], [])
+    house.now_s = 0.006
+    network.done.set()
+    house.owner.turn()
+    assert (network.batches, house.said("done")) == ([1, 3], [[1]])
     house.run()
-    assert house.said("done") == [[1], [2, 3, 4, 5]]
+    assert house.said("done") == [[1], [2, 3, 4]]
+
+
+def test_while_one_batch_computes_messages_are_read_and_the_next_is_started_when_it_is_due(
+    house: House, network: Told
+) -> None:
+    """In the loop itself: what it waits for is the clock and the connection."""
+    network.done.clear()
+    with house.serving(clock=time.monotonic) as parent:
+        house.ask(1, parent)
+        assert within(60, lambda: network.batches == [1])
+        house.ask(2, parent)
+        assert within(60, lambda: network.batches == [1, 1])
+        assert house.answers == {}
+        network.done.set()
+        assert within(60, lambda: house.answers == {1: 1.0, 2: 2.0})
+
+
+def test_a_batch_that_is_done_is_answered_though_nothing_else_comes(house: House, network: Told) -> None:
+    network.done.clear()
+    with house.serving(clock=time.monotonic) as parent:
+        house.ask(1, parent)
+        assert within(60, lambda: network.batches == [1])
+        network.done.set()
+        assert within(60, lambda: house.answers == {1: 1.0})
+
+
+def test_an_image_that_waits_for_others_is_started_once_nothing_is_under_way(house: House, network: Told) -> None:
+    network.done.clear()
+    house.ask(1)
+    house.owner.turn()
+    house.ask(2)
+    network.done.set()
+    house.owner.turn()
+    assert house.said("done") == [[1]]
+    assert house.owner.wait_s() == 0.0
+    house.owner.turn()
+    assert house.said("done") == [[1], [2]]
 
 
 def test_no_batch_is_larger_than_what_was_measured_at_the_warm_up(house: House, network: Told) -> None:
@@ -202,7 +307,6 @@ def test_memory_that_runs_out_at_the_end_of_a_batch_halves_it_as_well(house: Hou
     house.ask(1)
     house.ask(2)
     house.owner.turn()
-    house.owner.turn()
     network.fails_at_end = None
     house.run()
     assert network.batches == [2, 1, 1]
@@ -238,8 +342,8 @@ def test_for_a_version_that_only_watches_no_network_leaves(house: House, network
     house.ask(1, turn=Turn.SHADOW)
     house.run()
     assert [Path(folder).name for folder, _ in house.residents.costs] == ["spine", "chest"]
-    assert (house.said("full"), house.said("unfit")) == ([[1]], [])
-    assert house.said("says") == ["the device's memory is taken by networks that answer: the device is full"]
+    assert (house.said("no_room"), house.said("unfit")) == ([[1]], [])
+    assert house.said("says") == ["the device's memory is taken by other networks: the device is full"]
 
 
 def test_a_version_that_only_watches_waits_for_all_that_answer(house: House, network: Told) -> None:
@@ -249,6 +353,31 @@ def test_a_version_that_only_watches_waits_for_all_that_answer(house: House, net
         house.ask(ticket)
     house.run()
     assert house.said("done") == [[2, 3], [1]]
+
+
+def test_an_image_that_others_keep_waiting_is_sent_away_in_time_and_they_are_served(house: House) -> None:
+    house.ask(1, name="spine", limit_s=3.0)
+    for second in (0, 1, 2, 3):
+        house.now_s = float(second)
+        house.ask(10 + second, turn=Turn.STAT)
+        house.owner.turn()
+    assert house.said("late") == [[1]]
+    assert house.said("says") == ["others kept the device busy for as long as an image may wait"]
+    assert house.said("done") == [[10], [11], [12], [13]]
+    assert house.owner.wait_s() is None
+
+
+def test_a_batch_that_never_ends_leaves_the_owner_silent_whoever_else_asks(house: House, network: Told) -> None:
+    """So its parent ends it: see devices.py."""
+    network.done.clear()
+    with house.serving(clock=time.monotonic) as parent:
+        house.ask(1, parent)
+        assert within(60, lambda: network.batches == [1])
+        house.ask(2, parent)
+        assert within(60, lambda: network.batches == [1, 1])
+        sent = len(house.sent)
+        house.ask(3, parent, limit_s=0.001)
+        assert not within(0.3, lambda: len(house.sent) > sent)
 
 
 def test_a_package_that_the_device_cannot_serve_harms_no_other(house: House) -> None:

@@ -1,6 +1,7 @@
 """Networks stay loaded within a budget; the least recently used leaves, unless it is at work or pinned."""
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_for_one_that_may_evict_nobody_nobody_leaves() -> None:
     memory = Memory(budget_mb=100)
     memory.get(A, 40)
     assert memory.get(B, 40, may_evict=False) == "network b"
-    with pytest.raises(NoRoom, match="the 40 MB that it needs are taken by networks that answer"):
+    with pytest.raises(NoRoom, match="the 40 MB that it needs are taken by other networks"):
         memory.get(C, 40, may_evict=False)
     assert resident(memory) == ["a", "b"]
     with pytest.raises(NoRoom):
@@ -100,6 +101,32 @@ def test_on_a_full_device_nobody_leaves_for_it_either() -> None:
     with pytest.raises(NoRoom, match="the device is full"):
         memory.get(B, 40, may_evict=False)
     assert resident(memory) == ["a"]
+
+
+def test_a_network_that_only_watches_is_the_first_to_leave() -> None:
+    memory = Memory(budget_mb=100)
+    memory.get(A, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(C, 40)
+    assert resident(memory) == ["a", "c"]
+
+
+def test_on_a_full_device_it_is_the_first_to_leave_as_well() -> None:
+    memory = Memory(size_mb=100, budget_mb=1000)
+    memory.get(A, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(C, 40)
+    assert resident(memory) == ["a", "c"]
+
+
+def test_a_network_that_only_watched_stays_like_the_others_once_something_that_answers_uses_it() -> None:
+    memory = Memory(budget_mb=100)
+    memory.get(A, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(B, 40)
+    memory.get(B, 40, may_evict=False)
+    memory.get(C, 40)
+    assert resident(memory) == ["b", "c"]
 
 
 def test_one_that_is_larger_than_the_budget_sends_no_other_away() -> None:
@@ -121,6 +148,34 @@ def test_a_network_that_is_known_to_be_large_finds_its_place_made_before_it_is_l
     memory.get(A, 60)
     assert memory.loads == [A]
     assert resident(memory) == ["a"]
+
+
+@pytest.mark.parametrize("error", [Unfit("its answers differ"), OutOfMemory("the device is full"), IndexError("a bug")])
+def test_a_load_that_fails_gives_back_what_it_held(error: Exception) -> None:
+    class Network:
+        """What takes memory until nobody holds it any more."""
+
+    alive: WeakSet[Network] = WeakSet()
+    held_at_release: list[int] = []
+
+    def check(network: Network) -> None:
+        raise ValueError("of the network")
+
+    def load() -> Network:
+        network = Network()
+        alive.add(network)
+        try:
+            check(network)
+        except ValueError as reason:
+            raise error from reason
+        return network
+
+    residents: Residents[Network] = Residents(
+        budget_bytes=MB, in_use=lambda: 0, release=lambda: held_at_release.append(len(alive))
+    )
+    with pytest.raises((Unfit, IndexError)):
+        residents.get(A, load)
+    assert held_at_release == [0]
 
 
 def test_what_finds_the_device_full_is_loaded_again_after_another_left() -> None:
