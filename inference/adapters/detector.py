@@ -5,8 +5,9 @@ One output of any name. `layout` in the manifest's [detector]:
     "yolov8"   (1, 4 + labels, boxes): centre x, centre y, width, height, then a score for each label
     "yolov5"   (1, boxes, 5 + labels): the same with objectness before the scores, which it multiplies (also YOLOv7)
 
-Centres and sizes are pixels of the input; scores and objectness are in [0, 1]. A label's score is that of its best box. Boxes at or above the label's
-threshold become regions, without those that overlap a better one of the same label (non-maximum suppression).
+Centres and sizes are pixels of the input; scores and objectness are in [0, 1]. A label's score is that of its best box.
+Boxes at or above the label's threshold become regions, without those that overlap a better one of the same label
+(non-maximum suppression).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
