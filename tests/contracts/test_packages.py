@@ -57,17 +57,14 @@ def test_a_package_says_who_made_it_and_what_it_is_for(package: Package) -> None
 def test_a_slot_stands_for_the_kind_of_network_that_it_wants(name: str, adapter: str, finds: str) -> None:
     (manifest,) = [package.manifest for package in PACKAGES if package.name == name]
     assert manifest.adapter_name == adapter
-    assert finds in [one.label for one in (*manifest.labels, *manifest.measures)]
+    assert finds in [label.label for label in manifest.labels] + [measure.label for measure in manifest.measures]
 
 
 def codes_of(package: Package) -> list[Code]:
     """Of everything that it finds or measures, and of their sites."""
-    return [
-        code
-        for one in (*package.manifest.labels, *package.manifest.measures)
-        for code in (one.code, one.site)
-        if code is not None
-    ]
+    found = [(label.code, label.site) for label in package.manifest.labels]
+    measured = [(measure.code, measure.site) for measure in package.manifest.measures]
+    return [code for codes in found + measured for code in codes if code is not None]
 
 
 @every_package

@@ -62,15 +62,14 @@ def test_a_box_that_lies_beside_the_image_is_no_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "sliver",
-    [
-        {"left": 10.0, "top": 10.0, "width": 0.0, "height": 0.0},
-        {"left": 10.0, "top": 10.0, "width": 0.001, "height": 0.001},
-        {"left": -5.0, "top": 0.0, "width": 5.001, "height": 50.0},
-    ],
+    ("left", "top", "width", "height"),
+    [(10.0, 10.0, 0.0, 0.0), (10.0, 10.0, 0.001, 0.001), (-5.0, 0.0, 5.001, 50.0)],
 )
-def test_a_box_that_is_thinner_than_an_outline_can_say_is_no_place(study: Study, sliver: dict[str, float]) -> None:
-    given = image(PNEUMONIA, places=(replace(PLACES[0], **sliver),))
+def test_a_box_that_is_thinner_than_an_outline_can_say_is_no_place(
+    study: Study, left: float, top: float, width: float, height: float
+) -> None:
+    sliver = replace(PLACES[0], left=left, top=top, width=width, height=height)
+    given = image(PNEUMONIA, places=(sliver,))
     assert marked_regions(given, SOURCE) == ()
     for profile in ("standard", "ohif", "air", "gsps", "seg"):
         write_results(report_request(study, only(study, given)), profile=profile)
