@@ -9,12 +9,19 @@ from domain.errors import Refuse
 from storage.answers.drift import DriftLine, begin_new_reference, read_drift
 from storage.database import Database
 
+MOST_WEEKS = 520
 HEADER = ("CLINIC", "CALLER", "PACKAGE", "VERSION", "WEEK", "IMAGES", "FEATURE", "PSI", "BY CHANCE", "ALARM")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", metavar="PACKAGE", nargs="?", help="default: all")
     parser.add_argument("--clinic", metavar="NAME", help="only this clinic's")
+    parser.add_argument(
+        "--weeks",
+        type=_weeks,
+        metavar="N",
+        help="each of the last N weeks, by feature; default: the newest with enough images",
+    )
     parser.add_argument("--json", action="store_true", help="a list of objects, one a feature, with its counts")
     parser.add_argument(
         "--new-reference",
@@ -31,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             _begin_new_reference(database, args.package, args.caller)
             return 0
         clinics = None if args.clinic is None else {args.clinic}
-        lines = read_drift(database, clinics=clinics, package=args.package)
+        lines = read_drift(database, clinics=clinics, package=args.package, weeks=args.weeks)
     finally:
         database.close()
     if args.json:
@@ -39,6 +46,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_table(HEADER, [_row(line) for line in lines])
     return 0
+
+
+def _weeks(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_WEEKS:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_WEEKS}, found {text!r}")
+    return int(text)
 
 
 def _begin_new_reference(database: Database, package: str | None, caller: str | None) -> None:

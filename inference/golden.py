@@ -1,7 +1,8 @@
 """A synthetic radiograph made by formula, and the check that a network answers it as it did where it was made.
 
 A network that loads is not yet a network that works: another runtime, processor or preprocessing may change its
-answers. Before it serves, it must give the manifest's scores for this image, from stored pixels to scores.
+answers. Before it serves, it must give the manifest's scores for this image, from stored pixels to scores. Maps
+and boxes are held against no numbers, but its adapter refuses those of which nothing could be made.
 """
 
 import numpy as np

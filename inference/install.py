@@ -173,6 +173,8 @@ def install_source(
         if weights.device_file:
             known |= _size_and_sha256(copy / weights.device_file, prefix="device_")
         (copy / MANIFEST_FILE).write_text(rewritten(manifest_text, known), encoding="utf-8")
+        if (package.folder / MODEL_CARD_FILE).is_file():
+            shutil.copyfile(package.folder / MODEL_CARD_FILE, copy / MODEL_CARD_FILE)
         if acceptance is not None:
             write_acceptance(copy, acceptance)
         return _install(copy, installed_dir)

@@ -9,6 +9,7 @@ lower right corner of the last one (PS3.3 C.18.6.1.2).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -22,6 +23,9 @@ Outline = tuple[tuple[float, float], ...]
 HALF = 127.5  # of the map, whose maximum is 255
 FINER = 4  # points of the grid on which a line is drawn, for each value of the map
 SMALLEST_SHARE = 0.005  # of what the network saw: a smaller speck is no place
+DECIMALS = 2  # of a pixel: finer nobody sees
+# Graphic Data (0070,0022) is FL, whose length has 16 bits (PS3.5 7.1.2): 8191 pairs of four bytes, the first one again.
+MOST_CORNERS = 8190
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +52,16 @@ def _of_finding(finding: Finding, image: ImageAnalysis, source: SourceInstance) 
 
 
 def _of_box(region: Region, source: SourceInstance) -> Outline:
-    left, right = (min(max(x, 0.0), source.columns) for x in (region.left, region.left + region.width))
-    top, bottom = (min(max(y, 0.0), source.rows) for y in (region.top, region.top + region.height))
+    """Empty: nothing of it lies on the image, or less than the outline's decimals can say."""
+    left, right = (_within(x, source.columns) for x in (region.left, region.left + region.width))
+    top, bottom = (_within(y, source.rows) for y in (region.top, region.top + region.height))
     if left >= right or top >= bottom:
         return ()
     return _closed(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+
+
+def _within(place: float, length: int) -> float:
+    return round(min(max(place, 0.0), length), DECIMALS)
 
 
 def _of_map(activation: ActivationMap, source: SourceInstance) -> Iterator[Outline]:
@@ -86,8 +95,11 @@ def _to_the_edge(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _closed(points: NDArray[np.float64]) -> Outline:
-    """Rounded to hundredths of a pixel, without a point twice in a row, and closed."""
-    rounded = [(float(x), float(y)) for x, y in np.round(points, 2)]
+    """Rounded to hundredths of a pixel, without a point twice in a row, and closed. Of more points than a line may
+    have, as of a large map of noise, every so many.
+    """
+    few = points[:: ceil(len(points) / MOST_CORNERS)]
+    rounded = [(float(x), float(y)) for x, y in np.round(few, DECIMALS)]
     corners = [corner for corner, before in zip(rounded, [None, *rounded], strict=False) if corner != before]
     return tuple(corners if corners[0] == corners[-1] else [*corners, corners[0]])
 

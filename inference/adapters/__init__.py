@@ -27,7 +27,8 @@ class Adapter(Protocol):
         """How many numbers `golden_numbers` gives."""
 
     def golden_numbers(self, labels: Sequence[Label], outputs: Outputs) -> tuple[float, ...]:
-        """Numbers in [0, 1] that tell this network from any other.
+        """Numbers in [0, 1] that tell this network from any other. All outputs are looked at, as `answer` does it:
+        what could not be drawn is refused with the golden radiograph, not with the first patient's.
 
         Raises:
             ValueError: the outputs are not of this kind.
@@ -42,14 +43,16 @@ class Adapter(Protocol):
         seen: Box,
         pixel_aspect: float,
     ) -> Answer:
-        """The answer, its places in the source image.
+        """The answer, its places in source pixels: x to the right and y down from the image's upper left corner.
 
         Args:
-            seen: the rectangle of the source image that fills the network's input.
+            outputs: of one image: name -> (1, ...) float32, as the adapter's module says.
+            seen: the rectangle that fills the network's input, in source pixels; where the image was padded it
+                reaches over the edge.
             pixel_aspect: height of a pixel over its width.
 
         Raises:
-            ValueError: the outputs are not of this kind.
+            ValueError: the outputs are not of this kind, or hold numbers that nothing can be made of.
             Refuse: the network did not find what it measures.
         """
 

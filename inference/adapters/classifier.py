@@ -1,6 +1,6 @@
 """Networks that score the whole image, and show where each score comes from.
 
-Outputs: `scores` (1, labels) in [0, 1]; `class_activation` (1, labels, h, w), before ReLU.
+Outputs: `scores` (1, labels) in [0, 1]; `class_activation` (1, labels, h, w), before ReLU, h and w up to LARGEST_MAP.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,9 @@ from inference.answer import Answer
 from inference.labels import Label, Measure, stands_out
 from inference.preprocess import Box, Float32
 from inference.toml_table import Table
+
+# Cells of a side. A map travels as JSON, of which the house reads 4 MiB; a network's own is 7 to some dozen wide.
+LARGEST_MAP = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +54,7 @@ class Classifier:
 
 
 def _checked(labels: Sequence[Label], outputs: Mapping[str, NDArray[Any]]) -> tuple[Float32, Float32]:
-    """(labels,) scores and (labels, h, w) class activation."""
+    """(labels,) scores and (labels, h, w) class activation, all of it finite."""
     if set(outputs) != {"scores", "class_activation"}:
         raise ValueError(f"outputs scores and class_activation were expected, it has {sorted(outputs)}")
     scores, activations = outputs["scores"], outputs["class_activation"]
@@ -63,12 +66,18 @@ def _checked(labels: Sequence[Label], outputs: Mapping[str, NDArray[Any]]) -> tu
             f"{len(labels)} scores in [0, 1] and as many activation maps were expected, "
             f"it gave {scores.shape} and {activations.shape}"
         )
+    if not 0 < min(activations.shape[2:]) <= max(activations.shape[2:]) <= LARGEST_MAP:
+        raise ValueError(
+            f"activation maps of 1 to {LARGEST_MAP} cells a side were expected, it gave {activations.shape}"
+        )
+    if not np.isfinite(activations).all():
+        raise ValueError("its class activation is not finite; is there a division by zero, or an overflow?")
     return scores[0], activations[0]
 
 
 def _activation_map(label: str, activation: Float32, seen: Box) -> ActivationMap:
     """After ReLU, scaled to its own maximum, in 256 steps."""
-    positive = np.maximum(activation, 0)
+    positive = np.maximum(activation, np.float32(0))  # of half precision the scale below would overflow
     steps: NDArray[np.int64] = np.rint(positive * (255 / max(float(positive.max()), 1e-12))).astype(np.int64)
     return ActivationMap(
         label=label,

@@ -5,8 +5,9 @@ One output of any name. `layout` in the manifest's [detector]:
     "yolov8"   (1, 4 + labels, boxes): centre x, centre y, width, height, then a score for each label
     "yolov5"   (1, boxes, 5 + labels): the same with objectness before the scores, which it multiplies (also YOLOv7)
 
-Centres and sizes are pixels of the input. A label's score is that of its best box. Boxes at or above the label's
-threshold become regions, without those that overlap a better one of the same label (non-maximum suppression).
+Centres and sizes are pixels of the input; scores and objectness are in [0, 1]. A label's score is that of its best box.
+Boxes at or above the label's threshold become regions, without those that overlap a better one of the same label
+(non-maximum suppression).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from inference.toml_table import Table
 Layout = Literal["yolov5", "yolov8"]
 MOST_REGIONS = 20  # of one label: no reader looks at more
 MOST_CANDIDATES = 300  # of one label that are compared with each other
+FARTHEST = 100  # sides of the input: a box may reach over its edge, but not into the numbers that nothing can draw
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,11 +85,25 @@ class Detector:
         rows = found[0].T if self.layout == "yolov8" and found.ndim == 3 else found[0]
         if found.ndim != 3 or found.shape[0] != 1 or not rows.size or rows.shape[1] != before_scores + len(labels):
             raise ValueError(f"{self.layout} boxes of {len(labels)} labels were expected, it gave {found.shape}")
-        scores = rows[:, before_scores:] * (1.0 if self.layout == "yolov8" else rows[:, 4:5])
-        if not np.isfinite(rows).all() or scores.min() < 0 or scores.max() > 1:
+        if not np.isfinite(rows).all():
+            raise ValueError("its boxes or scores are not finite")
+        # Objectness too: of two numbers below zero the product looks like a score.
+        if rows[:, 4:].min() < 0 or rows[:, 4:].max() > 1:
             raise ValueError("scores in [0, 1] were expected; does the network end before its sigmoid?")
-        half = rows[:, 2:4] / 2
-        return np.hstack([rows[:, :2] - half, rows[:, :2] + half]).astype(np.float32), scores.astype(np.float32)
+        scores = rows[:, before_scores:] * (1.0 if self.layout == "yolov8" else rows[:, 4:5])
+        return self._corners(rows[:, :4]), scores.astype(np.float32)
+
+    def _corners(self, boxes: Float32) -> Float32:
+        """(boxes, 4) left, top, right, bottom, of centre x, centre y, width, height."""
+        if boxes[:, 2:].min() < 0 or np.abs(boxes).max() > FARTHEST * self.input_size:
+            raise ValueError(
+                "boxes as centre x, centre y, width, height in pixels of the input were expected; it gave widths or "
+                f"heights below 0, or some beyond {FARTHEST} times the input"
+            )
+        if 0 < np.abs(boxes).max() <= 1:
+            raise ValueError("boxes in pixels of the input were expected; are its own in parts of it, from 0 to 1?")
+        half = boxes[:, 2:] / 2
+        return np.hstack([boxes[:, :2] - half, boxes[:, :2] + half]).astype(np.float32)
 
     def _regions(self, label: Label, corners: Float32, scores: Float32) -> Iterator[Region]:
         """The label's boxes, the most certain first."""

@@ -27,6 +27,8 @@ from inference.toml_table import Table
 What = Literal["cobb_angle"]
 CORNERS = 4
 LEAST_VERTEBRAE = 4  # of a curve: with fewer no end vertebra can be told from its neighbours
+# Degrees. Beyond it lies a spine that is rare, or corners that were mixed up: which of them, only a reader can say.
+LARGEST_ANGLE = 90.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +108,8 @@ def cobb_angle(points: NDArray[Any], found: NDArray[np.bool_], pixel_aspect: flo
         found: (K,) the vertebrae that lack a corner are left out.
 
     Raises:
-        Refuse: fewer than four vertebrae were found (not_measurable).
+        Refuse: fewer than four vertebrae were found, a right corner is not to the right of its left one, or the angle
+            is larger than any that is measured (not_measurable).
     """
     vertebrae = points.reshape(-1, CORNERS, 2)[found.reshape(-1, CORNERS).all(axis=1)]
     if len(vertebrae) < LEAST_VERTEBRAE:
@@ -117,11 +120,23 @@ def cobb_angle(points: NDArray[Any], found: NDArray[np.bool_], pixel_aspect: flo
         )
     # How steep each endplate is, as on the patient: pixels may be higher than wide.
     across = vertebrae[:, (1, 3), 0] - vertebrae[:, (0, 2), 0]
+    if mixed_up := int((across <= 0).any(axis=1).sum()):
+        raise Refuse(
+            f"{mixed_up} of {len(vertebrae)} vertebrae have a right corner that is not to the right of its left one",
+            reason=Reason.NOT_MEASURABLE,
+            hint="the image may be rotated, or show no spine",
+        )
     down = (vertebrae[:, (1, 3), 1] - vertebrae[:, (0, 2), 1]) * pixel_aspect
     steepness = np.degrees(np.arctan2(down, across))
     pairs = list(combinations(range(len(vertebrae)), 2))
     angles = [abs(float(steepness[upper, 0] - steepness[lower, 1])) for upper, lower in pairs]
     largest = int(np.argmax(angles))
+    if angles[largest] > LARGEST_ANGLE:
+        raise Refuse(
+            f"the angle would be {angles[largest]:.0f} degrees, and none above {LARGEST_ANGLE:.0f} is measured",
+            reason=Reason.NOT_MEASURABLE,
+            hint="look at the image: the corners of its vertebrae were most likely not found",
+        )
     upper, lower = pairs[largest]
     return angles[largest], (_line(vertebrae[upper, 0], vertebrae[upper, 1]), _line(*vertebrae[lower, 2:]))
 

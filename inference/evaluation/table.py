@@ -3,13 +3,16 @@
     file,Pneumonia,patient,age,sex,view,manufacturer
     a/1.dcm,1,p7,4,F,AP,
 
-Upper or lower case; a label's value is 0 or 1. `patient`, `age`, `sex`, `view` and `manufacturer` may be left out, and
-but for `patient` be empty.
+Upper or lower case; a label's value is 0 or 1; each file stands there once. `patient`, `age`, `sex`, `view` and
+`manufacturer` may be left out, and but for `patient` be empty. Semicolons or tabs may stand for the commas, as Excel
+writes them in much of Europe; what follows `file` in the first line is taken for all. Numbers have a point.
 """
 
 import csv
 import hashlib
 import io
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -26,6 +29,8 @@ SUBJECT_COLUMNS = ("age", "sex", "view", "manufacturer")
 TRUTH = {"0": False, "1": True}
 BAD_TABLE = "bad_table"
 OLDEST_YEARS = 150
+SEPARATOR = re.compile(rf'\s*"?{FILE_COLUMN}"?\s*([,;\t])', re.IGNORECASE)
+SHOWN_CHARACTERS = 60  # of a first line that is no header
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +65,14 @@ def read_table(package: Package, images_dir: Path, table: Path) -> LabelledImage
     """
     try:
         content = table.read_bytes()
-        rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        text = content.decode("utf-8-sig")
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
         columns = _Columns.of(package, next(rows, []))
         lines = tuple(_lines(rows, columns, images_dir))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise Refuse(f"{table}: cannot be read: {why}", reason=BAD_TABLE) from error
+        hint = "Save it as UTF-8: in Excel, `CSV UTF-8`." if isinstance(error, UnicodeDecodeError) else ""
+        raise Refuse(f"{table}: cannot be read: {why}", reason=BAD_TABLE, hint=hint) from error
     return LabelledImages(
         lines=lines,
         labels=tuple(place for place in columns.labels if place is not None),
@@ -101,7 +108,13 @@ class _Columns:
     def of(cls, package: Package, header: Sequence[str]) -> "_Columns":
         names = tuple(name.strip().casefold() for name in header)
         if not names or names[0] != FILE_COLUMN:
-            raise _no_header()
+            raise _no_header(header)
+        if "" in names:
+            raise Refuse(
+                f"column {names.index('') + 1} of the table has no name",
+                reason=BAD_TABLE,
+                hint="Name it, or take it away: is there a separator at the end of each line?",
+            )
         known = {label.label.casefold(): place for place, label in enumerate(package.manifest.labels)}
         for name, written in zip(names[1:], header[1:], strict=True):
             if name not in known and name not in (PATIENT_COLUMN, *SUBJECT_COLUMNS):
@@ -112,29 +125,49 @@ class _Columns:
             raise Refuse("the table names a column twice", reason=BAD_TABLE)
         labels_of = (None, *(known.get(name) for name in names[1:]))
         if all(place is None for place in labels_of):
-            raise _no_header()
+            raise _no_header(header)
         return cls(names=names, labels=labels_of)
 
 
-def _no_header() -> Refuse:
-    return Refuse(f"the table must begin with the line `{FILE_COLUMN},<Label>…`", reason=BAD_TABLE)
+def _separator(text: str) -> str:
+    """As it stands behind `file` in the first line; a comma where nothing does."""
+    found = SEPARATOR.match(text)
+    return found[1] if found else ","
+
+
+def _no_header(header: Sequence[str]) -> Refuse:
+    return Refuse(
+        f"the table must begin with the line `{FILE_COLUMN},<Label>…`, "
+        f"and begins with {','.join(header)[:SHOWN_CHARACTERS]!r}",
+        reason=BAD_TABLE,
+        hint=f"`{FILE_COLUMN}` is the first column, at least one label another; commas, semicolons or tabs part them.",
+    )
 
 
 def _lines(rows: Iterator[list[str]], columns: _Columns, images_dir: Path) -> Iterator[Line]:
     """Every line that is not blank."""
+    lines_of: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(columns.names):
             raise Refuse(f"line {number}: {len(columns.names)} values were expected, not {len(row)}", reason=BAD_TABLE)
         cells = [cell.strip() for cell in row]
+        file = images_dir / cells[0]
+        first = lines_of.setdefault(os.path.abspath(file), number)
+        if first != number:
+            raise Refuse(
+                f"lines {first} and {number} name the same file: {cells[0]}",
+                reason=BAD_TABLE,
+                hint="An image counts once, with one truth: leave one of the lines.",
+            )
         # A label that has the name of another column is the label.
         others = {
             name: cell for name, cell, place in zip(columns.names, cells, columns.labels, strict=True) if place is None
         }
         yield Line(
             name=cells[0],
-            file=images_dir / cells[0],
+            file=file,
             truths=tuple(
                 _truth(number, cell) for cell, place in zip(cells, columns.labels, strict=True) if place is not None
             ),
@@ -175,5 +208,5 @@ def _age(number: int, cell: str) -> float | None:
         except ValueError:
             years = float("nan")
     if not isfinite(years) or not 0 <= years <= OLDEST_YEARS:
-        raise Refuse(f"line {number}: {cell!r} is no age", reason=BAD_TABLE, hint="Years, or 018M for months.")
+        raise Refuse(f"line {number}: {cell!r} is no age", reason=BAD_TABLE, hint="Years, as 4.5, or 018M for months.")
     return years

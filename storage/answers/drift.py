@@ -2,7 +2,8 @@
 
     a model was published with a reference  ->  that, for the features that it has
     an image is analysed  ->  one more in its week's row, and in the reference's until that has enough
-    somebody asks         ->  the newest week that has enough, held against the reference, feature by feature
+    somebody asks         ->  the newest week that has enough, or each of the last, held against the reference, feature
+                              by feature
 
 The rows are counts, from which nobody can be told: they stay when a study is erased.
 """
@@ -92,15 +93,22 @@ def begin_reference(
 
 
 def read_drift(
-    database: Database, *, clinics: Collection[str] | None, package: str | None = None, today: date | None = None
+    database: Database,
+    *,
+    clinics: Collection[str] | None,
+    package: str | None = None,
+    weeks: int | None = None,
+    today: date | None = None,
 ) -> list[DriftLine]:
     """Every feature of the newer of this week and the last that has enough images, or of the newer of both.
 
     clinics: that the reader may see; None: all.
+    weeks: instead, every feature in each of so many weeks, this one the last of them, oldest first; a week without
+        images is left out.
     """
     this_week = week_of(today or utc_now().date())
-    weeks = [this_week.isoformat(), (this_week - timedelta(days=7)).isoformat()]
-    conditions: list[sa.ColumnElement[bool]] = [drift_counts.c.period.in_([*weeks, REFERENCE])]
+    newest_first = [(this_week - timedelta(weeks=ago)).isoformat() for ago in range(weeks or 2)]
+    conditions: list[sa.ColumnElement[bool]] = [drift_counts.c.period.in_([*newest_first, REFERENCE])]
     if clinics is not None:
         conditions.append(drift_counts.c.clinic.in_(clinics))
     if package is not None:
@@ -110,7 +118,14 @@ def read_drift(
     groups: dict[tuple[str, ...], dict[str, sa.Row[Any]]] = {}
     for row in rows:
         groups.setdefault((row.clinic, row.calling_ae_title, row.package, row.version), {})[row.period] = row
-    return [line for periods in groups.values() for line in _lines(periods, weeks)]
+    lines: list[DriftLine] = []
+    for periods in groups.values():
+        rows = [periods[week] for week in newest_first if week in periods]
+        if rows and REFERENCE in periods:
+            asked = rows if weeks else [_latest(rows)]
+            found = (line for row in asked for line in _lines(row, periods[REFERENCE]))
+            lines += sorted(found, key=lambda line: (line.feature, line.week))
+    return lines
 
 
 def begin_new_reference(database: Database, *, package: str, calling_ae_title: str | None = None) -> int:
@@ -196,13 +211,14 @@ def _facts(connection: sa.Connection, clinic: str, sop_instance_uids: list[str])
     return {row.sop_instance_uid: from_plain(InstanceFacts, row.facts) for row in rows}
 
 
-def _lines(periods: dict[str, sa.Row[Any]], weeks: list[str]) -> Iterator[DriftLine]:
-    newest_first = [periods[week] for week in weeks if week in periods]
-    if not newest_first or REFERENCE not in periods:
-        return
-    now = next((row for row in newest_first if row.images >= LEAST_IMAGES), newest_first[0])
-    reference = periods[REFERENCE]
-    for feature in sorted(now.counts):
+def _latest(newest_first: list[sa.Row[Any]]) -> sa.Row[Any]:
+    """That has enough images to say anything; where none has, the newest."""
+    return next((row for row in newest_first if row.images >= LEAST_IMAGES), newest_first[0])
+
+
+def _lines(now: sa.Row[Any], reference: sa.Row[Any]) -> Iterator[DriftLine]:
+    """Of one week."""
+    for feature in now.counts:
         before, after = reference.counts.get(feature, {}), now.counts[feature]
         reference_images = sum(before.values())
         # The images of which the reference is still being made cannot have changed from it.

@@ -31,6 +31,24 @@ def test_people_get_a_line_a_feature(config: str, capsys: pytest.CaptureFixture[
     assert alarms == {"age": "no", "device": "no", "grey": "no", "view": "no", "score": "yes"}
 
 
+def test_several_weeks_are_a_series_of_each_feature(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "drift", "chest", "--weeks", "4", "--config", config]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    scores = [line.split() for line in lines if "score Pneumonia" in line]
+    assert [(line[5], line[-1]) for line in scores] == [("200", "no"), ("40", "yes")]
+    assert scores[0][4] < scores[1][4]
+    assert main(["models", "drift", "--weeks", "3", "--json", "--config", config]) == 0
+    assert {line["images"] for line in json.loads(capsys.readouterr().out)} == {40}
+
+
+@pytest.mark.parametrize("weeks", ["0", "-1", "521", "two", "1.5"])
+def test_a_number_of_weeks_that_is_none_is_named(config: str, capsys: pytest.CaptureFixture[str], weeks: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["models", "drift", "--weeks", weeks, "--config", config])
+    assert caught.value.code == 2
+    assert f"expected 1 to 520, found '{weeks}'" in capsys.readouterr().err
+
+
 def test_programs_get_the_counts_as_well(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "drift", "chest", "--json", "--config", config]) == 0
     lines = json.loads(capsys.readouterr().out)

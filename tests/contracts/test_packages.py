@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from domain.findings import Code
 from domain.plans import PLANS
 from inference.convert import CONVERTERS
-from inference.install import check
+from inference.install import MODEL_CARD_FILE, check
 from inference.package import Package, load, verified_bytes
 from inference.registry import BUILTIN_DIR
 from reports.codes import KNOWN_FINDINGS, has_valid_check_digit
@@ -43,16 +44,37 @@ def test_a_package_says_who_made_it_and_what_it_is_for(package: Package) -> None
     assert manifest.accepts.body_parts
 
 
+@pytest.mark.parametrize(
+    ("name", "adapter", "finds"),
+    [
+        ("chest", "classifier", "Pneumothorax"),
+        ("pediatric_chest", "classifier", "Pneumonia"),
+        ("bone_fracture", "detector", "Fracture"),
+        ("dental", "detector", "Dental caries"),
+        ("spine", "landmarks", "Cobb angle"),
+    ],
+)
+def test_a_slot_stands_for_the_kind_of_network_that_it_wants(name: str, adapter: str, finds: str) -> None:
+    (manifest,) = [package.manifest for package in PACKAGES if package.name == name]
+    assert manifest.adapter_name == adapter
+    assert finds in [label.label for label in manifest.labels] + [measure.label for measure in manifest.measures]
+
+
+def codes_of(package: Package) -> list[Code]:
+    """Of everything that it finds or measures, and of their sites."""
+    found = [(label.code, label.site) for label in package.manifest.labels]
+    measured = [(measure.code, measure.site) for measure in package.manifest.measures]
+    return [code for codes in found + measured for code in codes if code is not None]
+
+
 @every_package
 def test_a_snomed_code_has_the_right_check_digit(package: Package) -> None:
-    codes = [code for label in package.manifest.labels for code in (label.code, label.site) if code is not None]
-    assert [code for code in codes if code.scheme == "SCT" and not has_valid_check_digit(code.value)] == []
+    assert [code for code in codes_of(package) if code.scheme == "SCT" and not has_valid_check_digit(code.value)] == []
 
 
 @every_package
 def test_a_code_is_a_snomed_dicom_or_local_one(package: Package) -> None:
-    codes = [code for label in package.manifest.labels for code in (label.code, label.site) if code is not None]
-    assert {code.scheme for code in codes} <= {"SCT", "DCM", "99COLLIM"}
+    assert {code.scheme for code in codes_of(package)} <= {"SCT", "DCM", "99COLLIM"}
 
 
 @every_package
@@ -97,9 +119,36 @@ def test_a_configured_package_passes_its_golden_check(package: Package) -> None:
 
 
 @every_configured_package
-def test_shipped_weights_are_small_and_have_a_model_card(package: Package) -> None:
+def test_shipped_weights_are_small(package: Package) -> None:
     assert len(verified_bytes(package.weights_path, package.manifest.weights)) <= LARGEST_SHIPPED_WEIGHTS_BYTES
-    assert (package.folder / "model_card.md").read_text(encoding="utf-8").startswith("# ")
+
+
+@every_package
+def test_a_package_that_has_weights_or_can_pull_them_has_a_model_card(package: Package) -> None:
+    weights = package.manifest.weights
+    card = package.folder / MODEL_CARD_FILE
+    assert card.is_file() == bool(weights.sha256 or weights.source_url)
+    if card.is_file():
+        words = " ".join(card.read_text(encoding="utf-8").split())
+        assert words.startswith("# ")
+        assert package.manifest.version in words.partition(" **")[0]
+        assert all(limit in words for limit in package.manifest.limits)
+
+
+def test_the_card_of_the_network_that_is_pulled_names_its_labels_its_source_and_its_licence() -> None:
+    (package,) = [one for one in PACKAGES if one.name == "chest"]
+    words = " ".join((package.folder / MODEL_CARD_FILE).read_text(encoding="utf-8").split())
+    manifest = package.manifest
+    listed = words.partition("**Labels.** ")[2].partition(".")[0]
+    assert listed.split(", ") == [label.label.replace("_", " ") for label in manifest.labels]
+    for named in (
+        manifest.weights.source_url,
+        manifest.weights.source_sha256,
+        manifest.weights.licence.name,
+        f"{manifest.preprocessing.input_size} x {manifest.preprocessing.input_size} pixels",
+        f"of {manifest.accepts.age_min_years} years and more",
+    ):
+        assert named in words
 
 
 @every_configured_package

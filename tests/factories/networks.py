@@ -62,6 +62,24 @@ def spine_of(points: Sequence[tuple[float, float]], *, certainty: float) -> Mode
     return _model(1, nodes, {"points": [1, len(points), 2], "certainty": [1, len(points)]}, constants)
 
 
+def classifier_of(activation: NDArray[np.float32]) -> ModelProto:
+    """Scores of 0.9 and this class activation (labels, h, w), whatever the image."""
+    labels = len(activation)
+    constants: dict[str, NDArray[Any]] = {
+        "fixed": activation[np.newaxis],
+        "sure": np.full((1, labels), 0.9, np.float32),
+        "nothing": np.array(0.0, np.float32),
+        "all": np.array([0, 1, 2, 3], np.int64),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "all"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "nothing"], ["zero"]),
+        helper.make_node("Add", ["sure", "zero"], ["scores"]),
+        helper.make_node("Add", ["fixed", "zero"], ["class_activation"]),
+    ]
+    return _model(1, nodes, {"scores": [1, labels], "class_activation": [1, *activation.shape]}, constants)
+
+
 def _boxes() -> NDArray[np.float32]:
     """(cells, 4) centre x, centre y, width, height; row by row."""
     centres = (np.arange(CELLS, dtype=np.float32) + 0.5) * CELL

@@ -9,16 +9,19 @@ import pytest
 from onnx import ModelProto
 
 from domain.errors import Misconfigured, Refuse
-from domain.findings import Region
-from inference.adapters.detector import overlap
+from domain.findings import Code, Region
+from inference.adapters.classifier import LARGEST_MAP, Classifier
+from inference.adapters.detector import Detector, Layout, overlap
 from inference.adapters.landmarks import cobb_angle
 from inference.analyst import Analyst
 from inference.answer import Answer
 from inference.install import add
+from inference.labels import Label
 from inference.network import Network
 from inference.package import Package, load
 from inference.pixels import MAX_GREY, Radiograph, unwindowed
-from tests.factories.networks import spine_of, spot_detector
+from inference.preprocess import Box
+from tests.factories.networks import classifier_of, spine_of, spot_detector
 from tests.factories.packages import build_package, filter_network
 from tests.inference.images import instance, write_image
 
@@ -38,6 +41,17 @@ site = { value = "421060004", scheme = "SCT", meaning = "Vertebral column" }
 unit = { value = "deg", scheme = "UCUM", meaning = "degree" }
 threshold = 10.0
 """
+
+
+FRACTURE = Label(
+    label="Fracture",
+    code=Code(value="125605004", scheme="SCT", meaning="Fracture of bone"),
+    site=None,
+    threshold=0.5,
+    sensitivity=None,
+    specificity=None,
+)
+WHOLE = Box(left=0, top=0, width=64, height=64)
 
 
 def detector(folder: Path, layout: str = "yolov8", network: ModelProto | None = None) -> Path:
@@ -124,6 +138,116 @@ def test_boxes_that_overlap_a_better_one_are_left_out(tmp_path: Path) -> None:
     assert all(overlap(one, other) <= 0.1 for place, one in enumerate(boxes) for other in boxes[:place])
 
 
+def boxed(layout: Layout, *rows: tuple[float, ...]) -> Answer:
+    """Of the rows that a network gave for an image of 64 pixels: centre x, centre y, width, height, and scores."""
+    output = np.array([rows], np.float32)
+    adapter = Detector(layout=layout, most_overlap=0.45, input_size=64)
+    outputs = {"output0": output.transpose(0, 2, 1) if layout == "yolov8" else output}
+    numbers = adapter.golden_numbers([FRACTURE], outputs)
+    answer = adapter.answer([FRACTURE], [], outputs, seen=WHOLE, pixel_aspect=1.0)
+    assert numbers == answer.scores
+    return answer
+
+
+NOT_PIXELS = "centre x, centre y, width, height in pixels of the input were expected"
+NOT_SCORES = r"scores in \[0, 1\] were expected; does the network end before its sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("layout", "row", "message"),
+    [
+        ("yolov8", (10, 10, -20, 5, 0.9), NOT_PIXELS),
+        ("yolov8", (10, 10, 20, -5, 0.9), NOT_PIXELS),
+        ("yolov8", (1e30, 10, 20, 5, 0.9), NOT_PIXELS),
+        ("yolov8", (10, 10, 1e30, 5, 0.9), NOT_PIXELS),
+        ("yolov8", (math.inf, 10, 20, 5, 0.9), "not finite"),
+        ("yolov8", (10, math.nan, 20, 5, 0.9), "not finite"),
+        ("yolov8", (10, 10, 20, 5, math.nan), "not finite"),
+        ("yolov8", (0.5, 0.5, 0.4, 0.4, 0.9), "are its own in parts of it, from 0 to 1"),
+        ("yolov8", (10, 10, 20, 5, 1.2), NOT_SCORES),
+        ("yolov5", (10, 10, 20, 5, -1.2, -0.7), NOT_SCORES),
+        ("yolov5", (10, 10, 20, 5, 2.0, 0.4), NOT_SCORES),
+        ("yolov5", (10, 10, 20, 5, 0.5, -0.1), NOT_SCORES),
+    ],
+)
+def test_boxes_and_scores_that_cannot_be_any_are_refused(layout: Layout, row: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        boxed(layout, row)
+
+
+def test_a_box_may_be_empty_and_reach_over_the_edge() -> None:
+    empty, over = (10.0, 10.0, 0.0, 0.0, 0.9), (60.0, 60.0, 40.0, 8.0, 0.8)
+    assert [(one.left, one.top, one.width, one.height) for one in boxed("yolov8", empty, over).regions] == [
+        (10, 10, 0, 0),
+        (40, 56, 40, 8),
+    ]
+
+
+def test_a_detector_that_finds_nothing_may_fill_its_boxes_with_zeros() -> None:
+    assert boxed("yolov8", (0, 0, 0, 0, 0)) == Answer(scores=(0.0,))
+
+
+def mapped(activation: "np.typing.NDArray[np.floating]") -> Answer:
+    """Of one label's class activation (h, w)."""
+    outputs = {"scores": np.array([[0.9]], np.float32), "class_activation": activation[np.newaxis, np.newaxis]}
+    Classifier().golden_numbers([FRACTURE], outputs)
+    return Classifier().answer([FRACTURE], [], outputs, seen=WHOLE, pixel_aspect=1.0)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_class_activation_that_is_not_finite_is_refused(broken: float) -> None:
+    activation = np.ones((7, 7), np.float32)
+    activation[3, 3] = broken
+    with pytest.raises(ValueError, match="its class activation is not finite"):
+        mapped(activation)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (7, 0), (LARGEST_MAP + 1, 7), (7, LARGEST_MAP + 1)])
+def test_a_class_activation_without_cells_or_with_too_many_is_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="activation maps of 1 to 512 cells a side were expected"):
+        mapped(np.ones(shape, np.float32))
+
+
+def test_a_map_has_256_steps_up_to_its_maximum_however_small_that_is() -> None:
+    for kind in (np.float32, np.float16):
+        shown = mapped(np.array([[-1e-5, 0], [0.5e-5, 1e-5]], kind)).activation
+        assert shown is not None
+        assert shown.values == pytest.approx((0, 0, 127.5, 255), abs=1.5)
+
+
+def classifying(folder: Path, activation: "np.typing.NDArray[np.float32]") -> Path:
+    network = classifier_of(activation)
+    return build_package(folder, version="2.0.0", labels=["Fracture"], network=network, is_golden_right=False)
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        (np.full((1, 7, 7), np.nan, np.float32), "its class activation is not finite"),
+        (np.ones((1, 1792, 1792), np.float32), r"it gave \(1, 1, 1792, 1792\)"),
+    ],
+)
+def test_a_package_whose_maps_nothing_can_be_made_of_is_not_added(
+    tmp_path: Path, activation: "np.typing.NDArray[np.float32]", message: str
+) -> None:
+    """Its scores are right: only what is drawn of them is not."""
+    with pytest.raises(Misconfigured, match=message):
+        add(classifying(tmp_path / "mine", activation), tmp_path / "models")
+
+
+def test_the_largest_map_comes_back_from_the_child_process(
+    tmp_path: Path, new_analyst: Callable[..., Analyst], installed_dir: Path
+) -> None:
+    activation = np.ones((1, LARGEST_MAP, LARGEST_MAP), np.float32)
+    source = classifying(tmp_path / "mine", activation)
+    manifest = source / "manifest.toml"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("[0.5]", "[0.9]"), encoding="utf-8")
+    package = add(source, installed_dir)
+    (analysed,) = new_analyst().analyse(package.name, [instance(write_image(tmp_path / "image.dcm"))]).images
+    assert analysed.activation is not None
+    assert analysed.activation.values == (255,) * LARGEST_MAP**2
+
+
 def test_two_endplates_give_the_largest_angle_between_them(tmp_path: Path) -> None:
     network = Network(load(measuring(tmp_path / "spine", spine(0, 15, 0, -10, 0))))
     square = np.zeros((200, 200), np.uint16)
@@ -147,6 +271,37 @@ def test_an_angle_is_that_of_the_patient_where_pixels_are_not_square() -> None:
 def test_a_straight_spine_is_no_finding(tmp_path: Path) -> None:
     (measured,) = Network(load(measuring(tmp_path / "spine", spine(2, 2, 3, 2)))).answer(radiograph_with()).measurements
     assert not measured.is_detected
+
+
+def test_a_spine_whose_corners_were_mixed_up_is_not_measured(tmp_path: Path) -> None:
+    corners = spine(0, 5, 0, -5, 0)
+    corners[4], corners[5] = corners[5], corners[4]  # would be an angle of 175 degrees
+    network = Network(load(measuring(tmp_path / "spine", corners)))
+    with pytest.raises(Refuse, match="1 of 5 vertebrae have a right corner that is not to the right") as caught:
+        network.answer(radiograph_with())
+    assert caught.value.reason == "not_measurable"
+
+
+def test_endplates_without_width_are_not_measured() -> None:
+    points = np.array(spine(0, 5, 0, -5, 0))
+    points[:, 0] = 0.5  # would be an angle of 180 degrees
+    with pytest.raises(Refuse, match="5 of 5 vertebrae") as caught:
+        cobb_angle(points, np.ones(len(points), bool), pixel_aspect=1.0)
+    assert caught.value.reason == "not_measurable"
+
+
+def test_a_corner_that_was_not_found_mixes_nothing_up() -> None:
+    points, found = np.array(spine(0, 15, 0, -10, 0)), np.ones(20, bool)
+    points[[8, 9]], found[8] = points[[9, 8]], False
+    assert cobb_angle(points, found, pixel_aspect=1.0)[0] == pytest.approx(25.0)
+
+
+def test_an_angle_above_ninety_degrees_is_refused_and_one_below_is_measured() -> None:
+    found = np.ones(20, bool)
+    assert cobb_angle(np.array(spine(0, 44, 0, -45, 0)), found, pixel_aspect=1.0)[0] == pytest.approx(89.0)
+    with pytest.raises(Refuse, match="the angle would be 92 degrees, and none above 90 is measured") as caught:
+        cobb_angle(np.array(spine(0, 47, 0, -45, 0)), found, pixel_aspect=1.0)
+    assert caught.value.reason == "not_measurable"
 
 
 def test_without_enough_vertebrae_the_image_is_refused(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_a_converted_package_is_configured_and_passes_its_own_checks(source: Pat
 
 def test_a_converted_package_has_a_file_for_the_cpu_and_one_for_gpus(installed_dir: Path) -> None:
     package = Registry(installed_dir).get("chest")
-    assert sorted(os.listdir(package.folder)) == ["manifest.toml", "model.onnx", "model.safetensors"]
+    assert sorted(os.listdir(package.folder)) == ["manifest.toml", "model.onnx", "model.safetensors", "model_card.md"]
     content = (package.folder / "model.safetensors").read_bytes()
     for_device = package.for_device
     assert for_device.weights_path.read_bytes() == content

@@ -264,6 +264,13 @@ def test_a_file_for_gpus_that_answers_otherwise_is_refused(tmp_path: Path) -> No
         add(build_package(tmp_path / "mine", device_network=other), tmp_path / "models")
 
 
+def test_a_file_for_gpus_with_the_right_scores_and_a_map_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    broken = Filter(2, strength=float("nan"))
+    content = write(broken, torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])
+    with pytest.raises(Misconfigured, match="its class activation is not finite"):
+        add(build_package(tmp_path / "mine", device_network=content), tmp_path / "models")
+
+
 def test_a_file_for_gpus_that_was_changed_is_refused(tmp_path: Path) -> None:
     source = build_package(tmp_path / "mine", device_network=torch_filter())
     (source / "model.safetensors").write_bytes(b"changed")

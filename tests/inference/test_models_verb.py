@@ -141,7 +141,11 @@ def test_the_pediatric_package_tells_its_own_radiographs_apart(
 def test_evaluating_gives_the_reference_that_drift_is_held_against(
     collimator: Collimator, images: Path, tmp_path: Path
 ) -> None:
-    labels, reference = table(tmp_path, "file,Pneumonia", *(twelve_lines(6) * 17)), tmp_path / "reference.toml"
+    for copy in range(17):
+        shutil.copytree(images, tmp_path / "copies" / str(copy))
+    lines = [f"{copy}/{line}" for copy in range(17) for line in twelve_lines(6)]
+    images = tmp_path / "copies"
+    labels, reference = table(tmp_path, "file,Pneumonia", *lines), tmp_path / "reference.toml"
     status, *_ = collimator("evaluate", "chest", "--images", images, "--labels", labels, "--reference", reference)
     assert status == 0
     package = load(build_package(tmp_path / "mine" / "chest", tables=reference.read_text(encoding="utf-8")))
@@ -172,7 +176,19 @@ def test_too_few_images_make_no_reference(collimator: Collimator, images: Path, 
         (["file,Pneumonia", "0.png,0"], "label 'Pneumonia': 0 of 1 images have it"),
         (["file,Pneumonia"], "label 'Pneumonia': 0 of 0 images have it"),
         (["file,Pneumonia,pneumonia", "0.png,0,1"], "the table names a column twice"),
-        (["picture,Pneumonia", "0.png,1"], "the table must begin with the line `file,<Label>…`"),
+        (["picture,Pneumonia", "0.png,1"], "must begin with the line `file,<Label>…`, and begins with 'picture,Pneu"),
+        (["Pneumonia,file", "1,0.png"], "and begins with 'Pneumonia,file' (`file` is the first column, at least one"),
+        (["file|Pneumonia", "0.png|1"], "and begins with 'file|Pneumonia' (`file` is the first column, at least one"),
+        (
+            ["file,Pneumonia,", "0.png,1,"],
+            "column 3 of the table has no name (Name it, or take it away: is there a sep",
+        ),
+        (["file,Pneumonia", "0.png,1", "1.png,0", "0.png,1"], "lines 2 and 4 name the same file: 0.png (An image"),
+        (["file,Pneumonia", "0.png,1", "1.png,0", "0.png,0"], "lines 2 and 4 name the same file: 0.png (An image"),
+        (["file,Pneumonia", "0.png,1", "", "a/.././0.png,1"], "lines 2 and 4 name the same file: a/.././0.png"),
+        (["file;Pneumonia;age", "0.png;1;4,5"], "line 2: '4,5' is no age (Years, as 4.5, or 018M for months.)"),
+        (["file;Pneumonia", "0.png;1,0"], "line 2: '1,0' is neither 0 nor 1"),
+        (["file;Pneumonia", "0.png,1"], "line 2: 2 values were expected, not 1"),
         (["file"], "the table must begin with the line `file,<Label>…`"),
         ([], "the table must begin with the line `file,<Label>…`"),
         (["file,Pneumonia", "0.png,1", "broken.png,0"], "broken.png: neither DICOM nor a readable JPEG or PNG"),
@@ -189,6 +205,50 @@ def test_a_table_that_cannot_be_used_is_answered_with_one_clear_line(
     assert (status, out) == (1, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_file_is_the_same_by_its_whole_path(
+    collimator: Collimator, images: Path, tmp_path: Path, small_chest: None
+) -> None:
+    labels = table(tmp_path, "file,Pneumonia", "0.png,1", f"{images / '0.png'},0")
+    status, _, err = collimator("evaluate", "chest", "--images", images, "--labels", labels)
+    assert status == 1
+    assert f"lines 2 and 3 name the same file: {images / '0.png'}" in err
+
+
+@pytest.mark.parametrize(
+    ("separator", "header"),
+    [
+        (";", "file;Pneumonia;age"),
+        ("\t", "file\tPneumonia\tage"),
+        (";", '"File";"Pneumonia";"age"'),
+        (",", "file,Pneumonia,age"),
+    ],
+)
+def test_semicolons_and_tabs_part_columns_as_commas_do(
+    collimator: Collimator, images: Path, tmp_path: Path, small_chest: None, separator: str, header: str
+) -> None:
+    lines = [
+        f"{line},{'4.5' if place else '018M'}".replace(",", separator) for place, line in enumerate(twelve_lines(6))
+    ]
+    labels = table(tmp_path, header, *lines)
+    status, out, _ = collimator("evaluate", "chest", "--images", images, "--labels", labels, "--json")
+    assert status == 0
+    (measured,) = json.loads(out)
+    assert (measured["n"], measured["positives"]) == (12, 6)
+    ages = {one["group"]: one["images"] for one in measured["subgroups"] if one["attribute"] == "age"}
+    assert ages == {"under 2 years": 1, "2 to 11 years": 11}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_table_that_is_not_utf_8_says_how_to_save_it(
+    collimator: Collimator, images: Path, tmp_path: Path, small_chest: None, encoding: str
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,Pneumonia,manufacturer\n0.png,1,André\n", encoding=encoding)
+    status, _, err = collimator("evaluate", "chest", "--images", images, "--labels", labels)
+    assert status == 1
+    assert err.endswith("(Save it as UTF-8: in Excel, `CSV UTF-8`.)\n")
 
 
 def test_a_table_that_is_not_there_is_named(collimator: Collimator, tmp_path: Path, small_chest: None) -> None:

@@ -10,8 +10,9 @@ import pytest
 from highdicom.sr import MeasurementReport
 from pydicom.sr.coding import Code
 
-from domain.findings import ActivationMap, Finding, ImageAnalysis, Region
+from domain.findings import ActivationMap, Analysis, Finding, ImageAnalysis, Region
 from domain.study import Study
+from inference.adapters.classifier import LARGEST_MAP
 from reports.regions import marked_regions
 from reports.source import SourceInstance
 from reports.write import write_results
@@ -60,6 +61,41 @@ def test_a_box_that_lies_beside_the_image_is_no_place() -> None:
     assert marked_regions(image(PNEUMONIA, places=(beside,)), SOURCE) == ()
 
 
+@pytest.mark.parametrize(
+    ("left", "top", "width", "height"),
+    [(10.0, 10.0, 0.0, 0.0), (10.0, 10.0, 0.001, 0.001), (-5.0, 0.0, 5.001, 50.0)],
+)
+def test_a_box_that_is_thinner_than_an_outline_can_say_is_no_place(
+    study: Study, left: float, top: float, width: float, height: float
+) -> None:
+    sliver = replace(PLACES[0], left=left, top=top, width=width, height=height)
+    given = image(PNEUMONIA, places=(sliver,))
+    assert marked_regions(given, SOURCE) == ()
+    for profile in ("standard", "ohif", "air", "gsps", "seg"):
+        write_results(report_request(study, only(study, given)), profile=profile)
+
+
+@pytest.mark.parametrize("profile", ["standard", "ohif", "air", "gsps", "seg"])
+def test_boxes_far_beyond_the_image_are_drawn_as_far_as_it_goes(study: Study, profile: str) -> None:
+    """An adapter allows a hundred sides of the input, which may stand for a large film."""
+    far = 1e6
+    around, beside = (replace(PLACES[0], left=left, top=left, width=2 * far, height=2 * far) for left in (-far, far))
+    request = report_request(study, only(study, image(PNEUMONIA, places=(around, beside))))
+    assert write_results(request, profile=profile)
+
+
+@pytest.mark.parametrize("profile", ["standard", "ohif", "air", "gsps", "seg"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, LARGEST_MAP), (LARGEST_MAP, LARGEST_MAP)])
+def test_a_map_of_noise_of_every_size_that_a_network_may_give_is_drawn(
+    study: Study, profile: str, shape: tuple[int, int]
+) -> None:
+    values = np.random.default_rng(1).integers(0, 256, shape[0] * shape[1])
+    noise = replace(activation(), rows=shape[0], columns=shape[1], values=tuple(values.tolist()))
+    given = image(PNEUMONIA, warm=noise)
+    assert all(len(place.outline) * 2 * 4 <= 65534 for place in marked_regions(given, SOURCE))
+    write_results(report_request(study, only(study, given)), profile=profile)
+
+
 def test_a_finding_below_its_threshold_has_no_place() -> None:
     box = replace(PLACES[0], label="Effusion")
     assert marked_regions(image(EFFUSION, places=(box,)), SOURCE) == ()
@@ -104,9 +140,13 @@ def image_of(group: PlanarGroup) -> str:
     return str(roi(group).ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
 
 
+def only(study: Study, given: ImageAnalysis) -> Analysis:
+    """What a model said about the study's first image, and about no other."""
+    return replace(analysis(study), images=(replace(given, sop_instance_uid=study.instances[0].sop_instance_uid),))
+
+
 def groups(study: Study, given: ImageAnalysis) -> list[PlanarGroup]:
-    answered = replace(analysis(study), images=(replace(given, sop_instance_uid=study.instances[0].sop_instance_uid),))
-    results = write_results(report_request(study, answered), profile="ohif")
+    results = write_results(report_request(study, only(study, given)), profile="ohif")
     documents = [highdicom.sr.srread(BytesIO(one.content)) for one in results if one.kind == "region_sr"]
     if not documents:
         return []

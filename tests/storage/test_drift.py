@@ -79,6 +79,25 @@ def test_an_alarm_ends_with_the_weeks_that_raised_it(database: Database) -> None
     assert read_drift(database, clinics=None) == []
 
 
+def test_weeks_are_read_as_a_series_of_each_feature_oldest_first(database: Database) -> None:
+    study_id = study(database, 1)
+    for ago, mean, images in ((4, 0.3, 200), (3, 0.8, 40), (1, 0.3, 40), (0, 0.3, 5)):
+        count(database, study_id, images, mean=mean)
+        age_weeks(database, ago)
+    lines = read_drift(database, clinics=None, weeks=4)
+    of_scores = [line for line in lines if line.feature == "score Pneumonia"]
+    weeks_ago = [(date.fromisoformat(THIS_WEEK) - date.fromisoformat(line.week)).days // 7 for line in of_scores]
+    assert weeks_ago == [3, 1, 0]
+    assert [(line.images, line.is_alarm, line.psi is None) for line in of_scores] == [
+        (40, True, False),
+        (40, False, False),
+        (5, False, True),
+    ]
+    assert [line.feature for line in lines] == sorted(line.feature for line in lines)
+    assert {line.week for line in read_drift(database, clinics=None, weeks=1)} == {THIS_WEEK}
+    assert read_drift(database, clinics={"mercy"}, weeks=4) == []
+
+
 PUBLISHED = {"score Pneumonia": {"0.7": 200, "0.8": 3000, "0.9": 800}, "grey": {"0.4": 4000}}
 
 
