@@ -161,7 +161,7 @@ class Analyst:
 
     def _answer(self, package: Package, path: str, turn: Turn) -> Answered | Refuse:
         try:
-            if self._devices is not None and self._devices.serves(package):
+            if self._devices is not None and self._devices.serves(package, turn):
                 try:
                     return self._answer_of_device(self._devices, package, path, turn)
                 except NoDevice as error:
