@@ -20,6 +20,7 @@ from scp.contexts import VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
 from scp.fast import Connection, Desk
 from scp.limits import Limits
+from scp.message import MessageMemory
 from scp.requests import CommandField, Services, reported_to_us
 from scp.store import StoreHandler
 from scp.tls import TlsPort
@@ -74,6 +75,7 @@ class Receiver:
             on_released=on_released,
             on_closed=on_closed,
             reported_to_us=reported_to_us(services),
+            memory=MessageMemory(limits.maximum_memory_for_messages),
         )
         self._stop_listening = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.tls_port = 0

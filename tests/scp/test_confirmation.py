@@ -182,7 +182,7 @@ def test_what_somebody_sends_who_is_no_destination_is_not_even_read(
     folder: ConfirmationFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    monkeypatch.setattr("scp.confirmation.parse", lambda *content, **limits: read.append(content) or {})
+    monkeypatch.setattr("scp.confirmation.parse", lambda *content, **limits: read.append(content))
     for stranger in (replace(PEER, ae_title="STRANGER"), replace(PEER, address="192.0.2.77"), MODALITY):
         assert answer(folder, event_report(event_information("2.25.1")), stranger) == 0x0115
     assert read == []
