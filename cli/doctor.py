@@ -148,9 +148,17 @@ def _database(settings: Settings) -> Finding:
 def _clinics(settings: Settings) -> Finding:
     what, callers = "callers", [caller for clinic in settings.clinics for caller in clinic.callers]
     try:
-        Callers(settings.clinic_directory)
+        unresolved = Callers(settings.clinic_directory).unresolved
     except Misconfigured as error:
         return Finding(what=what, is_well=False, says=error.message, advice=error.hint)
+    if unresolved:
+        return Finding(
+            what=what,
+            is_well=False,
+            says=f"cannot be resolved, so nobody is let in from there: {', '.join(unresolved)}",
+            advice="check the names and this machine's name server, or write addresses; each is tried every minute",
+            is_fatal=False,
+        )
     return Finding(
         what=what,
         is_well=bool(callers),

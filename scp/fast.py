@@ -282,9 +282,16 @@ class Connection:
             return associate.CALLING_AE_TITLE_NOT_RECOGNIZED
         if 0 < request.maximum_pdu_size < SMALLEST_PEER_PDU:
             return associate.NO_REASON_GIVEN
-        if not self._desk.admission.admit(self, caller=request.calling_ae_title, address=self._address):
+        if not self._desk.admission.admit(self, caller=caller, address=self._address):
             log.warning("association_refused", calling_ae=request.calling_ae_title, peer_address=self._address)
             return associate.LOCAL_LIMIT_EXCEEDED
+        if caller.is_stranger:
+            log.warning(
+                "caller_quarantined",
+                calling_ae=request.calling_ae_title,
+                peer_address=self._address,
+                certificate_subject=self._certificate_subject,
+            )
         self._only_reports = caller.only_reports
         self._peer = Peer(
             association=secrets.token_hex(8),

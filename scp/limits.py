@@ -9,6 +9,7 @@ MEBIBYTE = 1 << 20
 class Limits:
     """Sizes in bytes, times in seconds.
 
+    maximum_associations_of_strangers: of callers that the configuration does not know, where it lets them in, together.
     maximum_unassociated: connections that have not associated yet; they take no association's place.
     maximum_pdu_size: what is announced in A-ASSOCIATE-AC (PS3.8 Annex D.1), and the longest P-DATA-TF taken.
     maximum_request_size: an A-ASSOCIATE-RQ, which comes before anything is known of the peer.
@@ -24,6 +25,7 @@ class Limits:
     maximum_associations: int = 25
     maximum_associations_per_caller: int = 10
     maximum_associations_per_address: int = 20
+    maximum_associations_of_strangers: int = 6
     maximum_unassociated: int = 64
     maximum_pdu_size: int = 131_072
     maximum_request_size: int = MEBIBYTE

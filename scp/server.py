@@ -14,6 +14,7 @@ from collections.abc import Callable
 import structlog
 from pydicom.uid import UID
 
+from domain.hosts import plain_address
 from scp.admission import Admission
 from scp.callers import Callers
 from scp.contexts import VERIFICATION, supported_syntaxes
@@ -121,7 +122,14 @@ class Receiver:
 
     def _listen(self, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        return socket.create_server((self._host, port), family=family, backlog=BACKLOG, reuse_port=self._reuse_port)
+        is_for_both = self._host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            (self._host, port),
+            family=family,
+            backlog=BACKLOG,
+            reuse_port=self._reuse_port,
+            dualstack_ipv6=is_for_both,
+        )
 
     def _accept_all(self) -> None:
         while True:
@@ -138,7 +146,7 @@ class Receiver:
             log.warning("accept_failed", error=type(error).__name__)
             time.sleep(POLL_S)
             return
-        connection = Connection(self._desk, sock, str(address[0]).partition("%")[0])
+        connection = Connection(self._desk, sock, str(plain_address(address[0])))
         self._admission.wait(connection)
         try:
             threading.Thread(target=connection.run, args=(wrap,), daemon=True).start()
