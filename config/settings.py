@@ -102,12 +102,14 @@ class ReceiverSettings(Section):
     tls_key_file: Path | None = None
     tls_ca_file: Path | None = None
     unknown_callers: Literal["reject", "quarantine"] = "reject"
+    quarantine_maximum_gb: Annotated[float, Field(ge=0)] = 5.0
     conflicting_instances: Literal["accept", "warn"] = "accept"
     path: Literal["fast", "stock"] = "fast"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     maximum_associations: Annotated[int, Field(ge=1, le=1000)] = 25
     maximum_associations_per_caller: Annotated[int, Field(ge=1, le=1000)] = 10
     maximum_associations_per_address: Annotated[int, Field(ge=1, le=1000)] = 20
+    maximum_associations_of_strangers: Annotated[int, Field(ge=0, le=1000)] = 0
     maximum_unassociated: Annotated[int, Field(ge=1, le=1000)] = 64
     maximum_instance_mb: Annotated[int, Field(ge=1, le=65536)] = 4096
     maximum_inflated_mb: Annotated[int, Field(ge=1, le=65536)] = 512
