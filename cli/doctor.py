@@ -183,21 +183,11 @@ def _receiver(settings: Settings) -> Finding:
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
-    """The files of the TLS port; and callers whom nothing but that port can let in."""
+    """The files of the TLS port."""
     receiver = settings.receiver
     certificate, key, ca = receiver.tls_certificate_file, receiver.tls_key_file, receiver.tls_ca_file
     if receiver.tls_port and certificate and key and ca:
         yield from _tls_files(certificate, key, ca)
-        return
-    bound = sum(bool(caller.certificate_subject) for clinic in settings.clinics for caller in clinic.callers)
-    if bound:
-        yield Finding(
-            what="TLS",
-            is_well=False,
-            says=f"there is no TLS port, and callers that are known by their certificate only: {bound}",
-            advice="set receiver.tls_port (2762 by convention): they cannot come in otherwise",
-            is_fatal=False,
-        )
 
 
 def _tls_files(certificate_file: Path, key_file: Path, ca_file: Path) -> Iterator[Finding]:

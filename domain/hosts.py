@@ -38,6 +38,11 @@ def network_of(host: str) -> Network | None:
         return None
 
 
+def plain_text(network: Network) -> str:
+    """Always the same, however it was written; an address without its prefix length."""
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+
+
 def is_host(host: str) -> bool:
     """Whether it can be one at all; whether there is such a name is another question."""
     return not host or network_of(host) is not None or NAME.fullmatch(host) is not None
