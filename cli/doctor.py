@@ -148,9 +148,17 @@ def _database(settings: Settings) -> Finding:
 def _clinics(settings: Settings) -> Finding:
     what, callers = "callers", [caller for clinic in settings.clinics for caller in clinic.callers]
     try:
-        Callers(settings.clinic_directory)
+        unresolved = Callers(settings.clinic_directory).unresolved
     except Misconfigured as error:
         return Finding(what=what, is_well=False, says=error.message, advice=error.hint)
+    if unresolved:
+        return Finding(
+            what=what,
+            is_well=False,
+            says=f"cannot be resolved, so nobody is let in from there: {', '.join(unresolved)}",
+            advice="check the names and this machine's name server, or write addresses; each is tried every minute",
+            is_fatal=False,
+        )
     return Finding(
         what=what,
         is_well=bool(callers),
@@ -175,21 +183,11 @@ def _receiver(settings: Settings) -> Finding:
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
-    """The files of the TLS port; and callers whom nothing but that port can let in."""
+    """The files of the TLS port."""
     receiver = settings.receiver
     certificate, key, ca = receiver.tls_certificate_file, receiver.tls_key_file, receiver.tls_ca_file
     if receiver.tls_port and certificate and key and ca:
         yield from _tls_files(certificate, key, ca)
-        return
-    bound = sum(bool(caller.certificate_subject) for clinic in settings.clinics for caller in clinic.callers)
-    if bound:
-        yield Finding(
-            what="TLS",
-            is_well=False,
-            says=f"there is no TLS port, and callers that are known by their certificate only: {bound}",
-            advice="set receiver.tls_port (2762 by convention): they cannot come in otherwise",
-            is_fatal=False,
-        )
 
 
 def _tls_files(certificate_file: Path, key_file: Path, ca_file: Path) -> Iterator[Finding]:

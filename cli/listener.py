@@ -123,6 +123,8 @@ def limits_of(receiver: ReceiverSettings) -> Limits:
         maximum_associations=receiver.maximum_associations,
         maximum_associations_per_caller=receiver.maximum_associations_per_caller,
         maximum_associations_per_address=receiver.maximum_associations_per_address,
+        maximum_associations_of_strangers=receiver.maximum_associations_of_strangers
+        or max(1, receiver.maximum_associations // 4),
         maximum_unassociated=receiver.maximum_unassociated,
         maximum_instance_size=receiver.maximum_instance_mb * MEBIBYTE,
         maximum_inflated_size=receiver.maximum_inflated_mb * MEBIBYTE,

@@ -11,10 +11,9 @@ from structlog.typing import EventDict
 ALLOWED_KEYS = frozenset(
     {
         "ae_title", "calling_ae", "certificate_subject", "clinic", "count", "decode_s", "delay_s", "device", "error",
-        "event",
-        "exception", "executor", "exit_status", "infer_s", "job", "jobs", "level", "method", "package", "peer_address",
-        "port", "process_id", "reason", "role", "route", "seconds", "spool_key", "status", "step", "study_id",
-        "timestamp", "verdict", "version", "where",
+        "event", "exception", "executor", "exit_status", "host", "infer_s", "job", "jobs", "level", "method",
+        "package", "peer_address", "port", "process_id", "reason", "role", "route", "seconds", "spool_key", "status",
+        "step", "study_id", "timestamp", "verdict", "version", "where",
     }
 )  # fmt: skip
 

@@ -62,6 +62,7 @@ def open_spool(settings: Settings) -> Spool:
         minimum_free_bytes=round(settings.receiver.minimum_free_gb * GIGABYTE),
         minimum_free_share=settings.receiver.minimum_free_percent / 100,
         keys=study_keys(settings),
+        strangers_maximum_bytes=round(settings.receiver.quarantine_maximum_gb * GIGABYTE),
         shared=open_shared(settings),
         shares_before_commit=settings.storage.acknowledge == "shared",
     )

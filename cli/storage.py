@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs.add_parser("rotate-keys", help="wrap every study's key with the first key of the key file")
     erase = verbs.add_parser("erase", help="erase a study: its key, its images and its results, for good")
     erase.add_argument("study_instance_uid", metavar="STUDY_UID", help="Study Instance UID (0020,000D)")
-    erase.add_argument("--clinic", metavar="NAME", required=True, help="whose study it is")
+    whose = 'whose study it is; "" for what came from unknown callers'
+    erase.add_argument("--clinic", metavar="NAME", required=True, help=whose)
     adopt = verbs.add_parser("adopt", help="bring in what is in the shared store and not in the database")
     adopt.add_argument(
         "--older-than-minutes",
@@ -70,7 +71,8 @@ def erase(settings: Settings, clinic: str, study_instance_uid: str) -> int:
     database, spool, results = open_database(settings), open_spool(settings), open_results(settings)
     with database.write() as connection:
         erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-        release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+        if clinic:
+            release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
     remove_erased(erased, spool, results, StepFolder(settings.node.data_dir))
     database.close()
     print(f"erased: {len(erased.spool_keys)} instances and {len(erased.result_uids)} results")

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,12 +22,15 @@ from domain.billing import Payer
 from domain.clinics import Caller, Clinic, Destination
 from domain.completion import CompletionRules
 from domain.errors import Misconfigured
+from domain.hosts import is_host, may_share_an_address, network_of, plain_text
 from domain.plans import Tier
 from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook, plain_term, plain_words
+from domain.subjects import attributes_of, is_subject, may_share_a_certificate
 from domain.versions import ClinicModel
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # nothing is bound here
 
 
 def _ae_title(text: str) -> str:
@@ -56,6 +60,18 @@ def _name(text: str) -> str:
 def _device(text: str) -> str:
     if not re.fullmatch(r"cuda:\d{1,2}|cpu", text):
         raise ValueError('a device is "cuda:0", "cuda:1", …; "cpu" is there to try the same way without a GPU')
+    return text
+
+
+def _host(text: str) -> str:
+    if not is_host(text):
+        raise ValueError('an IP address, a network such as "10.1.0.0/16" or a host name is expected')
+    return text
+
+
+def _subject(text: str) -> str:
+    if text and not is_subject(text):
+        raise ValueError('names and values as RFC 4514 writes them are expected, such as "CN=ct1,O=St. Mary"')
     return text
 
 
@@ -95,38 +111,52 @@ class NodeSettings(Section):
 
 
 class ReceiverSettings(Section):
-    host: str = "127.0.0.1"
+    host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     port: Port = 11112
     tls_port: Port = 0
     tls_certificate_file: Path | None = None
     tls_key_file: Path | None = None
     tls_ca_file: Path | None = None
     unknown_callers: Literal["reject", "quarantine"] = "reject"
+    quarantine_maximum_gb: Annotated[float, Field(ge=0)] = 5.0
     conflicting_instances: Literal["accept", "warn"] = "accept"
     path: Literal["fast", "stock"] = "fast"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     maximum_associations: Annotated[int, Field(ge=1, le=1000)] = 25
     maximum_associations_per_caller: Annotated[int, Field(ge=1, le=1000)] = 10
     maximum_associations_per_address: Annotated[int, Field(ge=1, le=1000)] = 20
+    maximum_associations_of_strangers: Annotated[int, Field(ge=0, le=1000)] = 0
     maximum_unassociated: Annotated[int, Field(ge=1, le=1000)] = 64
     maximum_instance_mb: Annotated[int, Field(ge=1, le=65536)] = 4096
     maximum_inflated_mb: Annotated[int, Field(ge=1, le=65536)] = 512
-    artim_s: Annotated[float, Field(gt=0, le=300)] = 10.0
-    association_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    artim_s: Annotated[float, Field(ge=1, le=300)] = 10.0
+    association_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
     minimum_free_gb: Annotated[float, Field(ge=0)] = 5.0
-    minimum_free_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    minimum_free_percent: Annotated[float, Field(ge=0, lt=100)] = 5.0
     shutdown_s: Seconds = 8.0
 
     @model_validator(mode="after")
     def _tls_has_its_files(self) -> "ReceiverSettings":
         keys = ("tls_certificate_file", "tls_key_file", "tls_ca_file")
         missing = [key for key in keys if getattr(self, key) is None]
+        if not self.tls_port and len(missing) < len(keys):
+            named = " and ".join(key for key in keys if key not in missing)
+            raise ValueError(f"tls_port is 0, so {named} would be for nothing: set tls_port (2762 by convention)")
         if self.tls_port and missing:
             raise ValueError(f"tls_port is {self.tls_port}, so {' and '.join(missing)} must name a PEM file")
         if self.tls_port and self.path == "stock":
             raise ValueError('path "stock" has no TLS; use path "fast", or tls_port 0')
         if self.tls_port and self.tls_port == self.port:
             raise ValueError(f"port and tls_port are both {self.port}; each needs its own (PS3.15 B.12)")
+        return self
+
+    @model_validator(mode="after")
+    def _silence_is_longer_than_artim(self) -> "ReceiverSettings":
+        if self.association_timeout_s < self.artim_s:
+            raise ValueError(
+                f"association_timeout_s is {self.association_timeout_s:g} and artim_s {self.artim_s:g}: between "
+                "messages a peer may be silent as long as in the middle of one, so raise the first or lower the second"
+            )
         return self
 
 
@@ -156,7 +186,7 @@ class CommitmentSettings(Section):
 
 
 class PortalSettings(Section):
-    host: str = "127.0.0.1"
+    host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     port: Port = 8080
 
 
@@ -239,8 +269,8 @@ class CallerCompletionSettings(Section):
 
 class CallerSettings(Section):
     ae_title: AETitle
-    host: str = ""
-    certificate_subject: str = ""
+    host: Annotated[str, AfterValidator(_host)] = ""
+    certificate_subject: Annotated[str, AfterValidator(_subject)] = ""
     commitment_port: Port = 0
     stat: bool = False
     completion: CallerCompletionSettings = CallerCompletionSettings()
@@ -322,8 +352,31 @@ class Settings(Section):
             _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
             _refuse_twice(f"clinics.{clinic.name}.models", "package", [model.package for model in clinic.models])
             _refuse_two_completions(clinic)
-        callers = [caller for clinic in self.clinics for caller in clinic.callers]
-        _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", [_sender(c) for c in callers])
+            _refuse_twice(
+                "clinics.callers", "ae_title, host and certificate_subject", list(map(_sender, clinic.callers))
+            )
+        _refuse_two_clinics([(clinic.name, caller) for clinic in self.clinics for caller in clinic.callers])
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_can_be_shown(self) -> "Settings":
+        bound = [caller.ae_title for clinic in self.clinics for caller in clinic.callers if caller.certificate_subject]
+        if bound and not self.receiver.tls_port:
+            raise ValueError(
+                f"clinics.callers: {', '.join(bound)} must show a certificate, and receiver.tls_port is 0: set it "
+                "(2762 by convention), or leave certificate_subject out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _portal_has_a_port_of_its_own(self) -> "Settings":
+        hosts = {self.receiver.host, self.portal.host}
+        if len(hosts) == 1 or not hosts.isdisjoint(EVERY_ADDRESS):
+            for key in ("port", "tls_port"):
+                if self.portal.port and getattr(self.receiver, key) == self.portal.port:
+                    raise ValueError(
+                        f"receiver.{key} and portal.port are both {self.portal.port}; each needs its own, so change one"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -467,9 +520,29 @@ def _refuse_two_completions(clinic: ClinicSettings) -> None:
 
 
 def _sender(caller: CallerSettings) -> str:
-    """What tells a caller from every other."""
-    subject = f" as {caller.certificate_subject}" if caller.certificate_subject else ""
-    return f"{caller.ae_title} at {caller.host}{subject}"
+    """What tells a caller from every other, however it is written."""
+    network = network_of(caller.host)
+    host = caller.host.rstrip(".").lower() if network is None else plain_text(network)
+    subject = ",".join(f"{kind}={value}" for kind, value in sorted(attributes_of(caller.certificate_subject)))
+    return f"{caller.ae_title} at {host or 'any host'}" + (f" as {subject}" if subject else "")
+
+
+def _refuse_two_clinics(callers: list[tuple[str, CallerSettings]]) -> None:
+    """No peer may be two clinics' caller. That which asks for more would be taken; but a modality that gets another
+    address, or comes without its certificate, would then send into the other clinic.
+    """
+    for (clinic, one), (other_clinic, other) in combinations(callers, 2):
+        if (
+            clinic != other_clinic
+            and one.ae_title == other.ae_title
+            and may_share_an_address(one.host, other.host)
+            and may_share_a_certificate(one.certificate_subject, other.certificate_subject)
+        ):
+            raise ValueError(
+                f"clinics.callers: {_sender(one)} of {clinic} and {_sender(other)} of {other_clinic} could be "
+                "the same; give them different AE titles, hosts that do not overlap, or certificate_subjects that no "
+                "certificate can both have"
+            )
 
 
 def _refuse_twice(where: str, key: str, values: list[str]) -> None:

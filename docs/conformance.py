@@ -18,7 +18,7 @@ from reports.write import FORMS, KINDS_OF_A_REJECTION, all_writers, contexts_of_
 from scp import associate
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL, TRANSFER_SYNTAXES, UNCOMPRESSED
 from scp.fast import SMALLEST_PEER_PDU
-from scp.limits import Limits
+from scp.limits import MEBIBYTE, Limits
 from scp.mpps import MODALITY_PERFORMED_PROCEDURE_STEP
 from scp.status import Status
 from scp.storage_sop_classes import STORAGE_SOP_CLASSES
@@ -62,10 +62,12 @@ def limits() -> str:
             ("Maximum PDU received", f"{Limits().maximum_pdu_size} bytes"),
             ("Presentation contexts in one association", associate.MOST_CONTEXTS),
             ("Simultaneous associations as acceptor", f"{receiver.maximum_associations} (configurable)"),
-            ("of one Calling AE Title", f"{receiver.maximum_associations_per_caller} (configurable)"),
+            ("of one caller", f"{receiver.maximum_associations_per_caller} (configurable)"),
             ("of one address", f"{receiver.maximum_associations_per_address} (configurable)"),
+            ("of all callers that the configuration does not name, where it lets them in", "a quarter (configurable)"),
             ("ARTIM timer, and silence in the middle of a PDU", f"{receiver.artim_s:g} s (configurable)"),
             ("Silence on an association before it is aborted", f"{receiver.association_timeout_s:g} s (configurable)"),
+            ("Largest data set of a request other than C-STORE", f"{Limits().maximum_message_size // MEBIBYTE} MiB"),
             ("Largest object", f"{receiver.maximum_instance_mb} MiB (configurable)"),
             ("Largest deflated object, inflated", f"{receiver.maximum_inflated_mb} MiB (configurable)"),
             ("Asynchronous operations", "none"),

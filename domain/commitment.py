@@ -6,13 +6,13 @@ waiting ──every instance is known, or the indexer had its time──> pendin
 Whoever asks for the same transaction again, in whatever state it is, makes it waiting again.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
 from domain.clinics import Caller
+from domain.hosts import plain_address, plain_network
 
 LONGEST_RETRY_S = 600.0
 # How long a transaction is remembered after its end, and its Transaction UID after it was last asked for. A modality
@@ -147,6 +147,6 @@ def commitment_port(callers: tuple[Caller, ...], ae_title: str, address: str) ->
 def _is_at(host: str, address: str) -> bool | None:
     """None: `host` is a name, or empty."""
     try:
-        return ipaddress.ip_address(address.partition("%")[0]) in ipaddress.ip_network(host, strict=False)
+        return plain_address(address) in plain_network(host)
     except ValueError:
         return None

@@ -2,12 +2,16 @@
 
 accepted  ->  pool (the oldest gives way when it is full)  ->  associated: per node, per caller, per address
                 └── and back into it until the peer closes, as the first to give way ──┘
+
+A caller is who the configuration says it is: somebody else who gives its AE title takes nothing from it. Those whom the
+configuration does not know have a few associations for all of them together.
 """
 
 import threading
 from collections import Counter
 from typing import Protocol
 
+from scp.callers import KnownCaller
 from scp.limits import Limits
 
 
@@ -25,9 +29,10 @@ class Admission:
         self._lock = threading.Lock()
         self._waiting: dict[Guest, None] = {}  # in the order of arrival
         self._lingering: dict[Guest, None] = {}  # in the order of departure
-        self._associated: dict[Guest, tuple[str, str]] = {}
-        self._callers: Counter[str] = Counter()
+        self._associated: dict[Guest, tuple[KnownCaller, str]] = {}
+        self._callers: Counter[tuple[str, ...]] = Counter()
         self._addresses: Counter[str] = Counter()
+        self._strangers = 0
 
     def wait(self, guest: Guest) -> None:
         """A connection was accepted. An honest peer asks for its association at once, so the oldest silent one goes."""
@@ -37,19 +42,21 @@ class Admission:
         if surplus is not None:
             surplus.drop()
 
-    def admit(self, guest: Guest, *, caller: str, address: str) -> bool:
+    def admit(self, guest: Guest, *, caller: KnownCaller, address: str) -> bool:
         """Whether there is an association left for this peer; if so, it has it until `leave`."""
         with self._lock:
             if (
                 len(self._associated) >= self._limits.maximum_associations
-                or self._callers[caller] >= self._limits.maximum_associations_per_caller
+                or self._callers[caller.identity] >= self._limits.maximum_associations_per_caller
                 or self._addresses[address] >= self._limits.maximum_associations_per_address
+                or (caller.is_stranger and self._strangers >= self._limits.maximum_associations_of_strangers)
             ):
                 return False
             self._waiting.pop(guest, None)
             self._associated[guest] = (caller, address)
-            self._callers[caller] += 1
+            self._callers[caller.identity] += 1
             self._addresses[address] += 1
+            self._strangers += caller.is_stranger
             return True
 
     def linger(self, guest: Guest) -> None:
@@ -87,9 +94,11 @@ class Admission:
     def _take_out(self, guest: Guest) -> None:
         self._waiting.pop(guest, None)
         self._lingering.pop(guest, None)
-        caller, address = self._associated.pop(guest, ("", ""))
-        if address:
-            for counter, name in ((self._callers, caller), (self._addresses, address)):
-                counter[name] -= 1
-                if not counter[name]:
-                    del counter[name]
+        if guest not in self._associated:
+            return
+        caller, address = self._associated.pop(guest)
+        self._callers[caller.identity] -= 1
+        self._addresses[address] -= 1
+        self._strangers -= caller.is_stranger
+        self._callers += Counter()  # forgets whom nothing is left of
+        self._addresses += Counter()

@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import structlog
-from pydicom.dataset import Dataset
 
 from domain.clinics import Clinic
 from domain.commitment import CommitmentRequest, Reference, commitment_port
 from domain.errors import Refuse
-from scp.attributes import Malformed, TooManyItems, is_uid, items, parse, text
+from scp.attributes import Attributes, Malformed, TooManyItems, is_uid, items, parse, text
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
@@ -71,9 +70,8 @@ class CommitmentService:
             return self._refuse(peer, Status.INVALID_ARGUMENT_VALUE, str(error))
         except Refuse as refusal:
             return self._refuse(peer, Status.INVALID_ARGUMENT_VALUE, refusal.message)
-        except TooManyItems:
-            reason = f"more than {MOST_REFERENCES} instances in one request"
-            return self._refuse(peer, Status.RESOURCE_LIMITATION, reason)
+        except TooManyItems as error:
+            return self._refuse(peer, Status.RESOURCE_LIMITATION, str(error))
         except OSError as error:
             return self._refuse(peer, Status.RESOURCE_LIMITATION, error.strerror or type(error).__name__)
         log.info("commitment_requested", clinic=peer.clinic, calling_ae=peer.ae_title, count=len(commitment.asked))
@@ -90,7 +88,7 @@ class CommitmentService:
         return status
 
 
-def _read(action_information: Dataset, peer: Peer) -> CommitmentRequest:
+def _read(action_information: Attributes, peer: Peer) -> CommitmentRequest:
     """PS3.4 Table J.3-2. An instance that is named twice is answered for once.
 
     Raises:
@@ -104,7 +102,7 @@ def _read(action_information: Dataset, peer: Peer) -> CommitmentRequest:
     if not asked:
         raise Malformed("Referenced SOP Sequence has no item")
     if len(asked) > MOST_REFERENCES:
-        raise TooManyItems
+        raise TooManyItems(f"more than {MOST_REFERENCES} instances in one request")
     return CommitmentRequest(
         clinic=peer.clinic,
         calling_ae_title=peer.ae_title,
@@ -115,7 +113,7 @@ def _read(action_information: Dataset, peer: Peer) -> CommitmentRequest:
     )
 
 
-def read_reference(item: Dataset) -> Reference:
+def read_reference(item: Attributes) -> Reference:
     """An item of Referenced SOP Sequence (0008,1199), or of Failed SOP Sequence.
 
     Raises:

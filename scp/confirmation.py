@@ -11,18 +11,17 @@ own; both come through this door. The other way round, where callers ask the nod
 from collections.abc import Iterable
 
 import structlog
-from pydicom.dataset import Dataset
 
 from domain.clinics import Clinic
 from domain.confirmation import Failed, Report
 from domain.errors import Retry
-from scp.attributes import Malformed, TooManyItems, is_uid, items, number, parse, text
+from scp.attributes import Attributes, Malformed, TooManyItems, is_uid, items, number, parse, text
 from scp.callers import is_destination
 from scp.commitment import MOST_ITEMS, WELL_KNOWN_INSTANCE, read_reference
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
-from storage.requests.confirmation_folder import Asked, ConfirmationFolder
+from storage.requests.confirmation_folder import ConfirmationFolder
 
 log = structlog.get_logger()
 
@@ -56,8 +55,8 @@ class ConfirmationService:
             return self._refuse(peer, refusal.status, str(refusal))
         except Malformed as error:
             return self._refuse(peer, Status.INVALID_ARGUMENT_VALUE, str(error))
-        except TooManyItems:
-            return self._refuse(peer, Status.RESOURCE_LIMITATION, f"more than {MOST_ITEMS} items in one report")
+        except TooManyItems as error:
+            return self._refuse(peer, Status.RESOURCE_LIMITATION, str(error))
         except Retry as error:
             return self._refuse(peer, Status.RESOURCE_LIMITATION, error.message)
         except OSError as error:
@@ -70,23 +69,26 @@ class ConfirmationService:
             raise Refusal(Status.NO_SUCH_SOP_INSTANCE, "not the well-known instance")
         if request.event_type_id not in EVENT_TYPES:
             raise Refusal(Status.NO_SUCH_EVENT_TYPE, "not event type 1 or 2")
+        # What anybody may send is not read: only a destination has anything to report.
+        if not any(self._is_that(*one, peer) for one in self._destinations):
+            raise Refusal(Status.INVALID_ARGUMENT_VALUE, "the sender is no destination")
         report = _read(parse(request.data_set, request.transfer_syntax_uid, most_items=MOST_ITEMS))
         asked = self._folder.asked_under(report.transaction_uid)
         if asked is None:
             raise Refusal(Status.INVALID_ARGUMENT_VALUE, "nobody was asked under this Transaction UID")
-        if not self._is_from(asked, peer):
+        if not self._is_that(asked.clinic, asked.destination, peer):
             # It gets the same answer: what somebody else was asked is not for it to know.
             raise Refusal(Status.INVALID_ARGUMENT_VALUE, "another destination was asked under this Transaction UID")
         return report
 
-    def _is_from(self, asked: Asked, peer: Peer) -> bool:
-        """Whether the peer is who was asked: from the destination's address, or from that of a caller of its clinic
-        that has the same AE title. Many an archive has several addresses.
+    def _is_that(self, clinic: str, name: str, peer: Peer) -> bool:
+        """Whether the peer is this destination: at the destination's address, or at that of a caller of its clinic that
+        has the same AE title. Many an archive has several addresses.
         """
-        destination = self._destinations.get((asked.clinic, asked.destination))
+        destination = self._destinations.get((clinic, name))
         if destination is None or peer.ae_title != destination.ae_title:
             return False
-        return peer.clinic == asked.clinic or is_destination(destination, peer.ae_title, peer.address)
+        return peer.clinic == clinic or is_destination(destination, peer.ae_title, peer.address)
 
     def _refuse(self, peer: Peer, status: Status, reason: str) -> Response:
         log.warning(
@@ -99,7 +101,7 @@ class ConfirmationService:
         return Response(status=status)
 
 
-def _read(event_information: Dataset) -> Report:
+def _read(event_information: Attributes) -> Report:
     """PS3.4 Table J.3-3.
 
     Raises:

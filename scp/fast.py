@@ -28,8 +28,9 @@ from scp.callers import Callers, KnownCaller
 from scp.command import IS_COMMAND, IS_LAST, PDV_HEADER, Command, encode_response, parse_command
 from scp.contexts import OPEN_TO_DESTINATIONS
 from scp.limits import Limits
+from scp.message import Message, MessageMemory
 from scp.peer import Peer
-from scp.requests import CommandField, Request, Services
+from scp.requests import CommandField, Request, Service, Services
 from scp.status import Status
 from scp.store import Reception, StoreHandler, TooLarge
 from scp.tls import shake_hands
@@ -96,6 +97,7 @@ class Desk:
     on_released: Callable[[str], None]
     on_closed: Callable[[str], None]
     reported_to_us: frozenset[str] = frozenset()
+    memory: MessageMemory = field(default_factory=lambda: MessageMemory(Limits().maximum_memory_for_messages))
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -328,8 +330,15 @@ class Connection:
             raise Rejected(associate.APPLICATION_CONTEXT_NOT_SUPPORTED)
         if 0 < request.maximum_pdu_size < SMALLEST_PEER_PDU:
             raise Rejected(associate.NO_REASON_GIVEN)
-        if not self._desk.admission.admit(self, caller=titles.calling_ae_title, address=self._address):
+        if not self._desk.admission.admit(self, caller=caller, address=self._address):
             raise Rejected(associate.LOCAL_LIMIT_EXCEEDED)
+        if caller.is_stranger:
+            log.warning(
+                "caller_quarantined",
+                calling_ae=titles.calling_ae_title,
+                peer_address=self._address,
+                certificate_subject=self._certificate_subject,
+            )
         self._only_reports = caller.only_reports
         self._peer = Peer(
             association=secrets.token_hex(8),
@@ -417,9 +426,10 @@ class Connection:
                 self._answer_store(command, reception)
                 return
         elif command.has_data_set:
-            self._data_set = Message(self._desk.limits.maximum_message_size)
+            memory = self._desk.memory if self._service_of(command) else None
+            self._data_set = Message(self._desk.limits.maximum_message_size, memory)
         else:
-            self._answer_request(command, b"")
+            self._answer_request(command)
             return
         self._command = command
         self._wire.flush = self._data_set.flush
@@ -433,36 +443,45 @@ class Connection:
                 self._data_set.write(part)
                 length -= len(part)
         except TooLarge:
-            self._send(encode_response(context_id, self._command, Status.OUT_OF_RESOURCES))
+            is_store = isinstance(self._data_set, Reception)
+            status = Status.OUT_OF_RESOURCES if is_store else Status.RESOURCE_LIMITATION
+            self._send(encode_response(context_id, self._command, status))
             raise ProtocolError("a data set without end", ProtocolError.NOT_SPECIFIED) from None
         if is_last:
             if isinstance(self._data_set, Reception):
                 self._answer_store(self._command, self._data_set)
             elif isinstance(self._data_set, Message):
-                self._answer_request(self._command, bytes(self._data_set.content))
+                self._answer_request(self._command, self._data_set)
 
     def _answer_store(self, command: Command, reception: Reception) -> None:
         status = reception.finish()
         self._answered()
         self._send(encode_response(self._context_id, command, status))
 
-    def _answer_request(self, command: Command, data_set: bytes) -> None:
+    def _service_of(self, command: Command) -> Service | None:
+        if self._contexts[self._context_id].abstract_syntax != command.sop_class_uid:
+            return None
+        return self._desk.services.get((command.command_field, command.sop_class_uid))
+
+    def _answer_request(self, command: Command, message: Message | None = None) -> None:
         assert self._peer is not None
-        context = self._contexts[self._context_id]
-        service = self._desk.services.get((command.command_field, command.sop_class_uid))
+        service = self._service_of(command)
         sop_instance_uid = ""
-        if service is None or context.abstract_syntax != command.sop_class_uid:
+        if service is None:
             status = int(Status.UNRECOGNIZED_OPERATION)
+        elif message is not None and not message.found_room:
+            log.warning("request_refused", reason="too many requests at once", calling_ae=self._peer.ae_title)
+            status = int(Status.RESOURCE_LIMITATION)
         else:
             request = Request(
                 command_field=command.command_field,
                 message_id=command.message_id,
                 sop_class_uid=command.sop_class_uid,
                 sop_instance_uid=command.sop_instance_uid,
-                transfer_syntax_uid=context.transfer_syntax,
+                transfer_syntax_uid=self._contexts[self._context_id].transfer_syntax,
                 action_type_id=command.action_type_id,
                 event_type_id=command.event_type_id,
-                data_set=data_set,
+                data_set=b"" if message is None else bytes(message.content),
             )
             try:
                 response = service(request, self._peer)
@@ -477,6 +496,8 @@ class Connection:
         self._wire.send(content, within_s=self._desk.limits.artim_s)
 
     def _answered(self) -> None:
+        if self._data_set is not None:
+            self._data_set.discard()
         self._command, self._data_set = None, None
         self._wire.flush = lambda: None
         self._is_between_messages = True
@@ -532,22 +553,3 @@ class Connection:
         while len(content) < count:
             content += self._wire.take_some(count - len(content))
         return bytes(content)
-
-
-class Message:
-    """The data set of a request other than C-STORE, kept in memory."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.content = bytearray()
-
-    def write(self, fragment: memoryview) -> None:
-        if len(self.content) + len(fragment) > self._most:
-            raise TooLarge("the data set is larger than a request's may be", reason="too_large")
-        self.content += fragment
-
-    def flush(self) -> None:
-        """Nothing is kept in the caller's memory."""
-
-    def discard(self) -> None:
-        self.content.clear()

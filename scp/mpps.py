@@ -11,11 +11,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
-from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from domain.procedure_step import ProcedureStep, StepStatus
-from scp.attributes import Malformed, TooManyItems, is_uid, items, parse, text
+from scp.attributes import Attributes, Malformed, TooManyItems, is_uid, items, parse, text
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
@@ -62,8 +61,8 @@ class ProcedureStepService:
             return self._refuse(peer, refusal.status, str(refusal))
         except Malformed as error:
             return self._refuse(peer, Status.INVALID_ATTRIBUTE_VALUE, str(error))
-        except TooManyItems:
-            return self._refuse(peer, Status.RESOURCE_LIMITATION, f"more than {MOST_ITEMS} items in one request")
+        except TooManyItems as error:
+            return self._refuse(peer, Status.RESOURCE_LIMITATION, str(error))
         except OSError as error:
             return self._refuse(peer, Status.RESOURCE_LIMITATION, error.strerror or type(error).__name__)
         log.info(event, clinic=peer.clinic, calling_ae=peer.ae_title, reason=str(step.status))
@@ -122,11 +121,11 @@ class ProcedureStepService:
         return Response(status=status)
 
 
-def _parsed(request: Request) -> Dataset:
+def _parsed(request: Request) -> Attributes:
     return parse(request.data_set, request.transfer_syntax_uid, most_items=MOST_ITEMS)
 
 
-def _status(attributes: Dataset) -> StepStatus | None:
+def _status(attributes: Attributes) -> StepStatus | None:
     """Performed Procedure Step Status (0040,0252); None where the request does not say.
 
     Raises:
@@ -139,7 +138,7 @@ def _status(attributes: Dataset) -> StepStatus | None:
         raise Malformed("Performed Procedure Step Status is none of those defined") from error
 
 
-def _study_instance_uid(attributes: Dataset) -> str:
+def _study_instance_uid(attributes: Attributes) -> str:
     """That of the first item of Scheduled Step Attributes Sequence (0040,0270): all of them have the same.
 
     Raises:
@@ -155,7 +154,7 @@ def _study_instance_uid(attributes: Dataset) -> str:
     return study_instance_uid
 
 
-def _performed(attributes: Dataset) -> tuple[str, ...] | None:
+def _performed(attributes: Attributes) -> tuple[str, ...] | None:
     """SOP Instance UIDs of everything in Performed Series Sequence (0040,0340); None where the request has none.
 
     An N-SET sends the sequence whole: it takes the place of what was there (PS3.4 F.7.2.2.2).

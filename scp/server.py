@@ -14,12 +14,14 @@ from collections.abc import Callable
 import structlog
 from pydicom.uid import UID
 
+from domain.hosts import plain_address
 from scp.admission import Admission
 from scp.callers import Callers
 from scp.contexts import VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
 from scp.fast import Connection, Desk
 from scp.limits import Limits
+from scp.message import MessageMemory
 from scp.requests import CommandField, Services, reported_to_us
 from scp.store import StoreHandler
 from scp.tls import TlsPort
@@ -74,6 +76,7 @@ class Receiver:
             on_released=on_released,
             on_closed=on_closed,
             reported_to_us=reported_to_us(services),
+            memory=MessageMemory(limits.maximum_memory_for_messages),
         )
         self._stop_listening = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.tls_port = 0
@@ -129,7 +132,13 @@ class Receiver:
     def _listen(self, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            return socket.create_server((self._host, port), family=family, backlog=BACKLOG, reuse_port=self._reuse_port)
+            return socket.create_server(
+                (self._host, port),
+                family=family,
+                backlog=BACKLOG,
+                reuse_port=self._reuse_port,
+                dualstack_ipv6=self._host == "::" and socket.has_dualstack_ipv6(),
+            )
         except OSError as error:
             error.filename = f"{self._host}:{port}"
             raise
@@ -149,7 +158,7 @@ class Receiver:
             log.warning("accept_failed", error=type(error).__name__)
             time.sleep(POLL_S)
             return
-        connection = Connection(self._desk, sock, str(address[0]).partition("%")[0])
+        connection = Connection(self._desk, sock, str(plain_address(address[0])))
         self._admission.wait(connection)
         try:
             threading.Thread(target=connection.run, args=(wrap,), daemon=True).start()

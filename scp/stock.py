@@ -120,6 +120,8 @@ class StockReceiver:
             evt.trigger(association, evt.EVT_REJECTED, {})
             association.kill()
             return
+        if caller.is_stranger:
+            log.warning("caller_quarantined", calling_ae=calling_ae_title, peer_address=address)
         if caller.only_reports:
             association.acceptor.supported_contexts = [
                 context

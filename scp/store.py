@@ -104,6 +104,8 @@ class Reception:
         self._refusal: CollimatorError | None = None
         try:
             check_command(command, context)
+            if not peer.clinic and not handler.spool.has_room_for_strangers():
+                raise Retry("unknown callers have sent as much as they may", hint="see receiver.quarantine_maximum_gb")
             if not handler.spool.has_room():
                 raise Retry(
                     "the spool's disk is nearly full", hint="free some space, or lower receiver.minimum_free_gb"
@@ -224,7 +226,7 @@ class Reception:
 
     def _open(self, *content: memoryview | bytearray) -> None:
         study = study_name(self._peer.clinic, self._head.uids.get(STUDY_INSTANCE_UID, ""))
-        self._file = self._handler.spool.receive(study)
+        self._file = self._handler.spool.receive(study, is_strangers=not self._peer.clinic)
         self._file.write(self._file_meta(), *content)
 
     def _file_meta(self) -> bytes:

@@ -53,9 +53,13 @@ class Erased:
 def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> Erased:
     """Strip every row of the study, and stop what was still to be done with it.
 
+    clinic: "" for what came from callers of no clinic, which is only in quarantine.
+
     Raises:
         Refuse: the clinic has no such study, or it is being received or analysed at this moment.
     """
+    if not clinic:
+        return _mark_strangers_erased(connection, study_instance_uid)
     lock_clinic(connection, clinic)
     generations = connection.execute(
         sa.select(studies.c.id, studies.c.state)
@@ -89,15 +93,25 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     return erased
 
 
+def _mark_strangers_erased(connection: sa.Connection, study_instance_uid: str) -> Erased:
+    of_no_clinic = (quarantine.c.clinic.is_(None), quarantine.c.study_instance_uid == study_instance_uid)
+    keys = tuple(connection.scalars(sa.delete(quarantine).where(*of_no_clinic).returning(quarantine.c.spool_key)))
+    if not keys:
+        message = f"nothing of study {study_instance_uid!r} came from a caller of no clinic"
+        raise Refuse(message, reason="unknown_study")
+    return Erased(clinic="", study_instance_uid=study_instance_uid, spool_keys=keys, result_uids=())
+
+
 def remove_erased(erased: Erased, spool: Spool, result_folder: ResultFolder, step_folder: StepFolder) -> None:
     """Destroy the study's key, then its files. Harmless when some are gone already."""
-    if spool.keys is not None:
+    if spool.keys is not None and erased.clinic:  # what belongs to no clinic has a key for each file
         spool.keys.destroy(study_name(erased.clinic, erased.study_instance_uid))
     for key in erased.spool_keys:
         spool.remove(key)
     for uid in erased.result_uids:
         result_folder.remove(uid)
-    step_folder.forget_study(erased.clinic, erased.study_instance_uid)
+    if erased.clinic:
+        step_folder.forget_study(erased.clinic, erased.study_instance_uid)
 
 
 def _spool_keys(connection: sa.Connection, study_ids: list[int]) -> tuple[str, ...]:

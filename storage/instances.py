@@ -6,6 +6,8 @@
     results/incoming/             objects being written
     results/<xx>/<uid>.dcm        objects that the node made
 
+What callers send whom nobody knows lies in spool/ff, and nothing else does: so it is known how much that is.
+
 An instance is received in the folder that it stays in: in one folder for all that are coming, associations would wait
 for each other, and a rename from one folder to another locks the whole file system for a moment.
 
@@ -39,15 +41,18 @@ MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
 WRITE_BACK_BYTES = 1 << 20
 ROOM_IS_KNOWN_FOR_S = 0.5
 ASKED_AT_ONCE = 16
+OF_STRANGERS = "ff"
+MOST_OF_STRANGERS = 20_000  # files; they are counted while strangers send, and so many take some 50 ms
 INSTANCES, RESULTS = "instances", "results"  # folders of the shared store
 
 
 class IncomingFile:
     """One instance while it is being received. Nothing shows under its final name before `commit`."""
 
-    def __init__(self, spool: "Spool", study: str) -> None:
+    def __init__(self, spool: "Spool", study: str, *, is_strangers: bool = False) -> None:
         self._spool = spool
-        self.key = secrets.token_hex(16)
+        self._is_strangers = is_strangers
+        self.key = _new_key(is_strangers=is_strangers)
         self._seal = None if spool.keys is None else Seal(spool.keys, study, self.key)
         self._folder = f"{spool.root}/{self.key[:2]}"
         self._path = f"{self._folder}/{self.key}.{os.getpid()}.part"
@@ -87,6 +92,8 @@ class IncomingFile:
                 self._descriptor, self._written_back, self._size - self._written_back, os.POSIX_FADV_DONTNEED
             )
             self._written_back = self._size
+            if self._is_strangers and not self._spool.has_room_for_strangers():
+                raise OSError(errno.EDQUOT, "unknown callers have sent as much as they may")
 
     def commit(self) -> str:
         """Make the file durable under its key, which is returned: sync, rename, sync the directory, in this order.
@@ -132,9 +139,11 @@ class Spool:
         keys: StudyKeys | None = None,
         shared: SharedFiles | None = None,
         shares_before_commit: bool = False,
+        strangers_maximum_bytes: int | None = None,
     ) -> None:
         """`minimum_free_share`: of the whole disk, from 0 to 1. Under either there is no room.
 
+        strangers_maximum_bytes: what callers whom nobody knows may fill; None: all that the others may.
         keys: what is received from now on is sealed; without them it lies on the disk as it came.
         shared: where instances are once they have a row, for all machines.
         shares_before_commit: an instance is there before it is acknowledged, not only before it has a row.
@@ -146,6 +155,8 @@ class Spool:
         self._minimum_free_bytes = minimum_free_bytes
         self._minimum_free_share = minimum_free_share
         self._has_room, self._look_again_at = True, 0.0
+        self._strangers_maximum_bytes = strangers_maximum_bytes
+        self._strangers_have_room, self._count_again_at = True, 0.0
         make_directories(self.root)
 
     def has_room(self) -> bool:
@@ -158,9 +169,30 @@ class Spool:
             self._has_room, self._look_again_at = free >= least, now + ROOM_IS_KNOWN_FOR_S
         return self._has_room
 
-    def receive(self, study: str = "") -> IncomingFile:
-        """Begin a file. `study`: its `study_name`; "" while its clinic or Study Instance UID is unknown."""
-        return IncomingFile(self, study)
+    def has_room_for_strangers(self) -> bool:
+        """Whether there is room, and callers whom nobody knows have not yet filled what they may."""
+        now = time.monotonic()
+        if self._strangers_maximum_bytes is not None and now >= self._count_again_at:
+            self._strangers_have_room = self._is_less_of_strangers(self._strangers_maximum_bytes)
+            self._count_again_at = time.monotonic() + ROOM_IS_KNOWN_FOR_S
+        return self._strangers_have_room and self.has_room()
+
+    def _is_less_of_strangers(self, most_bytes: int) -> bool:
+        size = 0
+        with os.scandir(self.root / OF_STRANGERS) as files:
+            for count, file in enumerate(files, 1):
+                with suppress(FileNotFoundError):  # it was complete, or removed, a moment ago
+                    size += file.stat().st_size
+                if size >= most_bytes or count >= MOST_OF_STRANGERS:
+                    return False
+        return True
+
+    def receive(self, study: str = "", *, is_strangers: bool = False) -> IncomingFile:
+        """Begin a file. `study`: its `study_name`; "" while its clinic or Study Instance UID is unknown.
+
+        is_strangers: its caller is known for no clinic.
+        """
+        return IncomingFile(self, study, is_strangers=is_strangers)
 
     def open(self, key: str) -> BinaryIO:
         """The durable instance, for reading: from this machine, or else from the shared store.
@@ -355,6 +387,13 @@ class ResultFolder:
 
     def _shared_name(self, sop_instance_uid: str) -> str:
         return f"{RESULTS}/{self.path(sop_instance_uid).relative_to(self.root)}"
+
+
+def _new_key(*, is_strangers: bool) -> str:
+    key = secrets.token_hex(16)
+    if is_strangers:
+        return OF_STRANGERS + key[2:]
+    return key if key[:2] != OF_STRANGERS else "00" + key[2:]
 
 
 def _shared_name(key: str) -> str:

@@ -6,11 +6,13 @@ import pydicom
 import pytest
 
 from cli.__main__ import main
+from storage.database import Database
 from storage.instances import Spool
+from storage.intake import record_instances
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
 from storage.study_keys import MasterKey, StudyKeys, study_name
-from tests.factories.arrivals import spooled
+from tests.factories.arrivals import provenance, read_back, spooled
 from tests.factories.sources import radiograph
 
 CONFIGURATION = """\
@@ -69,6 +71,23 @@ def test_keys_are_rotated_once_and_a_lost_master_key_is_told(collimator: Collima
 def test_a_study_that_is_not_there_cannot_be_erased(collimator: Collimator) -> None:
     status, told, complaint = collimator("erase", "--clinic", "st-mary", "1.2.3", encrypts=False)
     assert (status, told, complaint) == (1, "", "collimator: st-mary has no study '1.2.3'\n")
+
+
+def test_what_a_stranger_sent_is_erased_by_its_study_for_no_clinic(collimator: Collimator) -> None:
+    assert collimator("erase", "--clinic", "", "1.2.3", encrypts=False) == (
+        1,
+        "",
+        "collimator: nothing of study '1.2.3' came from a caller of no clinic\n",
+    )
+    spool, database = Spool(collimator.data_dir), Database(f"sqlite:///{collimator.data_dir}/collimator.db")
+    image = radiograph(1)
+    record_instances(
+        database, spool, [read_back(spool, spooled(spool, image, how=provenance(clinic="", calling_ae_title="X")))]
+    )
+    told = collimator("erase", "--clinic", "", str(image.StudyInstanceUID), encrypts=False)
+    assert told == (0, "erased: 1 instances and 0 results\n", "")
+    assert list(spool.stored_keys()) == []
+    database.close()
 
 
 def test_there_is_nothing_to_adopt_without_a_shared_store(collimator: Collimator) -> None:

@@ -11,8 +11,10 @@ from domain.completion import CompletionRules
 from domain.errors import Misconfigured
 from domain.plans import Tier
 
+MERCY = '[[clinics]]\nname = "mercy"\ntier = "basic"\n'
 CLINIC = '[[clinics]]\nname = "st-mary"\ntier = "basic"\n'
 PACS = '[[clinics.destinations]]\nname = "pacs"\nae_title = "P"\nhost = "h"\nport = 4\n'
+CALLER = '[[clinics.callers]]\nae_title = "CT"\n'
 TLS_FILES = 'tls_certificate_file = "node.pem"\ntls_key_file = "node.key"\ntls_ca_file = "authorities.pem"'
 
 WRONG = [
@@ -34,6 +36,39 @@ WRONG = [
         '[receiver]\npath = "stock"\ntls_port = 2762\n' + TLS_FILES,
         ['receiver: path "stock" has no TLS'],
     ),
+    (
+        "[receiver]\n" + TLS_FILES,
+        ["receiver: tls_port is 0, so tls_certificate_file and tls_key_file and tls_ca_file would"],
+    ),
+    ("[receiver]\nport = true", ["receiver: port is true, and must be a number"]),
+    ('[receiver]\nhost = ""', ["receiver.host", "at least 1 character"]),
+    ("[receiver]\nartim_s = 0.5", ["receiver.artim_s", "greater than or equal to 1"]),
+    ("[receiver]\nartim_s = nan", ["receiver.artim_s", "finite number"]),
+    (
+        "[receiver]\nartim_s = 20\nassociation_timeout_s = 10",
+        ["receiver: association_timeout_s is 10 and artim_s 20", "raise the first or lower the second"],
+    ),
+    ("[receiver]\nminimum_free_gb = inf", ["receiver.minimum_free_gb", "finite number"]),
+    ("[receiver]\nminimum_free_gb = nan", ["receiver.minimum_free_gb", "finite number"]),
+    ("[receiver]\nminimum_free_percent = 100", ["receiver.minimum_free_percent", "less than 100"]),
+    ("[receiver]\nport = 8080", ["receiver.port and portal.port are both 8080; each needs its own, so change one"]),
+    (
+        f'[receiver]\nhost = "0.0.0.0"\ntls_port = 9000\n{TLS_FILES}\n[portal]\nport = 9000',
+        ["receiver.tls_port and portal.port are both 9000"],
+    ),
+    (
+        CLINIC + CALLER + 'certificate_subject = "CN=ct1"',
+        [
+            "clinics.callers: CT must show a certificate, and receiver.tls_port is 0: set it",
+            "leave certificate_subject out",
+        ],
+    ),
+    (
+        CLINIC + CALLER + 'certificate_subject = "ct1"',
+        ["clinics.0.callers.0.certificate_subject: names and values as RFC 4514 writes them", "'ct1'"],
+    ),
+    (CLINIC + CALLER + 'host = "10.1.2.300"', ["clinics.0.callers.0.host: an IP address, a network", "'10.1.2.300'"]),
+    (CLINIC + CALLER + 'host = "10.1.2.3, 10.1.2.4"', ["clinics.0.callers.0.host", "a host name is expected"]),
     ('[node]\nae_title = "A\\\\B"', ["node.ae_title", "1 to 16 ASCII characters, without a backslash", "'A\\\\B'"]),
     ('[node]\nae_title = "SEVENTEEN_LETTERS"', ["node.ae_title", "1 to 16 ASCII characters", "'SEVENTEEN_LETTERS'"]),
     ('[node]\nae_title = "   "', ["node.ae_title", "1 to 16 ASCII characters"]),
@@ -273,9 +308,53 @@ def test_clinics_become_what_the_domain_calls_them(tmp_path: Path) -> None:
 
 def test_callers_that_differ_in_their_certificate_only_are_two(tmp_path: Path) -> None:
     caller = '[[clinics.callers]]\nae_title = "CT"\nhost = "10.1.2.3"\n'
-    text = CLINIC + caller + caller + 'certificate_subject = "CN=ct1"\n' + caller + 'certificate_subject = "CN=ct2"\n'
+    text = f"[receiver]\ntls_port = 2762\n{TLS_FILES}\n" + CLINIC
+    text += caller + caller + 'certificate_subject = "CN=ct1"\n' + caller + 'certificate_subject = "CN=ct2"\n'
     (clinic,) = load(written(tmp_path, text), environment={}).clinic_directory
     assert [caller.certificate_subject for caller in clinic.callers] == ["", "CN=ct1", "CN=ct2"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_two"),
+    [
+        ('host = "127.0.0.1"', 'host = "127.0.0.1/32"', False),
+        ('host = "10.1.0.0/16"', 'host = "10.1.2.3/16"', False),
+        ('host = "10.1.2.3"', 'host = "::ffff:10.1.2.3"', False),
+        ('host = "10.1.2.3"', 'host = "10.1.2.4"', True),
+        ('host = "10.1.0.0/16"', 'host = "10.1.2.3"', False),
+        ('host = "10.1.0.0/16"', 'host = "10.2.0.0/16"', True),
+        ('host = "10.1.2.3"', "", False),
+        ('host = "0.0.0.0/0"', 'host = "2001:db8::1"', True),
+        ('host = "CT1.example"', 'host = "ct1.example."', False),
+        ('host = "ct1.example"', 'host = "ct2.example"', True),
+        ('certificate_subject = "CN=a,O=b"', 'certificate_subject = "O=b, cn=a"', False),
+        ('certificate_subject = "CN=a,O=b"', 'certificate_subject = "CN=a"', False),
+        ('certificate_subject = "CN=a"', 'certificate_subject = "O=b"', False),
+        ('certificate_subject = "CN=a"', "", False),
+        ('certificate_subject = "CN=a,O=c"', 'certificate_subject = "CN=b,O=c"', True),
+        ('host = "10.1.2.3"\ncertificate_subject = "CN=a"', 'host = "10.1.2.3"\ncertificate_subject = "CN=b"', True),
+    ],
+)
+def test_no_peer_can_be_the_caller_of_two_clinics(tmp_path: Path, one: str, other: str, are_two: bool) -> None:
+    tls = f"[receiver]\ntls_port = 2762\n{TLS_FILES}\n"
+    path = written(tmp_path, f"{tls}{CLINIC}{CALLER}{one}\n{MERCY}{CALLER}{other}\n")
+    if are_two:
+        assert len(load(path, environment={}).clinics) == 2
+    else:
+        with pytest.raises(Misconfigured, match=r"of st-mary and .* of mercy could be the same; give them different"):
+            load(path, environment={})
+
+
+def test_one_clinic_may_have_a_caller_in_a_network_of_another_of_its_own(tmp_path: Path) -> None:
+    text = f'{CLINIC}{CALLER}host = "10.1.0.0/16"\n{CALLER}host = "10.1.2.3"\nstat = true\n'
+    assert len(load(written(tmp_path, text), environment={}).clinics[0].callers) == 2
+    with pytest.raises(Misconfigured, match=r"CT at 10\.1\.2\.3 appears more than once"):
+        load(written(tmp_path, f'{text}{CALLER}host = "::ffff:10.1.2.3"\n'), environment={})
+
+
+def test_on_different_addresses_two_may_listen_on_one_port() -> None:
+    sections = {"receiver": {"host": "10.0.0.1", "port": 8080}, "portal": {"host": "127.0.0.1", "port": 8080}}
+    assert check(sections, origin="test").portal.port == 8080
 
 
 def test_rules_of_ones_own_replace_the_shipped_ones_and_words_are_added_to_them() -> None:

@@ -21,6 +21,7 @@ LIMITS = Limits(
     maximum_associations_per_caller=6,
     maximum_associations_per_address=7,
     maximum_unassociated=16,
+    maximum_memory_for_messages=6 * MEBIBYTE,
     maximum_instance_size=16 * MEBIBYTE,
     maximum_inflated_size=32 * MEBIBYTE,
     artim_s=1.0,

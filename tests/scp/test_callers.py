@@ -5,6 +5,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from domain.clinics import Caller, Clinic
 from domain.errors import Misconfigured
@@ -183,6 +184,27 @@ def test_two_modalities_with_one_title_and_address_are_told_apart_by_their_certi
     assert clinic_of(callers, "CT", "10.1.2.3", "CN=ct1,O=b") == "a"
     assert clinic_of(callers, "CT", "10.1.2.3", "CN=ct2,O=b") == "b"
     assert clinic_of(callers, "CT", "10.1.2.3") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "subject"),
+    [
+        (Caller(ae_title="CT1", host="127.0.0.1"), Caller(ae_title="CT1", host="localhost"), None),
+        (Caller(ae_title="CT1", host="127.0.0.1"), Caller(ae_title="CT1", host="::ffff:127.0.0.1/128"), None),
+        (
+            Caller(ae_title="CT1", certificate_subject="CN=a"),
+            Caller(ae_title="CT1", certificate_subject="O=b"),
+            "CN=a,O=b",
+        ),
+    ],
+    ids=["address and name", "two spellings", "two attributes of one certificate"],
+)
+def test_a_peer_that_could_be_two_clinics_caller_is_neither(one: Caller, other: Caller, subject: str | None) -> None:
+    callers = Callers([clinic("a", one), clinic("b", other)])
+    with capture_logs() as logs:
+        assert clinic_of(callers, "CT1", "127.0.0.1", subject) is None
+    assert [(one["event"], one["clinic"]) for one in logs] == [("caller_ambiguous", "a, b")]
+    assert clinic_of(Callers([clinic("a", one, other)]), "CT1", "127.0.0.1", subject) == "a"
 
 
 def test_unknown_callers_are_taken_for_no_clinic_where_they_are_quarantined() -> None:

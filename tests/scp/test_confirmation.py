@@ -20,7 +20,7 @@ from scp.requests import CommandField, Request, Services
 from storage.plain import from_plain
 from storage.requests.confirmation_folder import Asked, ConfirmationFolder
 from tests.factories.arrivals import encoded
-from tests.factories.services import CLINIC, LOOPBACK, PATHS, request, serving
+from tests.factories.services import CLINIC, LOOPBACK, MODALITY, PATHS, request, serving
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -176,6 +176,16 @@ def test_an_archive_may_report_from_another_address_when_it_is_a_caller_of_the_c
 def test_a_report_that_nobody_owes_is_refused(folder: ConfirmationFolder, peer: Peer, transaction_uid: str) -> None:
     asked = event_report(event_information("2.25.1", transaction_uid=transaction_uid))
     assert (answer(folder, asked, peer), kept(folder)) == (0x0115, [])
+
+
+def test_what_somebody_sends_who_is_no_destination_is_not_even_read(
+    folder: ConfirmationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    monkeypatch.setattr("scp.confirmation.parse", lambda *content, **limits: read.append(content))
+    for stranger in (replace(PEER, ae_title="STRANGER"), replace(PEER, address="192.0.2.77"), MODALITY):
+        assert answer(folder, event_report(event_information("2.25.1")), stranger) == 0x0115
+    assert read == []
 
 
 def test_a_report_to_a_destination_that_is_no_longer_configured_is_refused(folder: ConfirmationFolder) -> None:

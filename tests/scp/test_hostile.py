@@ -513,6 +513,24 @@ def test_a_request_that_may_have_no_data_set_may_not_fill_the_memory_with_one(no
     assert all(answer in ([P_DATA, A_ABORT], [P_DATA, 0], [0, 0]) for answer in answers)
 
 
+def test_requests_that_never_end_leave_no_room_for_others_only_while_they_last(node: Node) -> None:
+    with_data = {0x0002: uid_value(VERIFICATION), 0x0100: b"\x30\0", 0x0110: b"\1\0", 0x0800: b"\1\0"}
+    begun = [command_pdu(with_data, context_id=3), *data_pdus(bytes(3_000_000), context_id=3, is_last=False)]
+    whole = [command_pdu(with_data, context_id=3), *data_pdus(bytes(1_000_000), context_id=3)]
+    unserved = [command_pdu({**with_data, 0x0002: uid_value(CR)}), *data_pdus(bytes(1_000_000))]
+    with Peer(node.port) as honest:
+        honest.associate()
+        with ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(Peer(node.port)).associate().say(*begun)
+            time.sleep(0.2)
+            assert honest.say(*whole).status() == 0x0213
+            assert honest.say(*store("2.25.81", an_instance("2.25.81"))).status() == 0x0000
+            assert honest.say(*unserved).status() == 0x0211  # nobody reads it, so it needs no room
+        time.sleep(0.2)
+        assert [honest.say(*whole).status() for _ in range(10)] == [0x0000] * 10
+
+
 def test_stores_that_are_not_waited_for_are_all_answered_and_never_all_in_memory(node: Node) -> None:
     before, memory = node.stored(), node.resident_mb()
     count, pixels = 150, 1 << 20

@@ -126,6 +126,7 @@ def test_a_step_without_a_uid_gets_one_and_its_modality_is_told(tmp_path: Path, 
         (begun(), "../../x", 0x0117),
         (begun(), "1." * 33, 0x0117),
         (b"\xfe\xff\x00\xe0\0\0\0\0" * 200_000, STEP, 0x0213),
+        (b"\x10\0\0\0LO\0\0" * 200_000, STEP, 0x0213),
     ],
 )
 def test_a_step_that_does_not_begin_as_it_must_is_refused(

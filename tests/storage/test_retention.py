@@ -237,9 +237,9 @@ def sealed(spool: Spool) -> Spool:
     return Spool(data_dir, keys=StudyKeys(data_dir, [MasterKey(secret=b"m" * 32)]))
 
 
-def erase(database: Database, spool: Spool, uid: str = STUDY) -> None:
+def erase(database: Database, spool: Spool, uid: str = STUDY, clinic: str = "st-mary") -> None:
     with database.write() as connection:
-        erased = mark_erased(connection, clinic="st-mary", study_instance_uid=uid)
+        erased = mark_erased(connection, clinic=clinic, study_instance_uid=uid)
     data_dir = spool.root.parent
     remove_erased(erased, spool, ResultFolder(data_dir, keys=spool.keys), StepFolder(data_dir))
 
@@ -392,6 +392,26 @@ def test_a_study_that_is_being_received_or_analysed_is_erased_a_moment_later(dat
     with pytest.raises(Refuse, match="the study is being received or analysed"):
         erase(database, spool)
     assert len(kept(spool)) == 1
+
+
+@pytest.mark.parametrize("uid", [STUDY, ""], ids=["by its study", "without a study"])
+def test_what_an_unknown_caller_sent_can_be_erased_and_nothing_of_a_clinic_goes_with_it(
+    database: Database, sealed: Spool, uid: str
+) -> None:
+    kept_one = came(sealed, image=1)
+    dataset = radiograph(1)
+    dataset.StudyInstanceUID = uid
+    strange = [
+        read_back(sealed, spooled(sealed, dataset, how=provenance(clinic="", association=name))) for name in "ab"
+    ]
+    recorded(database, sealed, kept_one, *strange)
+    erase(database, sealed, uid, clinic="")
+    assert kept(sealed) == {kept_one.spool_key}
+    assert column(database, quarantine.c.spool_key) == []
+    assert column(database, instances.c.removed_at) == [None]
+    sealed.open(kept_one.spool_key).close()
+    with pytest.raises(Refuse, match="came from a caller of no clinic"):
+        erase(database, sealed, uid, clinic="")
 
 
 def test_a_study_that_the_clinic_does_not_have_is_not_erased(database: Database, spool: Spool) -> None:

@@ -152,3 +152,45 @@ def test_a_result_written_twice_is_there_once(tmp_path: Path) -> None:
         results.put("2.25.7", b"result", study="st-mary/1.2.3")
     assert files_in(results.root) == [results.path("2.25.7")]
     assert results.path("2.25.7").read_bytes() == b"result"
+
+
+def test_what_strangers_send_lies_apart_and_is_limited_for_them_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, strangers_maximum_bytes=1000)
+    keys = []
+    for _ in range(2):
+        assert spool.has_room_for_strangers()
+        file = spool.receive(is_strangers=True)
+        file.write(b"x" * 500)
+        keys.append(file.commit())
+        time.sleep(0.6)  # longer than a count holds
+    assert {key[:2] for key in keys} == {"ff"}
+    assert not spool.has_room_for_strangers()
+    assert spool.has_room()
+    spool.remove(keys[0])
+    time.sleep(0.6)
+    assert spool.has_room_for_strangers()
+
+
+def test_nobody_elses_file_is_counted_for_strangers(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.instances.secrets.token_hex", lambda size: "ff" * size)
+    assert spool.receive().commit() == "00" + "ff" * 15
+
+
+def test_a_strangers_large_object_is_ended_when_it_has_filled_what_strangers_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.instances.ROOM_IS_KNOWN_FOR_S", 0.0)
+    file = Spool(tmp_path, strangers_maximum_bytes=3 << 20).receive(is_strangers=True)
+    for _ in range(2):
+        file.write(bytes(1 << 20))
+    with pytest.raises(OSError, match="unknown callers have sent as much as they may"):
+        file.write(bytes(1 << 20))
+    file.discard()
+
+
+def test_strangers_may_leave_so_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.instances.MOST_OF_STRANGERS", 2)
+    spool = Spool(tmp_path, strangers_maximum_bytes=1000)
+    for _ in range(2):
+        spool.receive(is_strangers=True).commit()
+    assert not spool.has_room_for_strangers()
