@@ -4,12 +4,14 @@ The node writes the File Meta itself, with another time and association for each
 is the sender's.
 """
 
+import errno
 import os
 from hashlib import sha256
 from typing import BinaryIO
 
-from storage.file_meta import data_set_start
+from storage.file_meta import Foreign, data_set_start
 from storage.instances import Spool
+from storage.sealed import Damaged
 
 READ_BYTES = 1 << 20
 
@@ -44,8 +46,17 @@ def content_sha256(spool: Spool, spool_key: str) -> str:
 
 
 def data_set_size(file: BinaryIO) -> int:
-    """Size of the data set in bytes. The file may stand anywhere, and stands at the data set afterwards."""
-    file.seek(data_set_start(file))
+    """Size of the data set in bytes. The file may stand anywhere, and stands at the data set afterwards.
+
+    Raises:
+        Damaged: its front is not what the node wrote.
+        OSError: it cannot be read.
+    """
+    try:
+        start = data_set_start(file)
+    except Foreign as error:
+        raise Damaged(errno.EIO, str(error)) from error
+    file.seek(start)
     return size_from_here(file)
 
 

@@ -31,7 +31,8 @@ from storage.arrivals.mover import Mover
 from storage.arrivals.news import News, NewsPipe, What
 from storage.arrivals.receivers import Beat
 from storage.arrivals.sweep import Found, Sweep
-from storage.database import Database, utc_now
+from storage.database import Database, is_away, utc_now
+from storage.file_meta import Foreign
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics
@@ -88,6 +89,7 @@ class Indexer:
         self._needs_sweep = True
         self._is_away = False
         self._failures = 0  # of the shared store, one after the other
+        self._is_failing = False
         self._retry_at = 0.0
         self._written_at = -math.inf
         # While it cannot tell soon, a listener that asks for a verdict is not kept waiting.
@@ -179,9 +181,11 @@ class Indexer:
                 self._written_at = time.monotonic()
             for _ in batch:
                 self._backlog.popleft()
+            self._is_failing = False
             self._beat_if_due()
         except (DBAPIError, OSError) as error:
             log.warning("index_delayed", error=type(error).__name__)
+            self._is_failing = not is_away(error)
             self._go_away()
         except Away as away:
             log.warning("index_delayed", error=away.message, reason=away.hint)
@@ -190,6 +194,7 @@ class Indexer:
             self._retry_at = time.monotonic() + min(RETRY_S * 2 ** (self._failures - 1), LONGEST_RETRY_S)
         except Exception:
             log.exception("index_failed")
+            self._is_failing = True
             self._go_away()
 
     def _go_away(self) -> None:
@@ -274,10 +279,14 @@ class Indexer:
                 yield read_stored_instance(self._spool, key)
             except FileNotFoundError:
                 continue  # dropped meanwhile: a duplicate that the sweep saw before its row decided
-            except ValueError as error:
+            except Foreign as error:
                 log.error("foreign_file_in_spool", spool_key=key, error=str(error))
             except OSError as error:
                 log.error("spool_file_unreadable", spool_key=key, error=str(error.strerror))
+            except Away:
+                raise
+            except Exception:  # whose fault it is, no other instance may wait for it
+                log.exception("instance_not_read", spool_key=key)
 
     def _record(self, stored: list[StoredInstance]) -> list[tuple[StoredInstance, Recorded]]:
         by_key = {instance.spool_key: instance for instance in stored}
@@ -300,26 +309,36 @@ class Indexer:
             self._needs_sweep = True
 
     def _record_each_if_need_be(self, stored: list[StoredInstance]) -> list[Recorded]:
-        """One instance that the database does not take must not hold up the others of its batch."""
+        """One instance that the database does not take, or that nobody thought of, must not hold up the others."""
         try:
             return record_instances(self._database, self._spool, stored)
-        except REFUSED_BY_DATABASE as error:
+        except Exception as error:
+            if _is_outage(error):
+                raise
             if len(stored) == 1:
-                return self._record_refused(stored[0], type(error).__name__)
+                return self._record_refused(stored[0], error)
             half = len(stored) // 2
             return self._record_each_if_need_be(stored[:half]) + self._record_each_if_need_be(stored[half:])
 
-    def _record_refused(self, instance: StoredInstance, error: str) -> list[Recorded]:
-        problem = f"the database does not take it: {error}"
+    def _record_refused(self, instance: StoredInstance, error: Exception) -> list[Recorded]:
+        problem = f"it cannot be recorded: {type(error).__name__}"
+        if isinstance(error, REFUSED_BY_DATABASE):
+            problem = f"the database does not take it: {type(error).__name__}"
         try:
             return record_instances(self._database, self._spool, [replace(instance, problem=problem)])
-        except REFUSED_BY_DATABASE:
-            # Its clinic was taken out of the configuration before it had a row. The file stays for a later sweep.
-            log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=instance.provenance.clinic)
+        except Exception as again:
+            if _is_outage(again):
+                raise
+            # Its clinic was taken out of the configuration before it had a row, or worse. The file stays for a later
+            # sweep; there is none before the next start or outage.
+            trace = None if isinstance(again, REFUSED_BY_DATABASE) else again
+            clinic = instance.provenance.clinic
+            log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=clinic, exc_info=trace)
             return []
 
     def _beat_if_due(self) -> None:
-        if self._beat is not None:
+        """A receiver of which nothing gets a row is not well, however often it sweeps: /health has to show it."""
+        if self._beat is not None and not self._is_failing:
             self._beat.beat_if_due()
 
     def _beat_anyway(self) -> None:
@@ -332,3 +351,8 @@ class Indexer:
                 self._beat.end()
         except DBAPIError as error:
             log.warning("index_delayed", error=type(error).__name__)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether it fails for every instance and not for one: the database, the store or the disk."""
+    return isinstance(error, (DBAPIError, OSError, Away)) and not isinstance(error, REFUSED_BY_DATABASE)
