@@ -75,7 +75,6 @@ def record_instances(database: Database, spool: Spool, stored: Sequence[StoredIn
     """Bring stored instances into the database, in one transaction; recording one twice changes nothing.
 
     Raises:
-        OSError: one that has to be compared with an earlier one cannot be read.
         Away: the shared store is, and an earlier one has to be fetched from it.
     """
     with database.write() as connection:
@@ -165,12 +164,12 @@ def _difference(spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> str
     other = "an instance with this SOP Instance UID and other content is here already; the first is kept"
     if known.size_bytes != stored.size_bytes:
         return other
-    if known.content_sha256:
-        digest = stored.content_sha256 or content_sha256(spool, stored.spool_key)
-        return "" if digest == known.content_sha256 else other
-    if known.removed_at is not None:
-        return other
     try:
+        if known.content_sha256:
+            digest = stored.content_sha256 or content_sha256(spool, stored.spool_key)
+            return "" if digest == known.content_sha256 else other
+        if known.removed_at is not None:
+            return other
         return "" if is_same_content(spool, known.spool_key, stored.spool_key) else other
     except OSError as error:
         if not spool.has(stored.spool_key):

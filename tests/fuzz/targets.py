@@ -75,9 +75,7 @@ CONTEXTS: tuple[hostile.Context, ...] = (
     (11, STORAGE_COMMITMENT_PUSH_MODEL, (EXPLICIT,)),
 )
 SPOOL_KEY = "0" * 32
-FILE_META = FileMeta(
-    sop_class_uid=CR, sop_instance_uid="2.25.1", transfer_syntax_uid=EXPLICIT, provenance=provenance()
-)
+FILE_META = FileMeta(sop_class_uid=CR, sop_instance_uid="2.25.1", transfer_syntax_uid=EXPLICIT, provenance=provenance())
 ECHO = {0x0002: hostile.uid_value(VERIFICATION), 0x0100: b"\x30\0", 0x0110: b"\1\0", 0x0800: b"\1\1"}
 ACTION = {
     0x0003: hostile.uid_value(STORAGE_COMMITMENT_PUSH_MODEL),

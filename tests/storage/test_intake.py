@@ -1,6 +1,9 @@
 """What becomes of an instance that came: the verdicts, and the generation that it belongs to."""
 
+import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
@@ -17,6 +20,7 @@ from storage.headers import StoredInstance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
 from storage.studies import OpenStudy, close_study, open_studies, read_study, save_results
+from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import clinics, instances, quarantine, results, studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival, provenance, read_back, spooled
 from tests.factories.sources import radiograph
@@ -104,6 +108,42 @@ def test_what_cannot_be_compared_because_the_first_is_lost_is_not_thrown_away(da
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.CONFLICTING, True)
     (aside,) = rows(database, quarantine)
     assert aside.detail == "it cannot be compared with the instance that is here already: No such file or directory"
+
+
+def cut_to_nothing(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip_the_first_bit(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+@pytest.mark.parametrize(
+    ("encrypts", "damage"), [(False, cut_to_nothing), (True, cut_to_nothing), (True, flip_the_first_bit)]
+)
+def test_what_cannot_be_compared_because_the_front_of_the_first_is_lost_is_not_thrown_away(
+    database: Database, tmp_path: Path, encrypts: bool, damage: Callable[[Path], None]
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]) if encrypts else None)
+    first, again, other = came(spool), came(spool), arrival("k3", "1.2.3.3")
+    record(database, first, spool=spool)
+    damage(spool.path(first.spool_key))
+    recorded = record(database, again, other, spool=spool)
+    assert [one.verdict for one in recorded] == [Verdict.CONFLICTING, Verdict.KEPT]
+    assert rows(database, quarantine)[0].detail == (
+        "it cannot be compared with the instance that is here already: there is no File Meta of this node"
+    )
+
+
+def test_a_re_send_that_cannot_be_read_is_not_thrown_away_either(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]))
+    first, again = came(spool), came(spool)
+    record(database, first, spool=spool)
+    with database.write() as connection:
+        connection.execute(sa.update(instances).values(content_sha256="0" * 64, removed_at=utc_now()))
+    os.truncate(spool.path(again.spool_key), 100)
+    assert [one.verdict for one in record(database, again, spool=spool)] == [Verdict.CONFLICTING]
 
 
 def test_a_re_send_that_another_process_dropped_already_is_no_conflict(database: Database, spool: Spool) -> None:
