@@ -437,7 +437,7 @@ def data_set_of(file: bytes) -> bytes:
 
 
 def stored_target(folder: Path) -> Target:
-    """The input's first byte names the transfer syntax, an odd second byte, that the data set is made of what follows."""
+    """The input's first byte names the transfer syntax; an odd second byte, that what follows makes the data set."""
     spool = Spool(folder)
     path = spool.path(SPOOL_KEY)
 
