@@ -82,7 +82,8 @@ class CommitmentReport:
 class Holding:
     """What the node holds under one SOP Instance UID.
 
-    is_in_spool: its file is there. is_damaged: it is not what was received, or cannot be read. is_contested: other content came under the same UID and lies in quarantine.
+    is_in_spool: its file is there. is_damaged: it is not what was received, or cannot be read.
+    is_contested: other content came under the same UID and lies in quarantine.
     delivered_days: how long ago the last result of its study was delivered, from when retention counts; 0: not yet.
     """
 

@@ -12,6 +12,7 @@ will be found by the sweep, and what a sweep cannot find, that an association wa
 """
 
 import math
+import secrets
 import threading
 import time
 from collections import Counter, deque
@@ -52,6 +53,7 @@ RETRY_S = 2.0
 LONGEST_RETRY_S = 10.0  # of a shared store that is away; before each try the spool is swept
 ASKED_WAITS_S = 0.5
 STOPS_WITHIN_S = 10.0
+NOT_OF_A_LISTENER = frozenset((What.LOST, What.MARK))
 ABOUT_AN_INSTANCE = frozenset((What.STORED, What.ASKED))
 # It is the instance that is at fault, not the database.
 REFUSED_BY_DATABASE = (DataError, IntegrityError, UnicodeError)
@@ -84,6 +86,7 @@ class Indexer:
         self._beat = beat
         pipe = pipe or NewsPipe()
         self._writer, self._reader = pipe.writer(), pipe.reader()
+        self._marks: dict[str, threading.Event] = {}
         self._associations = Associations()
         self._backlog: deque[News] = deque()
         self._needs_sweep = True
@@ -117,6 +120,19 @@ class Indexer:
     def on_closed(self, association: str) -> None:
         self._writer.on_closed(association)
 
+    def mark(self) -> threading.Event | None:
+        """It is set once everything that listeners have told until now has its row, or its place in quarantine; also
+        what they told while the database was away, or could not tell. For another thread, which holds one at a time.
+
+        None: there is no room for it in the pipe now.
+        """
+        name, recorded = secrets.token_hex(8), threading.Event()
+        self._marks[name] = recorded
+        if self._writer.mark(name):
+            return recorded
+        del self._marks[name]
+        return None
+
     def _run(self) -> None:
         to_plain(InstanceFacts())  # the first time takes 50 ms, for which the first study should not have to wait
         while True:
@@ -147,7 +163,7 @@ class Indexer:
         return bool(news)
 
     def _take(self, news: News) -> None:
-        if self._beat is not None and news.what is not What.LOST:
+        if self._beat is not None and news.what not in NOT_OF_A_LISTENER:
             self._beat.heard(news.listener)
         if news.what is What.LOST:
             log.warning("news_lost")
@@ -225,6 +241,10 @@ class Indexer:
                     self._associations.closed(news.about)
                 case What.STARTED:
                     self._associations.listener_began(news.listener)
+                case What.MARK if self._needs_sweep:  # something before it may have been lost meanwhile
+                    self._backlog.append(news)
+                case What.MARK if mark := self._marks.pop(news.about, None):
+                    mark.set()
 
     def _counts_from(self, release: News, batch: Collection[News]) -> datetime | None:
         """The release's own time, so that whoever waits after it waits no longer for this; None where more of its study

@@ -37,7 +37,8 @@ log = structlog.get_logger()
 
 # An instance may be asked for while the indexer has yet to write its row.
 INDEXER_BEHIND_S = 30.0
-# ... and even where it has one, other content may have come under the same UID a moment ago.
+# ... and even where it has one, other content may have come under the same UID a moment ago, to another receiver of the
+# same database; what came to the same one was compared before the request had its row (arrivals/followers.py).
 SETTLES_WITHIN_S = 2.0
 UIDS_AT_ONCE = 500
 READ_AT_ONCE = 16  # files: a shared store is asked for several at once
@@ -82,13 +83,13 @@ class CommitmentRow:
     ended_at: datetime | None
 
 
-def record_commitments(database: Database, box: RequestBox) -> int:
-    """Bring every waiting request into the database; how many that were. Doing one twice changes nothing.
+def record_commitments(database: Database, box: RequestBox, keys: Sequence[str] | None = None) -> int:
+    """Bring every waiting request, or these, into the database; how many that were. Doing one twice changes nothing.
 
     Raises:
         DBAPIError: the database is away; the requests wait.
     """
-    return box.bring_in(database, CommitmentRequest, record_commitment)
+    return box.bring_in(database, CommitmentRequest, record_commitment, keys)
 
 
 def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> bool:
@@ -209,7 +210,8 @@ def end_waiting(database: Database) -> int:
     """Make the report due of each request whose instances are all known, or that has waited long enough."""
     ended = 0
     for waiting in _read(database, _WAITING):
-        if utc_now() < waiting.request.requested_at + timedelta(seconds=SETTLES_WITHIN_S):
+        recorded_at = waiting.due_at - timedelta(seconds=INDEXER_BEHIND_S)  # for the first time
+        if utc_now() < max(recorded_at, waiting.request.requested_at) + timedelta(seconds=SETTLES_WITHIN_S):
             continue
         asked = {one.sop_instance_uid for one in waiting.request.asked}
         is_known = asked <= _known(database, waiting.request.clinic, asked)

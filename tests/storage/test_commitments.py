@@ -255,6 +255,8 @@ def test_nothing_is_judged_before_a_re_send_of_a_moment_ago_is_compared(
     record_commitments(sqlite, box)
     assert end_waiting(sqlite) == 0
     change(sqlite, requested_at=utc_now() - timedelta(seconds=2))
+    assert end_waiting(sqlite) == 0, "it was asked for during an outage, and has its row since a moment ago"
+    change(sqlite, due_at=utc_now() + timedelta(seconds=28))
     assert end_waiting(sqlite) == 1
 
 
