@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -98,6 +99,28 @@ def test_other_content_under_a_known_uid_is_quarantined_and_the_first_is_kept(
         "2.25.4711.1.1.1",
     )
     assert aside.peer_address == "192.0.2.10"
+
+
+def test_what_is_quarantined_already_is_not_kept_again_however_often_it_comes(database: Database, spool: Spool) -> None:
+    record(database, came(spool, "Chest PA"), spool=spool)
+    record(database, aside := came(spool, "Chest AP"), spool=spool)
+    again = record(database, came(spool, "Chest AP"), came(spool, "Chest AP"), spool=spool)
+    assert [(one.verdict, one.keeps_file) for one in again] == [(Verdict.CONFLICTING, False)] * 2
+    third = came(spool, "Chest XX")
+    assert [one.keeps_file for one in record(database, third, spool=spool)] == [True]
+    assert [row.spool_key for row in rows(database, quarantine)] == [aside.spool_key, third.spool_key]
+
+
+def test_what_is_quarantined_at_another_clinic_or_for_another_reason_is_kept_once_more(
+    database: Database, spool: Spool
+) -> None:
+    for clinic in ("st-mary", "mercy"):
+        damaged = replace(came(spool, clinic=clinic), problem="StudyInstanceUID is missing")
+        assert [one.keeps_file for one in record(database, damaged, spool=spool)] == [True]
+        again = replace(came(spool, clinic=clinic), problem="StudyInstanceUID is missing")
+        assert [one.keeps_file for one in record(database, again, spool=spool)] == [False]
+    record(database, came(spool, "Chest AP"), spool=spool)
+    assert [one.keeps_file for one in record(database, came(spool), spool=spool)] == [True]
 
 
 def test_what_cannot_be_compared_because_the_first_is_lost_is_not_thrown_away(database: Database, spool: Spool) -> None:
@@ -210,6 +233,20 @@ def test_an_own_result_that_comes_back_is_dropped_and_counted(database: Database
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.OWN_RESULT, False)
     assert rows(database, results)[0].times_sent_back == 1
     assert [row.spool_key for row in rows(database, instances)] == ["k1"]
+
+
+@pytest.mark.parametrize(
+    ("clinic", "verdict"), [("st-mary", Verdict.OWN_RESULT), ("mercy", Verdict.KEPT)], ids=["its clinic", "another"]
+)
+def test_an_own_result_is_known_by_its_uid_where_a_relay_took_the_rest(
+    database: Database, clinic: str, verdict: Verdict
+) -> None:
+    (kept,) = record(database, arrival("k1"))
+    with database.write() as connection:
+        save_results(connection, kept.study_id or 0, [result("overlay", "2.25.7")], {"standard": ["pacs"]})
+    new, returned = arrival("k3", "1.2.3.3", clinic=clinic), arrival("k2", "2.25.7", clinic=clinic)
+    assert [one.verdict for one in record(database, new, returned)] == [Verdict.KEPT, verdict]
+    assert rows(database, results)[0].times_sent_back == (verdict is Verdict.OWN_RESULT)
 
 
 def test_an_own_result_is_known_even_when_a_relay_wrote_another_file_meta(database: Database, spool: Spool) -> None:
