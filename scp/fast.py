@@ -29,7 +29,7 @@ from scp.command import IS_COMMAND, IS_LAST, PDV_HEADER, Command, encode_respons
 from scp.contexts import OPEN_TO_DESTINATIONS
 from scp.limits import Limits
 from scp.peer import Peer
-from scp.requests import CommandField, Request, Services
+from scp.requests import CommandField, Request, Response, Services
 from scp.status import Status
 from scp.store import Reception, StoreHandler, TooLarge
 from scp.tls import shake_hands
@@ -382,16 +382,14 @@ class Connection:
     def _answer_store(self, command: Command, reception: Reception) -> None:
         status = reception.finish()
         self._answered()
-        self._socket.sendall(encode_response(self._context_id, command, status))
+        self._socket.sendall(encode_response(self._context_id, command, status, error_comment=reception.why_refused))
 
     def _answer_request(self, command: Command, data_set: bytes) -> None:
         assert self._peer is not None
         context = self._contexts[self._context_id]
         service = self._desk.services.get((command.command_field, command.sop_class_uid))
-        sop_instance_uid = ""
-        if service is None or context.abstract_syntax != command.sop_class_uid:
-            status = int(Status.UNRECOGNIZED_OPERATION)
-        else:
+        response = Response(status=Status.UNRECOGNIZED_OPERATION)
+        if service is not None and context.abstract_syntax == command.sop_class_uid:
             request = Request(
                 command_field=command.command_field,
                 message_id=command.message_id,
@@ -404,12 +402,20 @@ class Connection:
             )
             try:
                 response = service(request, self._peer)
-                status, sop_instance_uid = response.status, response.sop_instance_uid
             except Exception:
                 log.exception("request_failed")
-                status = Status.PROCESSING_FAILURE
+                response = Response(status=Status.PROCESSING_FAILURE)
         self._answered()
-        self._socket.sendall(encode_response(self._context_id, command, status, sop_instance_uid))
+        self._socket.sendall(
+            encode_response(
+                self._context_id,
+                command,
+                response.status,
+                response.sop_instance_uid,
+                error_id=response.error_id,
+                error_comment=response.error_comment,
+            )
+        )
 
     def _answered(self) -> None:
         self._command, self._data_set = None, None

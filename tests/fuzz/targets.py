@@ -122,11 +122,12 @@ def command_target(_folder: Path) -> Target:
                 command = parse_command(content)
             except ProtocolError:
                 return
-            response = encode_response(1, command, Status.SUCCESS)
+            response = encode_response(1, command, Status.SUCCESS, error_id=0xA710, error_comment="\\\n\xe9" * 100)
         (pdu,) = pdus(response)
         told = hostile.elements(pdu[12:])
         assert int.from_bytes(told[0x0120], "little") == command.message_id
         assert told[0x0002].rstrip(b"\0").decode("latin-1") == command.sop_class_uid
+        assert (told[0x0902], told[0x0903]) == (b"?" * 64, b"\x10\xa7")
         assert len(pdu) <= PEER_MAXIMUM_PDU_SIZE + 6
 
     return check
