@@ -32,7 +32,7 @@ def index(settings: Settings, pipe: NewsPipe, stop: threading.Event) -> int:
         pipe=pipe,
         beat=Beat(database, name, listeners=pipe.listeners),
     )
-    beside = followers(database, settings.node.data_dir)
+    beside = followers(database, settings.node.data_dir, mark=indexer.mark)
     indexer.start()
     for follower in beside:
         follower.start()

@@ -82,13 +82,15 @@ class CommitmentReport:
 class Holding:
     """What the node holds under one SOP Instance UID.
 
-    is_in_spool: its file is there. is_contested: other content came under the same UID and lies in quarantine.
+    is_in_spool: its file is there. is_damaged: it is not what was received, or cannot be read.
+    is_contested: other content came under the same UID and lies in quarantine.
     delivered_days: how long ago the last result of its study was delivered, from when retention counts; 0: not yet.
     """
 
     sop_class_uid: str
     is_in_spool: bool
     is_contested: bool
+    is_damaged: bool = False
     delivered_days: float = 0.0
 
 
@@ -125,7 +127,7 @@ def failure_reason(asked: Reference, holding: Holding | None, rules: CommitmentR
         return FailureReason.NO_SUCH_OBJECT_INSTANCE
     if holding.sop_class_uid != asked.sop_class_uid:
         return FailureReason.CLASS_INSTANCE_CONFLICT
-    if holding.is_contested or not rules.keeps_long_enough(holding.delivered_days):
+    if holding.is_damaged or holding.is_contested or not rules.keeps_long_enough(holding.delivered_days):
         return FailureReason.PROCESSING_FAILURE
     return None
 

@@ -13,6 +13,7 @@ US = Struct("<H")
 AFFECTED_SOP_CLASS_UID, REQUESTED_SOP_CLASS_UID = 0x0002, 0x0003
 COMMAND_FIELD, MESSAGE_ID, MESSAGE_ID_BEING_RESPONDED_TO = 0x0100, 0x0110, 0x0120
 COMMAND_DATA_SET_TYPE, STATUS = 0x0800, 0x0900
+ERROR_COMMENT, ERROR_ID = 0x0902, 0x0903
 AFFECTED_SOP_INSTANCE_UID, REQUESTED_SOP_INSTANCE_UID = 0x1000, 0x1001
 EVENT_TYPE_ID, ACTION_TYPE_ID = 0x1002, 0x1008
 NO_DATA_SET = 0x0101
@@ -22,6 +23,7 @@ IS_COMMAND, IS_LAST = 0x01, 0x02
 
 # A response repeats two of them, and must fit into the smallest PDU that a peer may ask for (PS3.8 Annex D.1).
 LONGEST_UID = 128
+LONGEST_COMMENT = 64  # of an LO (PS3.5 6.2)
 
 KNOWN = frozenset(CommandField)
 
@@ -67,7 +69,15 @@ def parse_command(content: bytes) -> Command:
     return command
 
 
-def encode_response(context_id: int, command: Command, status: int, sop_instance_uid: str = "") -> bytes:
+def encode_response(
+    context_id: int,
+    command: Command,
+    status: int,
+    sop_instance_uid: str = "",
+    *,
+    error_id: int | None = None,
+    error_comment: str = "",
+) -> bytes:
     """The whole P-DATA-TF of a response without a data set."""
     elements = [
         _encode(AFFECTED_SOP_CLASS_UID, _encode_uid(command.sop_class_uid)),
@@ -76,6 +86,10 @@ def encode_response(context_id: int, command: Command, status: int, sop_instance
         _encode(COMMAND_DATA_SET_TYPE, US.pack(NO_DATA_SET)),
         _encode(STATUS, US.pack(status)),
     ]
+    if error_comment:
+        elements.append(_encode(ERROR_COMMENT, _encode_text(printable_comment(error_comment))))
+    if error_id is not None:
+        elements.append(_encode(ERROR_ID, US.pack(error_id)))
     if instance := sop_instance_uid or command.sop_instance_uid:
         elements.append(_encode(AFFECTED_SOP_INSTANCE_UID, _encode_uid(instance)))
     for element, type_id in ((EVENT_TYPE_ID, command.event_type_id), (ACTION_TYPE_ID, command.action_type_id)):
@@ -85,6 +99,11 @@ def encode_response(context_id: int, command: Command, status: int, sop_instance
     content = _encode(0x0000, len(content).to_bytes(4, "little")) + content
     pdv = PDV_HEADER.pack(len(content) + 2, context_id, IS_COMMAND | IS_LAST) + content
     return PDU_HEADER.pack(P_DATA_TF, 0, len(pdv)) + pdv
+
+
+def printable_comment(text: str) -> str:
+    """An Error Comment (0000,0902) in the default repertoire, and of one value: a backslash would begin another."""
+    return "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in text[:LONGEST_COMMENT])
 
 
 def _elements(content: bytes) -> dict[int, bytes]:
@@ -122,3 +141,8 @@ def _encode(element: int, value: bytes) -> bytes:
 def _encode_uid(uid: str) -> bytes:
     value = uid.encode("latin-1")
     return value + b"\0" if len(value) % 2 else value
+
+
+def _encode_text(text: str) -> bytes:
+    value = text.encode("ascii")
+    return value + b" " if len(value) % 2 else value

@@ -30,7 +30,7 @@ from scp.contexts import OPEN_TO_DESTINATIONS
 from scp.limits import Limits
 from scp.message import Message, MessageMemory
 from scp.peer import Peer
-from scp.requests import CommandField, Request, Service, Services
+from scp.requests import CommandField, Request, Response, Service, Services
 from scp.status import Status
 from scp.store import Reception, StoreHandler, TooLarge
 from scp.tls import shake_hands
@@ -456,7 +456,7 @@ class Connection:
     def _answer_store(self, command: Command, reception: Reception) -> None:
         status = reception.finish()
         self._answered()
-        self._send(encode_response(self._context_id, command, status))
+        self._send(encode_response(self._context_id, command, status, error_comment=reception.why_refused))
 
     def _service_of(self, command: Command) -> Service | None:
         if self._contexts[self._context_id].abstract_syntax != command.sop_class_uid:
@@ -464,33 +464,42 @@ class Connection:
         return self._desk.services.get((command.command_field, command.sop_class_uid))
 
     def _answer_request(self, command: Command, message: Message | None = None) -> None:
+        response = self._response_to(command, message)
+        self._answered()
+        self._send(
+            encode_response(
+                self._context_id,
+                command,
+                response.status,
+                response.sop_instance_uid,
+                error_id=response.error_id,
+                error_comment=response.error_comment,
+            )
+        )
+
+    def _response_to(self, command: Command, message: Message | None) -> Response:
         assert self._peer is not None
         service = self._service_of(command)
-        sop_instance_uid = ""
         if service is None:
-            status = int(Status.UNRECOGNIZED_OPERATION)
-        elif message is not None and not message.found_room:
+            return Response(status=Status.UNRECOGNIZED_OPERATION)
+        if message is not None and not message.found_room:
             log.warning("request_refused", reason="too many requests at once", calling_ae=self._peer.ae_title)
-            status = int(Status.RESOURCE_LIMITATION)
-        else:
-            request = Request(
-                command_field=command.command_field,
-                message_id=command.message_id,
-                sop_class_uid=command.sop_class_uid,
-                sop_instance_uid=command.sop_instance_uid,
-                transfer_syntax_uid=self._contexts[self._context_id].transfer_syntax,
-                action_type_id=command.action_type_id,
-                event_type_id=command.event_type_id,
-                data_set=b"" if message is None else bytes(message.content),
-            )
-            try:
-                response = service(request, self._peer)
-                status, sop_instance_uid = response.status, response.sop_instance_uid
-            except Exception:
-                log.exception("request_failed")
-                status = Status.PROCESSING_FAILURE
-        self._answered()
-        self._send(encode_response(self._context_id, command, status, sop_instance_uid))
+            return Response(status=Status.RESOURCE_LIMITATION)
+        request = Request(
+            command_field=command.command_field,
+            message_id=command.message_id,
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+            transfer_syntax_uid=self._contexts[self._context_id].transfer_syntax,
+            action_type_id=command.action_type_id,
+            event_type_id=command.event_type_id,
+            data_set=b"" if message is None else bytes(message.content),
+        )
+        try:
+            return service(request, self._peer)
+        except Exception:
+            log.exception("request_failed")
+            return Response(status=Status.PROCESSING_FAILURE)
 
     def _send(self, content: bytes) -> None:
         self._wire.send(content, within_s=self._desk.limits.artim_s)

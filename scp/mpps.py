@@ -28,12 +28,17 @@ MOST_ITEMS = 20_000  # of all sequences: series, images, codes, consumed film
 INSTANCE_SEQUENCES = ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence")
 
 
-class Refusal(Exception):
-    """The request is answered with this Status."""
+# PS3.4 Table F.7.2-2: the Error ID (0000,0903) and the Error Comment (0000,0902) of an N-SET that comes too late.
+MAY_NO_LONGER_BE_UPDATED = 0xA710, "Performed Procedure Step Object may no longer be updated"
 
-    def __init__(self, status: Status, reason: str) -> None:
+
+class Refusal(Exception):
+    """The request is answered with this Status. `told`: what else the answer says."""
+
+    def __init__(self, status: Status, reason: str, told: tuple[int | None, str] = (None, "")) -> None:
         super().__init__(reason)
         self.status = status
+        self.told = told
 
 
 class ProcedureStepService:
@@ -58,7 +63,7 @@ class ProcedureStepService:
                 raise Refusal(Status.NOT_AUTHORIZED, "the caller is known for no clinic")
             step = change(request, peer)
         except Refusal as refusal:
-            return self._refuse(peer, refusal.status, str(refusal))
+            return self._refuse(peer, refusal.status, str(refusal), refusal.told)
         except Malformed as error:
             return self._refuse(peer, Status.INVALID_ATTRIBUTE_VALUE, str(error))
         except TooManyItems as error:
@@ -100,7 +105,8 @@ class ProcedureStepService:
             if known is None:
                 raise Refusal(Status.NO_SUCH_SOP_INSTANCE, "there is no step with this SOP Instance UID")
             if known.status is not StepStatus.IN_PROGRESS:
-                raise Refusal(Status.PROCESSING_FAILURE, f"the step is {known.status} and may no longer be updated")
+                reason = f"the step is {known.status} and may no longer be updated"
+                raise Refusal(Status.PROCESSING_FAILURE, reason, MAY_NO_LONGER_BE_UPDATED)
             step = replace(
                 known,
                 status=status or known.status,
@@ -110,7 +116,7 @@ class ProcedureStepService:
             self._folder.write(step)
         return step
 
-    def _refuse(self, peer: Peer, status: Status, reason: str) -> Response:
+    def _refuse(self, peer: Peer, status: Status, reason: str, told: tuple[int | None, str] = (None, "")) -> Response:
         log.warning(
             "procedure_step_refused",
             reason=reason,
@@ -118,7 +124,8 @@ class ProcedureStepService:
             calling_ae=peer.ae_title,
             peer_address=peer.address,
         )
-        return Response(status=status)
+        error_id, error_comment = told
+        return Response(status=status, error_id=error_id, error_comment=error_comment)
 
 
 def _parsed(request: Request) -> Attributes:

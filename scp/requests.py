@@ -43,10 +43,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """`sop_instance_uid`: what N-CREATE made, when the peer left the choice to us."""
+    """`sop_instance_uid`: what N-CREATE made, when the peer left the choice to us.
+
+    error_id, error_comment: what a failure says besides its status (PS3.7 Annex C); the first 64 characters are sent.
+    """
 
     status: int
     sop_instance_uid: str = ""
+    error_id: int | None = None
+    error_comment: str = ""
 
 
 Service = Callable[[Request, Peer], Response]

@@ -17,7 +17,7 @@ from pynetdicom.events import Event
 
 from scp.associate import CALLING_AE_TITLE_NOT_RECOGNIZED, Context
 from scp.callers import Callers
-from scp.command import Command
+from scp.command import Command, printable_comment
 from scp.contexts import OPEN_TO_DESTINATIONS, VERIFICATION, supported_syntaxes
 from scp.echo import handle_echo
 from scp.limits import Limits
@@ -132,7 +132,7 @@ class StockReceiver:
             association=secrets.token_hex(8), clinic=caller.clinic, ae_title=calling_ae_title, address=address
         )
 
-    def _on_store(self, event: Event) -> int:
+    def _on_store(self, event: Event) -> Dataset:
         request: Any = event.request
         context = event.context
         command = Command(
@@ -150,7 +150,8 @@ class StockReceiver:
                 reception.write(request.DataSet.getbuffer())
         except TooLarge:
             pass
-        return reception.finish()
+        status = reception.finish()
+        return _told(Response(status=status, error_comment=reception.why_refused))
 
     def _on_request(self, command_field: CommandField) -> Callable[[Event], object]:
         def handle(event: Event) -> object:
@@ -173,7 +174,8 @@ class StockReceiver:
                     ),
                     self._peers[event.assoc],
                 )
-            return response.status if command_field == CommandField.C_ECHO_RQ else (response.status, _made(response))
+            told = _told(response)
+            return told if command_field == CommandField.C_ECHO_RQ else (told, _made(response))
 
         return handle
 
@@ -186,6 +188,17 @@ class StockReceiver:
         peer = self._peers.pop(event.assoc, None)
         if peer is not None:
             self._on_closed(peer.association)
+
+
+def _told(response: Response) -> Dataset:
+    """The status as pynetdicom takes it where more than its code is told."""
+    status = Dataset()
+    status.Status = int(response.status)
+    if response.error_comment:
+        status.ErrorComment = printable_comment(response.error_comment)
+    if response.error_id is not None:
+        status.ErrorID = response.error_id
+    return status
 
 
 def _made(response: Response) -> Dataset | None:

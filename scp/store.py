@@ -160,6 +160,11 @@ class Reception:
             return self._handler.stored(key)
         return self._answer_refusal()
 
+    @property
+    def why_refused(self) -> str:
+        """For the Error Comment (0000,0902) of the response; "" where it was not refused."""
+        return "" if self._refusal is None else self._refusal.message
+
     def discard(self) -> None:
         """Leave nothing behind; harmless after `finish`."""
         self._fragments.clear()

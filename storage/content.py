@@ -4,12 +4,14 @@ The node writes the File Meta itself, with another time and association for each
 is the sender's.
 """
 
+import errno
 import os
 from hashlib import sha256
 from typing import BinaryIO
 
-from storage.file_meta import data_set_start
+from storage.file_meta import Foreign, data_set_start, read_file_meta
 from storage.instances import Spool
+from storage.sealed import Damaged, is_sealed
 
 READ_BYTES = 1 << 20
 
@@ -43,9 +45,46 @@ def content_sha256(spool: Spool, spool_key: str) -> str:
     return digest.hexdigest()
 
 
+def check_content(spool: Spool, spool_key: str, *, clinic: str, sop_instance_uid: str, size: int, digest: str) -> None:
+    """Look whether a spooled file is still what was received. `size`: of its data set in bytes. `digest`: its SHA-256,
+    or "" where nobody has looked; then a file that is not sealed may have other bytes of the same number.
+
+    A sealed file is read to its end, by which each of its blocks is checked.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        Damaged: it is another instance's, or has lost or changed some of its content.
+        OSError: it cannot be read.
+        Away: the shared store is.
+    """
+    found = sha256()
+    with spool.open(spool_key) as file:
+        try:
+            meta = read_file_meta(file)
+        except Foreign as error:
+            raise Damaged(errno.EIO, str(error)) from error
+        if (meta.provenance.clinic, meta.sop_instance_uid) != (clinic, sop_instance_uid):
+            raise Damaged(errno.EIO, "it is another instance's file")
+        if (there := size_from_here(file)) != size:
+            raise Damaged(errno.EIO, f"its data set has {there} bytes, and had {size} when it came")
+        while (digest or is_sealed(file)) and (block := file.read(READ_BYTES)):
+            found.update(block)
+    if digest and found.hexdigest() != digest:
+        raise Damaged(errno.EIO, "its data set is not the one that came")
+
+
 def data_set_size(file: BinaryIO) -> int:
-    """Size of the data set in bytes. The file may stand anywhere, and stands at the data set afterwards."""
-    file.seek(data_set_start(file))
+    """Size of the data set in bytes. The file may stand anywhere, and stands at the data set afterwards.
+
+    Raises:
+        Damaged: its front is not what the node wrote.
+        OSError: it cannot be read.
+    """
+    try:
+        start = data_set_start(file)
+    except Foreign as error:
+        raise Damaged(errno.EIO, str(error)) from error
+    file.seek(start)
     return size_from_here(file)
 
 

@@ -68,23 +68,36 @@ class Elements:
         has_pixels = stops_at_pixels and "Rows" in dataset and "Columns" in dataset
         return cls({}, lambda: dataset, has_pixels=has_pixels)
 
+    def without_others(self) -> "Elements":
+        """What could be read without a full parser; of the rest nobody knows anything."""
+        return Elements(ABSENT | dict(self._texts), Dataset, has_pixels=self.has_pixels)
+
     @cached_property
     def _dataset(self) -> Dataset:
         return self._others()
 
     def text(self, keyword: str) -> str:
-        """The value as stripped text; the first of several values; "" when absent or unreadable."""
+        """The value as stripped text; the first of several values; "" when absent or unreadable.
+
+        Raises:
+            Exception: whatever pydicom raises where it cannot even take apart what `texts` lacks.
+        """
         known = self._texts.get(TAGS[keyword])
         if known is not None:
             return known
         return _text(self._dataset, keyword)
 
     def codes(self, keyword: str) -> Iterator[Code]:
-        """The items of a code sequence (PS3.3 8.8)."""
+        """The items of a code sequence (PS3.3 8.8).
+
+        Raises:
+            Exception: as `text`.
+        """
         if TAGS[keyword] in self._texts:
             return
+        dataset = self._dataset
         try:
-            items = list(self._dataset.get(keyword) or ())
+            items = list(dataset.get(keyword) or ())
         except Exception:  # a sequence that does not parse says nothing
             return
         for item in items:
@@ -219,11 +232,11 @@ def _dataset_of(encoded: dict[int, bytes], *, is_implicit: bool) -> Dataset:
 def _text(dataset: Dataset, keyword: str) -> str:
     try:
         value: Any = dataset.get(keyword)
-    except Exception:  # pydicom raises many kinds for values that break their VR
+        if isinstance(value, pydicom.multival.MultiValue):
+            value = value[0] if len(value) else ""
+        return "" if value is None else _stripped(str(value))
+    except Exception:  # pydicom raises many kinds for values that break their VR, some only when they are written out
         return ""
-    if isinstance(value, pydicom.multival.MultiValue):
-        value = value[0] if len(value) else ""
-    return "" if value is None else _stripped(str(value))
 
 
 def _stripped(text: str) -> str:

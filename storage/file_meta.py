@@ -20,6 +20,10 @@ GROUP_LENGTH_END = len(PREAMBLE) + 12
 LARGEST = 1 << 16  # the node's own has about 700 bytes
 
 
+class Foreign(ValueError):
+    """The File Meta is not one of this node: another program wrote the file, or its front is damaged."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
     """How an instance came; kept in its File Meta, so that the spool alone can rebuild the database."""
@@ -71,12 +75,12 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
     """The File Meta of a file that the node wrote; the file then stands at its data set.
 
     Raises:
-        ValueError: there is none, or not one of the node's.
+        Foreign: there is none, or not one of the node's.
     """
     try:
         elements = _elements(file.read(_length(file)))
         if _text(elements[0x0100]) != PRIVATE_INFORMATION_CREATOR_UID:
-            raise ValueError("it is not a file of this node, but of another program")
+            raise Foreign("it is not a file of this node, but of another program")
         private = json.loads(elements[0x0102].rstrip(b"\0").decode("ascii"))
         return FileMeta(
             sop_class_uid=_text(elements[0x0002]),
@@ -91,15 +95,17 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
                 received_at=datetime.fromisoformat(private["received_at"]).astimezone(UTC),
             ),
         )
-    except (KeyError, TypeError, error) as problem:
-        raise ValueError(f"the File Meta is not one of this node: {problem!r}") from problem
+    except Foreign:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, error) as problem:
+        raise Foreign(f"the File Meta is not one of this node: {type(problem).__name__}") from problem
 
 
 def data_set_start(file: BinaryIO) -> int:
     """Where the data set begins, in bytes from the start; the file may stand anywhere.
 
     Raises:
-        ValueError: the node did not write this file.
+        Foreign: the node did not write this file.
     """
     file.seek(0)
     return GROUP_LENGTH_END + _length(file)
@@ -110,7 +116,7 @@ def _length(file: BinaryIO) -> int:
     front = file.read(GROUP_LENGTH_END)
     length = int.from_bytes(front[-4:], "little")
     if len(front) < GROUP_LENGTH_END or not front.startswith(b"DICM", 128) or length > LARGEST:
-        raise ValueError("there is no File Meta of this node")
+        raise Foreign("there is no File Meta of this node")
     return length
 
 

@@ -15,7 +15,7 @@ from domain.identity import INSTANCE_CREATOR_UID, MANUFACTURER, MODEL_NAME
 from domain.study import InstanceFacts
 from storage.content import size_from_here
 from storage.elements import Elements, read_elements, read_elements_of_any
-from storage.file_meta import FileMeta, Provenance, read_file_meta
+from storage.file_meta import FileMeta, Foreign, Provenance, read_file_meta
 from storage.instances import Spool
 
 UID_PATTERN = re.compile(r"[0-9.]{1,64}")
@@ -50,7 +50,7 @@ def read_stored_instance(spool: Spool, spool_key: str) -> StoredInstance:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a file that this node wrote.
+        Foreign: it is not a file that this node wrote.
     """
     with spool.open(spool_key) as file:
         return _read(file, spool_key)
@@ -125,15 +125,38 @@ def age_in_years(age: str) -> float | None:
 def _read(file: BinaryIO, spool_key: str) -> StoredInstance:
     try:
         meta = read_file_meta(file)
-    except ValueError as error:
-        raise ValueError(f"{spool_key}: {error}") from error
+    except Foreign as error:
+        raise Foreign(f"{spool_key}: {error}") from error
     size = size_from_here(file)
+    elements = Elements.of_dataset(Dataset())
     try:
         elements = read_elements(file, meta.transfer_syntax_uid)
-        problem = _identity_problem(elements, meta)
+        return _instance(
+            spool_key,
+            meta,
+            size,
+            elements,
+            is_own_result=is_own_result(elements),
+            facts=read_facts(elements),
+            problem=_identity_problem(elements, meta),
+        )
     except Exception as error:  # whatever a damaged data set makes the parser raise, the file is kept and reported
-        elements = Elements.of_dataset(Dataset())
         problem = f"the data set cannot be parsed: {type(error).__name__}"
+    plain = elements.without_others()
+    return _instance(spool_key, meta, size, plain, is_own_result=False, facts=InstanceFacts(), problem=problem)
+
+
+def _instance(
+    spool_key: str,
+    meta: FileMeta,
+    size: int,
+    elements: Elements,
+    *,
+    is_own_result: bool,
+    facts: InstanceFacts,
+    problem: str,
+) -> StoredInstance:
+    """All that is asked of the elements is asked until here: the parser may stumble only over what is asked last."""
     return StoredInstance(
         spool_key=spool_key,
         provenance=meta.provenance,
@@ -144,8 +167,8 @@ def _read(file: BinaryIO, spool_key: str) -> StoredInstance:
         transfer_syntax_uid=meta.transfer_syntax_uid,
         accession_number=elements.text("AccessionNumber")[:64],
         size_bytes=size,
-        is_own_result=is_own_result(elements),
-        facts=read_facts(elements),
+        is_own_result=is_own_result,
+        facts=facts,
         problem=problem,
     )
 
@@ -164,7 +187,8 @@ def _identity_problem(elements: Elements, meta: FileMeta) -> str:
 
 
 def _number(elements: Elements, keyword: str, default: int) -> int:
+    text = elements.text(keyword)
     try:
-        return int(elements.text(keyword) or default)
+        return int(text or default)
     except ValueError:
         return default

@@ -23,8 +23,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from hashlib import sha256
@@ -40,7 +39,6 @@ UNFINISHED_NAME = re.compile(r"[0-9a-f]{32}\.(?P<process_id>\d{1,9})\.part")
 MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
 WRITE_BACK_BYTES = 1 << 20
 ROOM_IS_KNOWN_FOR_S = 0.5
-ASKED_AT_ONCE = 16
 OF_STRANGERS = "ff"
 MOST_OF_STRANGERS = 20_000  # files; they are counted while strangers send, and so many take some 50 ms
 INSTANCES, RESULTS = "instances", "results"  # folders of the shared store
@@ -224,17 +222,6 @@ class Spool:
             Away: the shared store is.
         """
         return self.path(key).is_file() or (self.shared is not None and self.shared.exists(_shared_name(key)))
-
-    def held(self, keys: Sequence[str]) -> set[str]:
-        """Those of these that it `has`: the shared store is asked for several at once.
-
-        Raises:
-            Away: the shared store is.
-        """
-        if self.shared is None:
-            return {key for key in keys if self.has(key)}
-        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="held") as pool:
-            return {key for key, is_held in zip(keys, pool.map(self.has, keys), strict=True) if is_held}
 
     def share(self, key: str, path: Path | None = None) -> None:
         """Put an instance into the shared store. `path`: where it is, if not in its place yet.

@@ -2,6 +2,7 @@
 
 known SOP Instance UID, same content     dropped and counted: a re-send changes nothing
 known SOP Instance UID, other content    quarantined: the first is kept, never silently swapped
+the same that is quarantined already     dropped: who sends it every minute fills no disk
 one of the node's own results            dropped and counted: the PACS sent it back
 cannot be parsed, or not what was said   quarantined
 its caller is known for no clinic        quarantined, for no clinic
@@ -27,11 +28,36 @@ from storage.instances import Spool
 from storage.plain import to_plain
 from storage.tables import clinics, instances, quarantine, results, studies
 
+ASIDE_COMPARED = 20  # of one SOP Instance UID; somebody who changes it each time gets a row each time
+
 _CLINIC: sa.BindParameter[str] = sa.bindparam("clinic")
-_KNOWN_UIDS = sa.select(instances.c.sop_instance_uid).where(
-    instances.c.clinic == _CLINIC, instances.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True))
+_UIDS: sa.BindParameter[Any] = sa.bindparam("uids", expanding=True)
+# A relay may have taken the equipment out of a result of ours, by which it would be known; it keeps its UID.
+_OF_OURS = sa.join(results, studies, studies.c.id == results.c.study_id)
+_KNOWN_UIDS = sa.union_all(
+    sa.select(instances.c.sop_instance_uid).where(
+        instances.c.clinic == _CLINIC, instances.c.sop_instance_uid.in_(_UIDS)
+    ),
+    sa.select(results.c.sop_instance_uid)
+    .select_from(_OF_OURS)
+    .where(studies.c.clinic == _CLINIC, results.c.sop_instance_uid.in_(_UIDS)),
+)
+_IS_OURS = (
+    sa.select(results.c.id)
+    .select_from(_OF_OURS)
+    .where(studies.c.clinic == _CLINIC, results.c.sop_instance_uid == sa.bindparam("uid"))
 )
 _KNOWN = sa.select(instances).where(instances.c.clinic == _CLINIC, instances.c.sop_instance_uid == sa.bindparam("uid"))
+_ASIDE = (
+    sa.select(quarantine.c.spool_key)
+    .where(
+        quarantine.c.clinic == _CLINIC,
+        quarantine.c.sop_instance_uid == sa.bindparam("uid"),
+        quarantine.c.reason == sa.bindparam("reason"),
+    )
+    .order_by(quarantine.c.id.desc())
+    .limit(ASIDE_COMPARED)
+)
 _ENTER = sa.insert(instances)
 _NEWEST_GENERATION = (
     sa.select(studies.c.id, studies.c.generation, studies.c.state)
@@ -60,22 +86,25 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recorded:
-    """What became of one stored instance. `keeps_file` is False when its file in the spool is no longer needed."""
+    """What became of one stored instance. `keeps_file` is False when its file in the spool is no longer needed.
+
+    is_aside_already: the same content is in quarantine, for the same reason.
+    """
 
     spool_key: str
     verdict: Verdict
     study_id: int | None = None
+    is_aside_already: bool = False
 
     @property
     def keeps_file(self) -> bool:
-        return self.verdict not in (Verdict.DUPLICATE, Verdict.OWN_RESULT)
+        return not self.is_aside_already and self.verdict not in (Verdict.DUPLICATE, Verdict.OWN_RESULT)
 
 
 def record_instances(database: Database, spool: Spool, stored: Sequence[StoredInstance]) -> list[Recorded]:
     """Bring stored instances into the database, in one transaction; recording one twice changes nothing.
 
     Raises:
-        OSError: one that has to be compared with an earlier one cannot be read.
         Away: the shared store is, and an earlier one has to be fetched from it.
     """
     with database.write() as connection:
@@ -124,22 +153,28 @@ def _record(connection: sa.Connection, spool: Spool, stored: StoredInstance) -> 
     clinic = stored.provenance.clinic
     if not clinic:
         detail = f"{stored.provenance.calling_ae_title} is a caller of no clinic"
-        return _quarantine(connection, stored, Verdict.UNKNOWN_CALLER, detail)
+        return _quarantine(connection, spool, stored, Verdict.UNKNOWN_CALLER, detail)
     if stored.problem:
-        return _quarantine(connection, stored, Verdict.UNREADABLE, stored.problem)
+        return _quarantine(connection, spool, stored, Verdict.UNREADABLE, stored.problem)
     # Two receivers may bring the same study at the same moment; the clinic's row is the lock.
     lock_clinic(connection, clinic)
+    this = {"clinic": clinic, "uid": stored.sop_instance_uid}
     if stored.is_own_result:
-        connection.execute(
-            sa.update(results)
-            .where(results.c.sop_instance_uid == stored.sop_instance_uid)
-            .values(times_sent_back=results.c.times_sent_back + 1)
-        )
-        return Recorded(spool_key=stored.spool_key, verdict=Verdict.OWN_RESULT)
-    known = connection.execute(_KNOWN, {"clinic": clinic, "uid": stored.sop_instance_uid}).first()
+        return _record_own(connection, stored)
+    known = connection.execute(_KNOWN, this).first()
     if known is None:
-        return _keep(connection, stored)
+        is_ours = connection.scalar(_IS_OURS, this) is not None
+        return _record_own(connection, stored) if is_ours else _keep(connection, stored)
     return _record_again(connection, spool, known, stored)
+
+
+def _record_own(connection: sa.Connection, stored: StoredInstance) -> Recorded:
+    connection.execute(
+        sa.update(results)
+        .where(results.c.sop_instance_uid == stored.sop_instance_uid)
+        .values(times_sent_back=results.c.times_sent_back + 1)
+    )
+    return Recorded(spool_key=stored.spool_key, verdict=Verdict.OWN_RESULT)
 
 
 def _record_again(connection: sa.Connection, spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> Recorded:
@@ -150,10 +185,10 @@ def _record_again(connection: sa.Connection, spool: Spool, known: sa.Row[Any], s
         return Recorded(spool_key=stored.spool_key, verdict=verdict, study_id=known.study_id)
     if known.removed_at is not None and known.content_sha256 is None:
         detail = "its study was erased; erase it again to be rid of this, too"
-        return _quarantine(connection, stored, Verdict.ERASED, detail)
+        return _quarantine(connection, spool, stored, Verdict.ERASED, detail)
     difference = _difference(spool, known, stored)
     if difference:
-        return _quarantine(connection, stored, Verdict.CONFLICTING, difference)
+        return _quarantine(connection, spool, stored, Verdict.CONFLICTING, difference)
     connection.execute(
         sa.update(instances).where(instances.c.id == known.id).values(times_sent_again=instances.c.times_sent_again + 1)
     )
@@ -165,12 +200,12 @@ def _difference(spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> str
     other = "an instance with this SOP Instance UID and other content is here already; the first is kept"
     if known.size_bytes != stored.size_bytes:
         return other
-    if known.content_sha256:
-        digest = stored.content_sha256 or content_sha256(spool, stored.spool_key)
-        return "" if digest == known.content_sha256 else other
-    if known.removed_at is not None:
-        return other
     try:
+        if known.content_sha256:
+            digest = stored.content_sha256 or content_sha256(spool, stored.spool_key)
+            return "" if digest == known.content_sha256 else other
+        if known.removed_at is not None:
+            return other
         return "" if is_same_content(spool, known.spool_key, stored.spool_key) else other
     except OSError as error:
         if not spool.has(stored.spool_key):
@@ -270,9 +305,13 @@ def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
     return study_id
 
 
-def _quarantine(connection: sa.Connection, stored: StoredInstance, verdict: Verdict, detail: str) -> Recorded:
+def _quarantine(
+    connection: sa.Connection, spool: Spool, stored: StoredInstance, verdict: Verdict, detail: str
+) -> Recorded:
     present = connection.scalar(sa.select(quarantine.c.id).where(quarantine.c.spool_key == stored.spool_key))
     if present is None:
+        if _is_aside_already(connection, spool, stored, verdict):
+            return Recorded(spool_key=stored.spool_key, verdict=verdict, is_aside_already=True)
         connection.execute(
             sa.insert(quarantine).values(
                 clinic=stored.provenance.clinic or None,
@@ -287,3 +326,17 @@ def _quarantine(connection: sa.Connection, stored: StoredInstance, verdict: Verd
             )
         )
     return Recorded(spool_key=stored.spool_key, verdict=verdict)
+
+
+def _is_aside_already(connection: sa.Connection, spool: Spool, stored: StoredInstance, verdict: Verdict) -> bool:
+    """Whether this clinic's quarantine has the same content, for the same reason."""
+    aside = connection.scalars(
+        _ASIDE, {"clinic": stored.provenance.clinic, "uid": stored.sop_instance_uid, "reason": verdict}
+    )
+    for spool_key in aside.all():
+        try:
+            if is_same_content(spool, spool_key, stored.spool_key):
+                return True
+        except OSError:  # then it is not known to be the same
+            continue
+    return False

@@ -16,8 +16,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from domain.commitment import REMEMBERED_FOR_DAYS
+from domain.errors import Away
 from domain.states import StudyState
 from storage.clinic_lock import lock_clinic
 from storage.content import content_sha256
@@ -42,12 +44,17 @@ def remove_delivered_pixels(database: Database, spool: Spool, *, after: timedelt
     before = utc_now() - after
     removed, budget = 0, BYTES_AT_ONCE
     for clinic, study_instance_uid in _due_studies(database, before):
-        for instance_id, spool_key, size_bytes in _without_digest(database, clinic, study_instance_uid):
-            if budget <= 0:
-                return removed
-            _save_digest(database, spool, instance_id, spool_key)
-            budget -= size_bytes
-        removed += _remove(database, spool, clinic, study_instance_uid, before)
+        try:
+            for instance_id, spool_key, size_bytes in _without_digest(database, clinic, study_instance_uid):
+                if budget <= 0:
+                    return removed
+                _save_digest(database, spool, instance_id, spool_key)
+                budget -= size_bytes
+            removed += _remove(database, spool, clinic, study_instance_uid, before)
+        except (Away, DBAPIError):
+            raise
+        except Exception:  # this study comes first in every round: the others must not wait for it
+            log.exception("pixels_not_removed", clinic=clinic)
     if removed:
         log.info("pixels_removed", count=removed)
     return removed

@@ -37,7 +37,7 @@ PURPOSE = b"collimator object"
 
 
 class Damaged(OSError):
-    """A sealed file that is not what was stored."""
+    """A stored file that is not what was stored."""
 
 
 class Seal:
@@ -200,6 +200,11 @@ def unsealed(file: BinaryIO, name: str, keys: StudyKeys | None) -> BinaryIO:
         raise
 
 
+def is_sealed(file: BinaryIO) -> bool:
+    """Whether what `unsealed` gave is the plain text of a sealed file."""
+    return isinstance(file, io.BufferedReader) and isinstance(file.raw, SealedFile)
+
+
 @contextmanager
 def lent_descriptor(file: BinaryIO) -> Iterator[int]:
     """A descriptor of the plain text, for a process or a library that takes no file object.
@@ -207,7 +212,7 @@ def lent_descriptor(file: BinaryIO) -> Iterator[int]:
     A sealed file's plain text lies in memory (memfd_create(2)) as long as somebody has the descriptor, never on a disk.
     """
     with file:
-        if not isinstance(file, io.BufferedReader) or not isinstance(file.raw, SealedFile):
+        if not is_sealed(file):
             yield file.fileno()
             return
         descriptor = os.memfd_create("plain", os.MFD_CLOEXEC)

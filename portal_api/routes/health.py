@@ -62,7 +62,7 @@ def _receivers(signs: list[ReceiverSign]) -> Check:
     silent_s = [sign.seconds_ago for sign in signs if not sign.is_alive]
     says = f"{len(signs) - len(silent_s)} alive"
     if silent_s:
-        says += f", {len(silent_s)} silent, for {max(silent_s):.0f} s"
+        says += f", {len(silent_s)} silent or not indexing, for {max(silent_s):.0f} s"
     return Check(name="receivers", is_well=not silent_s, says=says)
 
 

@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
+from domain.errors import Away
 from storage.arrivals.indexer import REFUSED_BY_DATABASE
 from storage.content import content_sha256
 from storage.database import Database, utc_now
@@ -69,6 +71,11 @@ def _adopt(database: Database, spool: Spool, key: str) -> Verdict | None:
         return None
     except REFUSED_BY_DATABASE as error:
         log.error("instance_not_recorded", spool_key=key, error=type(error).__name__)
+        return None
+    except (Away, DBAPIError):
+        raise
+    except Exception:  # as the indexer: one must not hold up the others
+        log.exception("instance_not_recorded", spool_key=key)
         return None
     if not recorded.keeps_file:
         spool.remove(key)

@@ -6,10 +6,14 @@
 
 They run beside the indexer, where the listeners are: a worker needs nothing of the receiver's disk. What is said of
 MPPS and of commitment is forgotten here, too, rows and files together.
+
+A request for commitment gets its row after all that was stored before it, other content under a known UID above all:
+its asker deletes what is committed to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 
 from storage.database import Database
 from storage.periodic import Periodic
@@ -23,6 +27,8 @@ from storage.requests.transactions import Transactions
 from storage.retention import forget_commitments, forget_steps
 
 POLL_S = 0.5
+INDEXED_SOON_S = 0.2
+Mark = Callable[[], Event | None]  # as Indexer.mark
 FORGETS_EVERY = 7200  # polls: an hour
 
 
@@ -50,12 +56,31 @@ class Follower:
         self._polls += 1
 
 
-def followers(database: Database, data_dir: Path) -> tuple[Follower, ...]:
-    """One for each kind of request that a listener keeps in this folder."""
-    return _of_commitments(database, data_dir), _of_reports(database, data_dir), _of_steps(database, data_dir)
+class Settled:
+    """Brings in requests for commitment, once the indexer has recorded all that was stored before they were made."""
+
+    def __init__(self, database: Database, box: RequestBox, mark: Mark) -> None:
+        self._database = database
+        self._box = box
+        self._take_mark = mark
+        self._asked: Sequence[str] = ()
+        self._is_indexed = Event()
+
+    def bring_in(self) -> None:
+        """Whatever waits and may be judged. While the indexer is behind, the rest waits for the same mark."""
+        if not self._asked and (waiting := self._box.waiting()) and (mark := self._take_mark()) is not None:
+            self._asked, self._is_indexed = waiting, mark
+        if self._asked and self._is_indexed.wait(INDEXED_SOON_S):
+            record_commitments(self._database, self._box, self._asked)
+            self._asked = ()
 
 
-def _of_commitments(database: Database, data_dir: Path) -> Follower:
+def followers(database: Database, data_dir: Path, *, mark: Mark) -> tuple[Follower, ...]:
+    """One for each kind of request that a listener keeps in this folder. `mark`: of the indexer beside them."""
+    return _of_commitments(database, data_dir, mark), _of_reports(database, data_dir), _of_steps(database, data_dir)
+
+
+def _of_commitments(database: Database, data_dir: Path, mark: Mark) -> Follower:
     box, transactions = RequestBox(data_dir, COMMITMENTS), Transactions(data_dir)
 
     def forget() -> None:
@@ -63,7 +88,7 @@ def _of_commitments(database: Database, data_dir: Path) -> Follower:
         transactions.forget_old()
         forget_commitments(database)
 
-    return Follower(COMMITMENTS, lambda: record_commitments(database, box), forget)
+    return Follower(COMMITMENTS, Settled(database, box, mark).bring_in, forget)
 
 
 def _of_reports(database: Database, data_dir: Path) -> Follower:

@@ -12,6 +12,7 @@ will be found by the sweep, and what a sweep cannot find, that an association wa
 """
 
 import math
+import secrets
 import threading
 import time
 from collections import Counter, deque
@@ -31,7 +32,8 @@ from storage.arrivals.mover import Mover
 from storage.arrivals.news import News, NewsPipe, What
 from storage.arrivals.receivers import Beat
 from storage.arrivals.sweep import Found, Sweep
-from storage.database import Database, utc_now
+from storage.database import Database, is_away, utc_now
+from storage.file_meta import Foreign
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics
@@ -51,6 +53,7 @@ RETRY_S = 2.0
 LONGEST_RETRY_S = 10.0  # of a shared store that is away; before each try the spool is swept
 ASKED_WAITS_S = 0.5
 STOPS_WITHIN_S = 10.0
+NOT_OF_A_LISTENER = frozenset((What.LOST, What.MARK))
 ABOUT_AN_INSTANCE = frozenset((What.STORED, What.ASKED))
 # It is the instance that is at fault, not the database.
 REFUSED_BY_DATABASE = (DataError, IntegrityError, UnicodeError)
@@ -83,11 +86,13 @@ class Indexer:
         self._beat = beat
         pipe = pipe or NewsPipe()
         self._writer, self._reader = pipe.writer(), pipe.reader()
+        self._marks: dict[str, threading.Event] = {}
         self._associations = Associations()
         self._backlog: deque[News] = deque()
         self._needs_sweep = True
         self._is_away = False
         self._failures = 0  # of the shared store, one after the other
+        self._is_failing = False
         self._retry_at = 0.0
         self._written_at = -math.inf
         # While it cannot tell soon, a listener that asks for a verdict is not kept waiting.
@@ -114,6 +119,19 @@ class Indexer:
 
     def on_closed(self, association: str) -> None:
         self._writer.on_closed(association)
+
+    def mark(self) -> threading.Event | None:
+        """It is set once everything that listeners have told until now has its row, or its place in quarantine; also
+        what they told while the database was away, or could not tell. For another thread, which holds one at a time.
+
+        None: there is no room for it in the pipe now.
+        """
+        name, recorded = secrets.token_hex(8), threading.Event()
+        self._marks[name] = recorded
+        if self._writer.mark(name):
+            return recorded
+        del self._marks[name]
+        return None
 
     def _run(self) -> None:
         to_plain(InstanceFacts())  # the first time takes 50 ms, for which the first study should not have to wait
@@ -145,7 +163,7 @@ class Indexer:
         return bool(news)
 
     def _take(self, news: News) -> None:
-        if self._beat is not None and news.what is not What.LOST:
+        if self._beat is not None and news.what not in NOT_OF_A_LISTENER:
             self._beat.heard(news.listener)
         if news.what is What.LOST:
             log.warning("news_lost")
@@ -179,9 +197,11 @@ class Indexer:
                 self._written_at = time.monotonic()
             for _ in batch:
                 self._backlog.popleft()
+            self._is_failing = False
             self._beat_if_due()
         except (DBAPIError, OSError) as error:
             log.warning("index_delayed", error=type(error).__name__)
+            self._is_failing = not is_away(error)
             self._go_away()
         except Away as away:
             log.warning("index_delayed", error=away.message, reason=away.hint)
@@ -190,6 +210,7 @@ class Indexer:
             self._retry_at = time.monotonic() + min(RETRY_S * 2 ** (self._failures - 1), LONGEST_RETRY_S)
         except Exception:
             log.exception("index_failed")
+            self._is_failing = True
             self._go_away()
 
     def _go_away(self) -> None:
@@ -220,6 +241,10 @@ class Indexer:
                     self._associations.closed(news.about)
                 case What.STARTED:
                     self._associations.listener_began(news.listener)
+                case What.MARK if self._needs_sweep:  # something before it may have been lost meanwhile
+                    self._backlog.append(news)
+                case What.MARK if mark := self._marks.pop(news.about, None):
+                    mark.set()
 
     def _counts_from(self, release: News, batch: Collection[News]) -> datetime | None:
         """The release's own time, so that whoever waits after it waits no longer for this; None where more of its study
@@ -274,10 +299,14 @@ class Indexer:
                 yield read_stored_instance(self._spool, key)
             except FileNotFoundError:
                 continue  # dropped meanwhile: a duplicate that the sweep saw before its row decided
-            except ValueError as error:
+            except Foreign as error:
                 log.error("foreign_file_in_spool", spool_key=key, error=str(error))
             except OSError as error:
                 log.error("spool_file_unreadable", spool_key=key, error=str(error.strerror))
+            except Away:
+                raise
+            except Exception:  # whose fault it is, no other instance may wait for it
+                log.exception("instance_not_read", spool_key=key)
 
     def _record(self, stored: list[StoredInstance]) -> list[tuple[StoredInstance, Recorded]]:
         by_key = {instance.spool_key: instance for instance in stored}
@@ -300,26 +329,36 @@ class Indexer:
             self._needs_sweep = True
 
     def _record_each_if_need_be(self, stored: list[StoredInstance]) -> list[Recorded]:
-        """One instance that the database does not take must not hold up the others of its batch."""
+        """One instance that the database does not take, or that nobody thought of, must not hold up the others."""
         try:
             return record_instances(self._database, self._spool, stored)
-        except REFUSED_BY_DATABASE as error:
+        except Exception as error:
+            if _is_outage(error):
+                raise
             if len(stored) == 1:
-                return self._record_refused(stored[0], type(error).__name__)
+                return self._record_refused(stored[0], error)
             half = len(stored) // 2
             return self._record_each_if_need_be(stored[:half]) + self._record_each_if_need_be(stored[half:])
 
-    def _record_refused(self, instance: StoredInstance, error: str) -> list[Recorded]:
-        problem = f"the database does not take it: {error}"
+    def _record_refused(self, instance: StoredInstance, error: Exception) -> list[Recorded]:
+        problem = f"it cannot be recorded: {type(error).__name__}"
+        if isinstance(error, REFUSED_BY_DATABASE):
+            problem = f"the database does not take it: {type(error).__name__}"
         try:
             return record_instances(self._database, self._spool, [replace(instance, problem=problem)])
-        except REFUSED_BY_DATABASE:
-            # Its clinic was taken out of the configuration before it had a row. The file stays for a later sweep.
-            log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=instance.provenance.clinic)
+        except Exception as again:
+            if _is_outage(again):
+                raise
+            # Its clinic was taken out of the configuration before it had a row, or worse. The file stays for a later
+            # sweep; there is none before the next start or outage.
+            trace = None if isinstance(again, REFUSED_BY_DATABASE) else again
+            clinic = instance.provenance.clinic
+            log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=clinic, exc_info=trace)
             return []
 
     def _beat_if_due(self) -> None:
-        if self._beat is not None:
+        """A receiver of which nothing gets a row is not well, however often it sweeps: /health has to show it."""
+        if self._beat is not None and not self._is_failing:
             self._beat.beat_if_due()
 
     def _beat_anyway(self) -> None:
@@ -332,3 +371,8 @@ class Indexer:
                 self._beat.end()
         except DBAPIError as error:
             log.warning("index_delayed", error=type(error).__name__)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether it fails for every instance and not for one: the database, the store or the disk."""
+    return isinstance(error, (DBAPIError, OSError, Away)) and not isinstance(error, REFUSED_BY_DATABASE)

@@ -37,6 +37,7 @@ class What(StrEnum):
     CLOSED = "closed"  # an association is over, however it ended
     STARTED = "started"  # a listener begins; what it had open before is over
     ALIVE = "alive"  # a listener is still there
+    MARK = "mark"  # somebody waits until all that was told before this is recorded; about: a name of his
     LOST = "lost"  # something could not be told, because the pipe was full
 
 
@@ -139,6 +140,10 @@ class NewsWriter:
         """To be called every few seconds."""
         self._send_unsent()
         self._pipe.put(self._line(What.ALIVE))
+
+    def mark(self, name: str) -> bool:
+        """Whether it is on its way: a full pipe takes none."""
+        return self._pipe.put(self._line(What.MARK, name))
 
     def verdict(self, spool_key: str, *, timeout_s: float) -> Verdict | None:
         """What became of an instance that was told as stored; None when that is not known in time. This one waits."""

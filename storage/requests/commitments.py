@@ -10,16 +10,22 @@ before it went out. storage/requests/transactions.py has seen to it that the sam
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from domain.commitment import CommitmentRequest, CommitmentRules, CommitmentState, Holding, Reference
+from domain.errors import Away
 from domain.states import StudyState
 from storage.clinic_lock import lock_clinic
+from storage.content import check_content
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
@@ -27,15 +33,27 @@ from storage.intake import Verdict
 from storage.requests.files import RequestBox
 from storage.tables import commitments, instances, quarantine, studies
 
+log = structlog.get_logger()
+
 # An instance may be asked for while the indexer has yet to write its row.
 INDEXER_BEHIND_S = 30.0
-# ... and even where it has one, other content may have come under the same UID a moment ago.
+# ... and even where it has one, other content may have come under the same UID a moment ago, to another receiver of the
+# same database; what came to the same one was compared before the request had its row (arrivals/followers.py).
 SETTLES_WITHIN_S = 2.0
 UIDS_AT_ONCE = 500
+READ_AT_ONCE = 16  # files: a shared store is asked for several at once
 DUE_LIMIT = 20  # each may name ten thousand instances
 _NEXT = sa.select(commitments).order_by(commitments.c.due_at, commitments.c.id).limit(DUE_LIMIT)
 _WAITING = _NEXT.where(commitments.c.state == CommitmentState.WAITING)
 _DUE = _NEXT.where(commitments.c.state == CommitmentState.PENDING, commitments.c.due_at <= sa.bindparam("now"))
+
+
+class FileState(Enum):
+    """How it stands with the file of an instance that has a row."""
+
+    WHOLE = "whole"
+    DAMAGED = "damaged"  # or cannot be read now
+    GONE = "gone"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,13 +83,13 @@ class CommitmentRow:
     ended_at: datetime | None
 
 
-def record_commitments(database: Database, box: RequestBox) -> int:
-    """Bring every waiting request into the database; how many that were. Doing one twice changes nothing.
+def record_commitments(database: Database, box: RequestBox, keys: Sequence[str] | None = None) -> int:
+    """Bring every waiting request, or these, into the database; how many that were. Doing one twice changes nothing.
 
     Raises:
         DBAPIError: the database is away; the requests wait.
     """
-    return box.bring_in(database, CommitmentRequest, record_commitment)
+    return box.bring_in(database, CommitmentRequest, record_commitment, keys)
 
 
 def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> bool:
@@ -110,6 +128,8 @@ def record_commitment(connection: sa.Connection, request: CommitmentRequest) -> 
 def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: Sequence[str]) -> Mapping[str, Holding]:
     """What the node holds for this clinic under each of these SOP Instance UIDs; what it does not know is left out.
 
+    Each file is opened, and as far as that can be told it is what came: whoever asks may delete his own.
+
     Raises:
         Away: the shared store is.
     """
@@ -130,15 +150,45 @@ def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: S
                 sa.select(instances).where(instances.c.clinic == clinic, instances.c.sop_instance_uid.in_(some))
             ).all()
             ages = _delivered_days(connection, clinic, {row.study_instance_uid for row in rows})
-        held = spool.held([row.spool_key for row in rows if row.removed_at is None])
-        for row in rows:
+        with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="held") as pool:
+            states = list(pool.map(partial(_state_of_file, spool), rows))
+        for row, state in zip(rows, states, strict=True):
             found[row.sop_instance_uid] = Holding(
                 sop_class_uid=row.sop_class_uid,
-                is_in_spool=row.spool_key in held,
+                is_in_spool=state is not FileState.GONE,
+                is_damaged=state is FileState.DAMAGED,
                 is_contested=row.sop_instance_uid in contested,
                 delivered_days=ages.get(row.study_instance_uid, 0.0),
             )
     return found
+
+
+def _state_of_file(spool: Spool, row: sa.Row[Any]) -> FileState:
+    """Raises:
+    Away: the shared store is.
+    """
+    if row.removed_at is not None:
+        return FileState.GONE
+    try:
+        check_content(
+            spool,
+            row.spool_key,
+            clinic=row.clinic,
+            sop_instance_uid=row.sop_instance_uid,
+            size=row.size_bytes,
+            digest=row.content_sha256 or "",
+        )
+    except FileNotFoundError:
+        return FileState.GONE
+    except OSError as error:
+        log.error("spool_file_unreadable", spool_key=row.spool_key, clinic=row.clinic, error=str(error.strerror))
+        return FileState.DAMAGED
+    except Away:
+        raise
+    except Exception:  # whatever it is, nothing is promised of it
+        log.exception("spool_file_unreadable", spool_key=row.spool_key, clinic=row.clinic)
+        return FileState.DAMAGED
+    return FileState.WHOLE
 
 
 def _delivered_days(connection: sa.Connection, clinic: str, study_instance_uids: Collection[str]) -> dict[str, float]:
@@ -160,7 +210,8 @@ def end_waiting(database: Database) -> int:
     """Make the report due of each request whose instances are all known, or that has waited long enough."""
     ended = 0
     for waiting in _read(database, _WAITING):
-        if utc_now() < waiting.request.requested_at + timedelta(seconds=SETTLES_WITHIN_S):
+        recorded_at = waiting.due_at - timedelta(seconds=INDEXER_BEHIND_S)  # for the first time
+        if utc_now() < max(recorded_at, waiting.request.requested_at) + timedelta(seconds=SETTLES_WITHIN_S):
             continue
         asked = {one.sop_instance_uid for one in waiting.request.asked}
         is_known = asked <= _known(database, waiting.request.clinic, asked)

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -55,15 +55,21 @@ class RequestBox:
         write_durably(self._path(key), content)
         return key
 
-    def bring_in(self, database: Database, kind: type[T], record: Callable[[sa.Connection, T], bool]) -> int:
-        """Bring every waiting request into the database, each in a transaction of its own; how many that were. `record`
-        may be given one twice. False: it gets no row yet, and waits.
+    def bring_in(
+        self,
+        database: Database,
+        kind: type[T],
+        record: Callable[[sa.Connection, T], bool],
+        keys: Sequence[str] | None = None,
+    ) -> int:
+        """Bring every waiting request, or these, into the database, each in a transaction of its own; how many that
+        were. `record` may be given one twice. False: it gets no row yet, and waits.
 
         Raises:
             DBAPIError: the database is away; the requests wait.
         """
         brought = 0
-        for key in self.waiting():
+        for key in self.waiting() if keys is None else keys:
             content = self.read(key)
             if content is None:
                 continue

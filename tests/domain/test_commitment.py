@@ -30,6 +30,7 @@ HELD = Holding(sop_class_uid=CR, is_in_spool=True, is_contested=False)
         (Holding(sop_class_uid=CR, is_in_spool=False, is_contested=False), FOR_EVER, 0x0112),
         (Holding(sop_class_uid=CT, is_in_spool=True, is_contested=False), FOR_EVER, 0x0119),
         (Holding(sop_class_uid=CR, is_in_spool=True, is_contested=True), FOR_EVER, 0x0110),
+        (Holding(sop_class_uid=CR, is_in_spool=True, is_contested=False, is_damaged=True), FOR_EVER, 0x0110),
         (HELD, CommitmentRules(pixel_retention_days=30.0, minimum_retention_days=30.0), None),
         (HELD, CommitmentRules(pixel_retention_days=29.9, minimum_retention_days=30.0), 0x0110),
         (None, CommitmentRules(pixel_retention_days=1.0, minimum_retention_days=30.0), 0x0110),

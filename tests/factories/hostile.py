@@ -198,3 +198,29 @@ ECHO = command_pdu(
     },
     context_id=3,
 )
+
+
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
+    """One element in Explicit VR Little Endian, of a VR with a short length (PS3.5 7.1.2); no VR: Implicit."""
+    value += b" " * (len(value) % 2)
+    if not vr:
+        return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
+
+
+def an_instance_in(character_set: bytes, vr: bytes = b"CS", *, is_implicit: bool = False) -> bytes:
+    """A whole header with one value beyond ASCII, which only a parser that knows this character set can read."""
+
+    def one(tag: int, vr: bytes, value: bytes) -> bytes:
+        return element(tag, b"" if is_implicit else vr, value)
+
+    return b"".join(
+        (
+            one(0x00080005, vr, character_set),
+            one(0x00080016, b"UI", CR.encode()),
+            one(0x00080018, b"UI", b"1.2.3.1"),
+            one(0x00080070, b"LO", b"Herst\xe9ller"),
+            one(0x0020000D, b"UI", b"1.2.3"),
+            one(0x0020000E, b"UI", b"1.2.3.100"),
+        )
+    )

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-untyped]
 
+with atheris.instrument_imports(include=["storage.elements", "storage.headers"]):
+    import storage.headers  # noqa: F401
+
 import tests.factories.hostile  # noqa: F401  what it draws in is not to be instrumented
 
 with atheris.instrument_imports(include=["scp"]):

@@ -4,13 +4,14 @@ Each target takes any bytes at all, and raises only where a promise is broken: t
 every other escapes; an answer must be well-formed; bytes must mean the same however they are cut into pieces.
 """
 
+import json
 import struct
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from structlog.typing import EventDict
 
 from domain.clinics import Caller, Clinic
 from domain.plans import Tier
+from domain.value_representations import SHORT_VRS
 from scp import associate
 from scp.admission import Admission
 from scp.associate import FIXED_FIELDS, ProtocolError, decode_request, decode_titles, encode_accept, negotiate
@@ -38,12 +40,16 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request, Response
 from scp.status import Status
 from scp.store import StoreHandler
+from storage.elements import TAGS
+from storage.file_meta import FileMeta, encode_file_meta
+from storage.headers import read_stored_instance
 from storage.instances import Spool
+from storage.plain import to_plain
 from storage.requests.confirmation_folder import ConfirmationFolder
 from storage.requests.files import COMMITMENTS, RequestBox
 from storage.requests.step_folder import StepFolder
 from tests.factories import hostile
-from tests.factories.arrivals import encoded
+from tests.factories.arrivals import encoded, provenance
 from tests.factories.hostile import CR, EXPLICIT, IMPLICIT
 from tests.fuzz.line import Line
 
@@ -68,6 +74,8 @@ CONTEXTS: tuple[hostile.Context, ...] = (
     (9, VERIFICATION, (IMPLICIT,)),
     (11, STORAGE_COMMITMENT_PUSH_MODEL, (EXPLICIT,)),
 )
+SPOOL_KEY = "0" * 32
+FILE_META = FileMeta(sop_class_uid=CR, sop_instance_uid="2.25.1", transfer_syntax_uid=EXPLICIT, provenance=provenance())
 ECHO = {0x0002: hostile.uid_value(VERIFICATION), 0x0100: b"\x30\0", 0x0110: b"\1\0", 0x0800: b"\1\1"}
 ACTION = {
     0x0003: hostile.uid_value(STORAGE_COMMITMENT_PUSH_MODEL),
@@ -114,11 +122,12 @@ def command_target(_folder: Path) -> Target:
                 command = parse_command(content)
             except ProtocolError:
                 return
-            response = encode_response(1, command, Status.SUCCESS)
+            response = encode_response(1, command, Status.SUCCESS, error_id=0xA710, error_comment="\\\n\xe9" * 100)
         (pdu,) = pdus(response)
         told = hostile.elements(pdu[12:])
         assert int.from_bytes(told[0x0120], "little") == command.message_id
         assert told[0x0002].rstrip(b"\0").decode("latin-1") == command.sop_class_uid
+        assert (told[0x0902], told[0x0903]) == (b"?" * 64, b"\x10\xa7")
         assert len(pdu) <= PEER_MAXIMUM_PDU_SIZE + 6
 
     return check
@@ -428,10 +437,72 @@ def data_set_of(file: bytes) -> bytes:
     return file[144 + int.from_bytes(file[140:144], "little") :]
 
 
+# A stored file, as the indexer reads it
+
+
+def stored_target(folder: Path) -> Target:
+    """The input's first byte names the transfer syntax; an odd second byte, that what follows makes the data set."""
+    spool = Spool(folder)
+    path = spool.path(SPOOL_KEY)
+
+    def check(content: bytes) -> None:
+        if len(content) < 2:
+            return
+        syntax = SYNTAXES[content[0] % len(SYNTAXES)]
+        data_set = as_elements(content[2:], is_implicit=syntax == IMPLICIT) if content[1] % 2 else content[2:]
+        path.write_bytes(encode_file_meta(replace(FILE_META, transfer_syntax_uid=syntax)) + data_set)
+        with within_a_second():
+            stored = read_stored_instance(spool, SPOOL_KEY)
+        assert json.loads(json.dumps(to_plain(stored.facts))) == to_plain(stored.facts)
+        assert stored.size_bytes == len(data_set)
+        assert stored.sop_instance_uid == FILE_META.sop_instance_uid
+        if not stored.problem:
+            assert 0 < len(stored.study_instance_uid) <= 64
+            assert 0 < len(stored.series_instance_uid) <= 64
+
+    return check
+
+
+def as_elements(content: bytes, *, is_implicit: bool) -> bytes:
+    """A data set of attributes that the indexer asks for, of any VR and value, beside the UIDs that it must have."""
+    values = {
+        TAGS["SOPClassUID"]: (b"UI", CR.encode()),
+        TAGS["SOPInstanceUID"]: (b"UI", b"2.25.1"),
+        TAGS["StudyInstanceUID"]: (b"UI", b"2.25.3"),
+        TAGS["SeriesInstanceUID"]: (b"UI", b"2.25.4"),
+    }
+    position, tags, vrs = 0, tuple(TAGS.values()), sorted(SHORT_VRS)
+    while position + 3 <= len(content):
+        tag, vr, length = content[position : position + 3]
+        values[tags[tag % len(tags)]] = vrs[vr % len(vrs)], content[position + 3 : position + 3 + length]
+        position += 3 + length
+    return b"".join(
+        hostile.element(tag, b"" if is_implicit else vr, value) for tag, (vr, value) in sorted(values.items())
+    )
+
+
+def stored_seeds() -> Sequence[bytes]:
+    whole = [
+        bytes((index, 0)) + hostile.an_instance(transfer_syntax_uid=syntax, pixels=64)
+        for index, syntax in enumerate(SYNTAXES)
+    ]
+    vrs, tags = sorted(SHORT_VRS), tuple(TAGS.values())
+    number_for_text = bytes((tags.index(TAGS["SpecificCharacterSet"]), vrs.index(b"IS"), 2)) + b"1 "
+    maker = bytes((tags.index(TAGS["Manufacturer"]), vrs.index(b"LO"), 2)) + b"\xe9 "
+    return [
+        *whole,
+        b"\0\0" + hostile.an_instance_in(b"1", b"IS"),
+        b"\1\0" + hostile.an_instance_in(b"ISO_IR\x00100", is_implicit=True),
+        b"\0\1" + number_for_text + maker,
+        b"\1\1" + number_for_text + maker,
+    ]
+
+
 TARGETS = {
     "command": Fuzz(target=command_target, seeds=command_seeds, longest=65_536),
     "associate": Fuzz(target=associate_target, seeds=associate_seeds, longest=32_768),
     "stream": Fuzz(target=stream_target, seeds=stream_seeds, longest=3_000),
     "head": Fuzz(target=head_target, seeds=head_seeds),
     "request": Fuzz(target=request_target, seeds=request_seeds),
+    "stored": Fuzz(target=stored_target, seeds=stored_seeds),
 }

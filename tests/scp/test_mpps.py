@@ -94,7 +94,24 @@ def test_a_step_begins_and_ends(tmp_path: Path, folder: StepFolder, path: str, s
         assert status.Status == 0x0111
         status, _ = association.send_n_set(ended(), MPPS, "2.25.404")
         assert status.Status == 0x0112
+        assert "ErrorID" not in status
     assert len(folder.changes.waiting()) == 2
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_change_that_comes_too_late_is_told_so_in_the_standards_words(
+    tmp_path: Path, folder: StepFolder, path: str
+) -> None:
+    """PS3.4 Table F.7.2-2: it is how a modality tells a step that has ended from one that failed."""
+    with (
+        serving(tmp_path, path, services(folder)) as port,
+        associated(port, MPPS, ExplicitVRLittleEndian, ae_title="MODALITY1") as association,
+    ):
+        association.send_n_create(begun(), MPPS, STEP)
+        association.send_n_set(ended("1.2.3.1"), MPPS, STEP)
+        status, _ = association.send_n_set(ended("1.2.3.2"), MPPS, STEP)
+    assert (status.Status, status.ErrorID) == (0x0110, 0xA710)
+    assert status.ErrorComment == "Performed Procedure Step Object may no longer be updated"
 
 
 def test_a_step_without_a_uid_gets_one_and_its_modality_is_told(tmp_path: Path, folder: StepFolder) -> None:

@@ -38,6 +38,7 @@ from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
 from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, associate_rq
 from tests.factories.raw_store import store_raw
+from tests.factories.services import PATHS, associated, serving
 from tests.factories.sources import radiograph
 
 LOOPBACK = "127.0.0.1"
@@ -195,6 +196,25 @@ def test_a_request_is_answered_with_the_status_that_says_what_is_wrong(
     assert answer == status
     assert listening.stored == []
     assert list(listening.spool.unfinished()) == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_refusal_says_in_its_error_comment_what_is_wrong(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PS3.4 Table B.2-1; whoever looks into the modality's log finds it there."""
+    dataset = radiograph(1)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    with (
+        serving(tmp_path, path, {}) as port,
+        associated(port, dataset.SOPClassUID, syntax, ae_title="MODALITY1") as association,
+    ):
+        monkeypatch.setattr(Spool, "has_room", lambda spool: False)
+        refused = association.send_c_store(dataset)
+        monkeypatch.setattr(Spool, "has_room", lambda spool: True)
+        stored = association.send_c_store(dataset)
+    assert (refused.Status, refused.ErrorComment) == (0xA700, "the spool's disk is nearly full")
+    assert (stored.Status, "ErrorComment" in stored) == (0x0000, False)
 
 
 def test_a_spool_that_cannot_take_more_is_told_as_out_of_resources(

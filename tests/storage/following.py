@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from storage.arrivals.indexer import Indexer
 from storage.arrivals.news import NewsPipe
+from storage.arrivals.receivers import Beat
 from storage.database import Database
 from storage.instances import Spool
 from storage.intake import Recorded
@@ -27,10 +28,14 @@ class Following:
 
 @contextmanager
 def following(
-    database: Database, spool: Spool, tiers: dict[str, str] = TIERS, pipe: NewsPipe | None = None
+    database: Database,
+    spool: Spool,
+    tiers: dict[str, str] = TIERS,
+    pipe: NewsPipe | None = None,
+    beat: Beat | None = None,
 ) -> Iterator[Following]:
     recorded: list[Recorded] = []
-    indexer = Indexer(database, spool, tiers=tiers, on_recorded=recorded.append, pipe=pipe)
+    indexer = Indexer(database, spool, tiers=tiers, on_recorded=recorded.append, pipe=pipe, beat=beat)
     indexer.start()
     yield Following(indexer, recorded)
     indexer.stop()

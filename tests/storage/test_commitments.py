@@ -1,15 +1,19 @@
 """Rows of storage commitment: recorded once, judged by what is held now, taken by one worker, retried and given up."""
 
 import json
+import os
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 import storage.requests.commitments
-from domain.commitment import CommitmentRequest, CommitmentRules, Holding, Reference
+from domain.commitment import CommitmentRequest, CommitmentRules, Holding, Reference, failure_reason
+from storage.content import content_sha256
 from storage.counts import read_counts
 from storage.database import Database, utc_now
 from storage.instances import Spool
@@ -23,6 +27,8 @@ from storage.requests.commitments import (
     take_due,
 )
 from storage.requests.files import RequestBox
+from storage.sealed import BLOCK_BYTES
+from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import commitments, instances, studies
 from tests.factories.arrivals import CR, provenance, read_back, spooled
 from tests.factories.sources import radiograph
@@ -78,11 +84,21 @@ def change(database: Database, **values: object) -> None:
         connection.execute(sa.update(commitments).values(**values))
 
 
-def keep(database: Database, spool: Spool, number: int = 1, *, clinic: str = "st-mary", rows: int = 64) -> str:
+def keep(
+    database: Database,
+    spool: Spool,
+    number: int = 1,
+    *,
+    clinic: str = "st-mary",
+    rows: int = 64,
+    pixels: int | None = None,
+) -> str:
     """An instance through the indexer's hands; its SOP Instance UID."""
     dataset = radiograph(number)
     dataset.Rows = rows
-    key = spooled(spool, dataset, how=provenance(clinic=clinic))
+    if pixels is not None:
+        dataset.PixelData = bytes(pixels)
+    key = spooled(spool, dataset, how=provenance(clinic=clinic), study=f"{clinic}/{number}")
     record_instances(database, spool, [read_back(spool, key)])
     return str(dataset.SOPInstanceUID)
 
@@ -110,6 +126,81 @@ def test_an_instance_is_held_while_its_file_is_in_the_spool(database: Database, 
     with database.read() as connection:
         spool.remove(connection.execute(sa.select(instances.c.spool_key)).scalar_one())
     assert not holdings(database, spool, "st-mary", [uid])[uid].is_in_spool
+
+
+def cut_to_nothing(path: Path, other: Path) -> None:
+    os.truncate(path, 0)
+
+
+def cut(path: Path, other: Path) -> None:
+    os.truncate(path, path.stat().st_size - 100)
+
+
+def lengthen(path: Path, other: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"?" * 100)
+
+
+def put_another_in_its_place(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+def flip_a_bit(path: Path, other: Path) -> None:
+    """In its first block."""
+    content = bytearray(path.read_bytes())
+    content[BLOCK_BYTES // 2] ^= 1
+    path.write_bytes(content)
+
+
+def exchange_two_blocks(path: Path, other: Path) -> None:
+    content = path.read_bytes()
+    first, second, rest = content[:BLOCK_BYTES], content[BLOCK_BYTES : 2 * BLOCK_BYTES], content[2 * BLOCK_BYTES :]
+    path.write_bytes(second + first + rest)
+
+
+def without_its_key(path: Path, other: Path) -> None:
+    for key in path.parents[1].joinpath("keys").rglob("*.key"):
+        key.unlink()
+
+
+KEYS = (MasterKey(secret=b"m" * 32),)
+DAMAGES = [
+    *((is_sealed, damage) for is_sealed in (False, True) for damage in (cut_to_nothing, cut, lengthen)),
+    *((is_sealed, put_another_in_its_place) for is_sealed in (False, True)),
+    *((True, damage) for damage in (flip_a_bit, exchange_two_blocks, without_its_key)),
+]
+
+
+@pytest.mark.parametrize(("is_sealed", "damage"), DAMAGES)
+def test_a_file_that_is_not_what_came_is_damaged_and_the_log_says_so(
+    sqlite: Database, tmp_path: Path, is_sealed: bool, damage: Callable[[Path, Path], None]
+) -> None:
+    """Whoever is told that it is kept may delete the only other copy."""
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, KEYS) if is_sealed else None)
+    uids = [keep(sqlite, spool, number, pixels=200_000) for number in (1, 2)]
+    with sqlite.read() as connection:
+        paths = {row.sop_instance_uid: spool.path(row.spool_key) for row in connection.execute(sa.select(instances))}
+    assert not any(one.is_damaged for one in holdings(sqlite, spool, "st-mary", uids).values())
+    damage(paths[uids[0]], paths[uids[1]])
+    if spool.keys is not None:
+        spool = Spool(tmp_path, keys=StudyKeys(tmp_path, KEYS))  # another process, which has no key in memory
+    with capture_logs() as log:
+        found = holdings(sqlite, spool, "st-mary", uids)[uids[0]]
+    assert (found.is_in_spool, found.is_damaged) == (True, True)
+    assert ("error", "spool_file_unreadable") in [(line["log_level"], line["event"]) for line in log]
+    assert (
+        failure_reason(Reference(sop_class_uid=found.sop_class_uid, sop_instance_uid=uids[0]), found, RULES) == 0x0110
+    )
+
+
+def test_where_the_digest_of_an_instance_is_known_it_is_compared(sqlite: Database, spool: Spool) -> None:
+    uid = keep(sqlite, spool)
+    with sqlite.write() as connection:
+        key = connection.scalars(sa.select(instances.c.spool_key)).one()
+        connection.execute(sa.update(instances).values(content_sha256=content_sha256(spool, key)))
+    assert not holdings(sqlite, spool, "st-mary", [uid])[uid].is_damaged
+    content = spool.path(key).read_bytes()
+    spool.path(key).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert holdings(sqlite, spool, "st-mary", [uid])[uid].is_damaged
 
 
 def test_an_instance_whose_pixels_were_removed_is_not_held(sqlite: Database, spool: Spool) -> None:
@@ -164,6 +255,8 @@ def test_nothing_is_judged_before_a_re_send_of_a_moment_ago_is_compared(
     record_commitments(sqlite, box)
     assert end_waiting(sqlite) == 0
     change(sqlite, requested_at=utc_now() - timedelta(seconds=2))
+    assert end_waiting(sqlite) == 0, "it was asked for during an outage, and has its row since a moment ago"
+    change(sqlite, due_at=utc_now() + timedelta(seconds=28))
     assert end_waiting(sqlite) == 1
 
 

@@ -1,22 +1,31 @@
 """What listeners were told reaches the database from the machine on which they heard it."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 
+import pytest
 import sqlalchemy as sa
 
 from domain.commitment import CommitmentRequest, Reference
 from domain.confirmation import Report
 from domain.procedure_step import ProcedureStep, StepStatus
 from storage.arrivals.followers import FORGETS_EVERY, Follower, followers
+from storage.arrivals.news import NewsPipe
+from storage.arrivals.sweep import Sweep
 from storage.database import Database, utc_now
+from storage.instances import Spool
 from storage.plain import to_plain
 from storage.requests.confirmation_folder import ConfirmationFolder
 from storage.requests.files import COMMITMENTS, RequestBox
 from storage.requests.step_folder import StepFolder
-from storage.tables import commitments, procedure_steps
+from storage.tables import commitments, procedure_steps, quarantine
+from tests.factories.arrivals import spooled
+from tests.factories.sources import radiograph
 from tests.journeys.house import wait_until
+from tests.storage.following import following, keys_in, until
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 
@@ -51,6 +60,13 @@ def keep_one_of_each(data_dir: Path) -> None:
         folder.write(a_step(updated_at=utc_now()))
 
 
+def at_once() -> Event:
+    """An indexer that is never behind."""
+    recorded = Event()
+    recorded.set()
+    return recorded
+
+
 def counts(database: Database) -> tuple[int, int]:
     with database.read() as connection:
         requests = connection.scalar(sa.select(sa.func.count()).select_from(commitments))
@@ -60,7 +76,7 @@ def counts(database: Database) -> tuple[int, int]:
 
 def test_each_kind_of_request_gets_its_row_and_its_file_goes(database: Database, tmp_path: Path) -> None:
     keep_one_of_each(tmp_path)
-    beside = followers(database, tmp_path)
+    beside = followers(database, tmp_path, mark=at_once)
     for follower in beside:
         follower.start()
     wait_until(lambda: counts(database) == (1, 1), "both have rows")
@@ -69,9 +85,62 @@ def test_each_kind_of_request_gets_its_row_and_its_file_goes(database: Database,
     assert list((tmp_path / "requests").rglob("*.json")) == []
 
 
+def test_a_request_gets_its_row_after_all_that_was_stored_before_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, after an outage, it would be committed to what the pending re-send contradicts."""
+    spool, pipe, is_back, find = Spool(tmp_path), NewsPipe(), Event(), Sweep.find
+    first, other = radiograph(1), radiograph(1)
+    other.StudyDescription = "other content"
+    with following(database, spool, pipe=pipe) as run:
+        pipe.writer().on_stored(spooled(spool, first))
+        until(lambda: run.verdicts() == ["kept"])
+
+        def behind(sweep: Sweep) -> Iterator[list[str]]:
+            is_back.wait(30)
+            return find(sweep)
+
+        monkeypatch.setattr(Sweep, "find", behind)
+        conflicting = spooled(spool, other)
+        pipe.mark_lost()  # it is not told of, and only the next sweep finds it
+        keep_one_of_each(tmp_path)
+        follower, *_ = followers(database, tmp_path, mark=run.indexer.mark)
+        for _ in range(3):
+            follower.work()
+        assert counts(database)[0] == 0
+        is_back.set()
+        until(lambda: (follower.work(), counts(database)[0])[1] == 1)
+        assert keys_in(database, quarantine) == {conflicting}
+
+
+def test_a_mark_that_came_behind_a_loss_waits_for_the_sweep_after_it(
+    sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where both came while a sweep ran, which did not look at what was lost."""
+    spool, pipe, find = Spool(tmp_path), NewsPipe(), Sweep.find
+    spooled(spool, radiograph(1))
+    marks: list[Event | None] = []
+    was_set: list[bool] = []
+
+    with following(sqlite, spool, pipe=pipe) as run:
+        until(lambda: run.verdicts() == ["kept"])
+
+        def one_is_lost(sweep: Sweep) -> Iterator[list[str]]:
+            was_set.extend(mark.is_set() for mark in marks if mark is not None)
+            if not marks:
+                pipe.mark_lost()
+                marks.append(run.indexer.mark())
+            yield from find(sweep)
+
+        monkeypatch.setattr(Sweep, "find", one_is_lost)
+        pipe.mark_lost()
+        until(lambda: bool(marks) and marks[0] is not None and marks[0].is_set())
+    assert was_set == [False]
+
+
 def test_what_a_destination_reports_is_brought_in_from_where_it_came_to(database: Database, tmp_path: Path) -> None:
     ConfirmationFolder(tmp_path).keep(Report(transaction_uid="2.25.9"))
-    for follower in followers(database, tmp_path):
+    for follower in followers(database, tmp_path, mark=at_once):
         follower.work()
     assert list(tmp_path.glob("requests/*/*.json")) == []
 
@@ -80,7 +149,7 @@ def test_two_receivers_on_separate_disks_both_reach_the_database(database: Datab
     keep_one_of_each(tmp_path / "one")
     keep_one_of_each(tmp_path / "two")
     for data_dir in (tmp_path / "one", tmp_path / "two"):
-        for follower in followers(database, data_dir):
+        for follower in followers(database, data_dir, mark=at_once):
             follower.work()
     assert counts(database) == (1, 1)  # the same transaction, the same step
     assert list(tmp_path.glob("*/requests/*/*.json")) == []
@@ -88,7 +157,7 @@ def test_two_receivers_on_separate_disks_both_reach_the_database(database: Datab
 
 def test_what_ended_ninety_days_ago_is_forgotten_within_the_hour(sqlite: Database, tmp_path: Path) -> None:
     keep_one_of_each(tmp_path)
-    beside = followers(sqlite, tmp_path)
+    beside = followers(sqlite, tmp_path, mark=at_once)
     for follower in beside:
         follower.work()
     long_ago = utc_now() - timedelta(days=91)

@@ -6,15 +6,22 @@ from hashlib import sha256
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from domain.findings import Code
 from domain.identity import INSTANCE_CREATOR_UID
+from domain.study import InstanceFacts
 from storage.content import content_sha256, is_same_content
 from storage.elements import Elements
 from storage.headers import is_own_result, patient_age_years, read_any_file, read_facts, read_stored_instance
 from storage.instances import Spool
 from tests.factories.arrivals import encoded, provenance, read_back, spooled
+from tests.factories.hostile import an_instance_in
 from tests.factories.sources import CASES, SourceCase, radiograph
 
 
@@ -164,6 +171,25 @@ def test_a_data_set_that_cannot_be_used_is_a_problem_and_no_error(
         assert stored.problem
     else:
         assert stored.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("content", "transfer_syntax_uid"),
+    [
+        (an_instance_in(b"1", b"IS"), ExplicitVRLittleEndian),
+        (an_instance_in(b"1e999", b"IS"), ExplicitVRLittleEndian),
+        (an_instance_in(b"9" * 5000, b"IS"), ExplicitVRLittleEndian),
+        (an_instance_in(b"ISO_IR\x00100", is_implicit=True), ImplicitVRLittleEndian),
+    ],
+    ids=["a number", "no finite number", "a long number", "a NUL within"],
+)
+def test_what_a_parser_stumbles_over_late_is_a_problem_too_and_its_study_is_known(
+    spool: Spool, content: bytes, transfer_syntax_uid: str
+) -> None:
+    stored = read_back(spool, spooled(spool, content, transfer_syntax_uid=transfer_syntax_uid))
+    assert stored.problem.startswith("the data set cannot be parsed: ")
+    assert (stored.study_instance_uid, stored.sop_instance_uid) == ("1.2.3", "1.2.3.1")
+    assert stored.facts == InstanceFacts()
 
 
 def test_an_instance_that_is_not_the_one_announced_is_a_problem(spool: Spool) -> None:

@@ -1,6 +1,7 @@
 """The database follows the spool: behind the receiver, after an outage, and past what it cannot take."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,19 +12,22 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from sqlalchemy.exc import OperationalError
 
 import storage.arrivals.indexer
 from storage.arrivals.news import NewsPipe
+from storage.arrivals.receivers import Beat, receiver_signs
 from storage.arrivals.sweep import Sweep
 from storage.database import Database, utc_now
-from storage.headers import StoredInstance
+from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
 from storage.intake import Recorded, record_instances, record_release
 from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import instances, quarantine, studies
 from tests.factories.arrivals import provenance, spooled
 from tests.factories.databases import TIERS
+from tests.factories.hostile import an_instance_in
 from tests.factories.sources import radiograph
 from tests.storage.following import following, keys_in, until
 
@@ -409,3 +413,109 @@ def test_a_strangers_file_in_the_spool_is_left_alone_and_holds_up_nobody(sqlite:
 
 def test_a_release_of_nothing_needs_no_database() -> None:
     record_release(Database("postgresql://nobody@127.0.0.1:1/none"), [])
+
+
+@pytest.mark.parametrize(
+    ("content", "transfer_syntax_uid"),
+    [
+        (an_instance_in(b"1", b"IS"), ExplicitVRLittleEndian),
+        (an_instance_in(b"ISO_IR\x00100", is_implicit=True), ImplicitVRLittleEndian),
+    ],
+    ids=["a character set that is a number", "a NUL in its character set"],
+)
+def test_an_instance_that_no_parser_can_read_is_quarantined_and_holds_up_nobody(
+    sqlite: Database, spool: Spool, content: bytes, transfer_syntax_uid: str
+) -> None:
+    poison = spooled(spool, content, transfer_syntax_uid=transfer_syntax_uid)
+    with following(sqlite, spool) as follower:
+        sound = spooled(spool, radiograph(1))
+        follower.indexer.on_stored(sound)
+        until(lambda: keys_in(sqlite, instances) == {sound})
+        until(lambda: keys_in(sqlite, quarantine) == {poison})
+    with sqlite.read() as connection:
+        row = connection.execute(sa.select(quarantine)).one()
+    assert (row.reason, row.study_instance_uid) == ("unreadable", "1.2.3")
+    assert row.detail.startswith("the data set cannot be parsed: ")
+
+
+def failing_for(spool_key: str, monkeypatch: pytest.MonkeyPatch, *, even_in_quarantine: bool = False) -> list[int]:
+    """Whoever records this one meets a bug; the sizes of the batches in which it was tried."""
+    tries: list[int] = []
+
+    def record(database: Database, spool: Spool, stored: list[StoredInstance]) -> list[Recorded]:
+        for one in stored:
+            if one.spool_key == spool_key and (even_in_quarantine or not one.problem):
+                tries.append(len(stored))
+                raise ZeroDivisionError
+        return record_instances(database, spool, stored)
+
+    monkeypatch.setattr(storage.arrivals.indexer, "record_instances", record)
+    return tries
+
+
+def test_an_instance_at_which_recording_itself_fails_is_quarantined_alone(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [spooled(spool, radiograph(number)) for number in range(1, 6)]
+    failing_for(keys[2], monkeypatch)
+    with following(sqlite, spool):
+        until(lambda: len(keys_in(sqlite, instances)) == 4 and keys_in(sqlite, quarantine) == {keys[2]})
+    with sqlite.read() as connection:
+        assert connection.scalar(sa.select(quarantine.c.detail)) == "it cannot be recorded: ZeroDivisionError"
+
+
+def test_an_instance_that_cannot_even_be_quarantined_is_left_where_it_is_and_not_tried_again_and_again(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [spooled(spool, radiograph(number)) for number in (1, 2, 3)]
+    tries = failing_for(keys[1], monkeypatch, even_in_quarantine=True)
+    with following(sqlite, spool) as follower:
+        until(lambda: keys_in(sqlite, instances) == {keys[0], keys[2]})
+        tried = len(tries)
+        time.sleep(0.3)  # many times RETRY_S
+        late = spooled(spool, radiograph(4))
+        follower.indexer.on_stored(late)
+        until(lambda: keys_in(sqlite, instances) == {keys[0], keys[2], late})
+    assert len(tries) == tried
+    assert keys[1] in spool.stored_keys()
+
+
+def test_an_instance_at_which_reading_itself_fails_holds_up_nobody(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, sound = spooled(spool, radiograph(1)), spooled(spool, radiograph(2))
+
+    def read(spool: Spool, spool_key: str) -> StoredInstance:
+        if spool_key == bad:
+            raise ZeroDivisionError
+        return read_stored_instance(spool, spool_key)
+
+    monkeypatch.setattr(storage.arrivals.indexer, "read_stored_instance", read)
+    with following(sqlite, spool):
+        until(lambda: keys_in(sqlite, instances) == {sound})
+
+
+def test_a_receiver_whose_indexer_fails_shows_no_sign_of_life_until_it_works_again(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/health must not be well while nothing of what is received gets a row."""
+    beat = Beat(sqlite, "a:11112", listeners=1)
+    pipe, failures, is_mended = NewsPipe(), [0], threading.Event()
+    find = Sweep.find
+
+    def fail(sweep: Sweep) -> Iterator[list[str]]:
+        yield from find(sweep)
+        if not is_mended.is_set():
+            failures[0] += 1
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Sweep, "find", fail)
+    spooled(spool, radiograph(1))
+    with following(sqlite, spool, pipe=pipe, beat=beat):
+        until(lambda: failures[0] > 2)
+        pipe.writer().alive()
+        before = failures[0]
+        until(lambda: failures[0] > before + 3)
+        assert receiver_signs(sqlite) == []
+        is_mended.set()
+        until(lambda: len(receiver_signs(sqlite)) == 1)

@@ -1,6 +1,10 @@
 """What becomes of an instance that came: the verdicts, and the generation that it belongs to."""
 
+import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
@@ -17,6 +21,7 @@ from storage.headers import StoredInstance
 from storage.instances import Spool
 from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
 from storage.studies import OpenStudy, close_study, open_studies, read_study, save_results
+from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import clinics, instances, quarantine, results, studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival, provenance, read_back, spooled
 from tests.factories.sources import radiograph
@@ -96,6 +101,28 @@ def test_other_content_under_a_known_uid_is_quarantined_and_the_first_is_kept(
     assert aside.peer_address == "192.0.2.10"
 
 
+def test_what_is_quarantined_already_is_not_kept_again_however_often_it_comes(database: Database, spool: Spool) -> None:
+    record(database, came(spool, "Chest PA"), spool=spool)
+    record(database, aside := came(spool, "Chest AP"), spool=spool)
+    again = record(database, came(spool, "Chest AP"), came(spool, "Chest AP"), spool=spool)
+    assert [(one.verdict, one.keeps_file) for one in again] == [(Verdict.CONFLICTING, False)] * 2
+    third = came(spool, "Chest XX")
+    assert [one.keeps_file for one in record(database, third, spool=spool)] == [True]
+    assert [row.spool_key for row in rows(database, quarantine)] == [aside.spool_key, third.spool_key]
+
+
+def test_what_is_quarantined_at_another_clinic_or_for_another_reason_is_kept_once_more(
+    database: Database, spool: Spool
+) -> None:
+    for clinic in ("st-mary", "mercy"):
+        damaged = replace(came(spool, clinic=clinic), problem="StudyInstanceUID is missing")
+        assert [one.keeps_file for one in record(database, damaged, spool=spool)] == [True]
+        again = replace(came(spool, clinic=clinic), problem="StudyInstanceUID is missing")
+        assert [one.keeps_file for one in record(database, again, spool=spool)] == [False]
+    record(database, came(spool, "Chest AP"), spool=spool)
+    assert [one.keeps_file for one in record(database, came(spool), spool=spool)] == [True]
+
+
 def test_what_cannot_be_compared_because_the_first_is_lost_is_not_thrown_away(database: Database, spool: Spool) -> None:
     first = came(spool)
     record(database, first, spool=spool)
@@ -104,6 +131,42 @@ def test_what_cannot_be_compared_because_the_first_is_lost_is_not_thrown_away(da
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.CONFLICTING, True)
     (aside,) = rows(database, quarantine)
     assert aside.detail == "it cannot be compared with the instance that is here already: No such file or directory"
+
+
+def cut_to_nothing(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip_the_first_bit(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+@pytest.mark.parametrize(
+    ("encrypts", "damage"), [(False, cut_to_nothing), (True, cut_to_nothing), (True, flip_the_first_bit)]
+)
+def test_what_cannot_be_compared_because_the_front_of_the_first_is_lost_is_not_thrown_away(
+    database: Database, tmp_path: Path, encrypts: bool, damage: Callable[[Path], None]
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]) if encrypts else None)
+    first, again, other = came(spool), came(spool), arrival("k3", "1.2.3.3")
+    record(database, first, spool=spool)
+    damage(spool.path(first.spool_key))
+    recorded = record(database, again, other, spool=spool)
+    assert [one.verdict for one in recorded] == [Verdict.CONFLICTING, Verdict.KEPT]
+    assert rows(database, quarantine)[0].detail == (
+        "it cannot be compared with the instance that is here already: there is no File Meta of this node"
+    )
+
+
+def test_a_re_send_that_cannot_be_read_is_not_thrown_away_either(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]))
+    first, again = came(spool), came(spool)
+    record(database, first, spool=spool)
+    with database.write() as connection:
+        connection.execute(sa.update(instances).values(content_sha256="0" * 64, removed_at=utc_now()))
+    os.truncate(spool.path(again.spool_key), 100)
+    assert [one.verdict for one in record(database, again, spool=spool)] == [Verdict.CONFLICTING]
 
 
 def test_a_re_send_that_another_process_dropped_already_is_no_conflict(database: Database, spool: Spool) -> None:
@@ -170,6 +233,20 @@ def test_an_own_result_that_comes_back_is_dropped_and_counted(database: Database
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.OWN_RESULT, False)
     assert rows(database, results)[0].times_sent_back == 1
     assert [row.spool_key for row in rows(database, instances)] == ["k1"]
+
+
+@pytest.mark.parametrize(
+    ("clinic", "verdict"), [("st-mary", Verdict.OWN_RESULT), ("mercy", Verdict.KEPT)], ids=["its clinic", "another"]
+)
+def test_an_own_result_is_known_by_its_uid_where_a_relay_took_the_rest(
+    database: Database, clinic: str, verdict: Verdict
+) -> None:
+    (kept,) = record(database, arrival("k1"))
+    with database.write() as connection:
+        save_results(connection, kept.study_id or 0, [result("overlay", "2.25.7")], {"standard": ["pacs"]})
+    new, returned = arrival("k3", "1.2.3.3", clinic=clinic), arrival("k2", "2.25.7", clinic=clinic)
+    assert [one.verdict for one in record(database, new, returned)] == [Verdict.KEPT, verdict]
+    assert rows(database, results)[0].times_sent_back == (verdict is Verdict.OWN_RESULT)
 
 
 def test_an_own_result_is_known_even_when_a_relay_wrote_another_file_meta(database: Database, spool: Spool) -> None:

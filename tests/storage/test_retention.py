@@ -1,5 +1,6 @@
 """Pixels go when they are no longer needed, and nothing else does; what is erased is gone."""
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -192,11 +193,11 @@ def test_a_crash_before_the_files_are_gone_is_made_up_for_by_the_sweep(
     done(database, recorded(database, spool, stored), ago=timedelta(days=31))
 
     def crash(self: Spool, key: str) -> None:
-        raise InterruptedError
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Spool, "remove", crash)
-        with pytest.raises(InterruptedError):
+        with pytest.raises(KeyboardInterrupt):
             remove_delivered_pixels(database, spool, after=MONTH)
     assert kept(spool) == {stored.spool_key}
     assert unknown_keys(database, [stored.spool_key]) == [stored.spool_key]
@@ -220,6 +221,32 @@ def test_a_file_that_can_no_longer_be_read_goes_as_well_and_its_re_send_is_looke
     spool.path(stored.spool_key).unlink()
     assert remove_delivered_pixels(database, spool, after=MONTH) == 1
     assert record_instances(database, spool, [came(spool)])[0].verdict is Verdict.CONFLICTING
+
+
+def test_a_file_that_has_lost_its_front_goes_as_well(database: Database, spool: Spool) -> None:
+    stored, other = came(spool), came(spool, 2)
+    for number, one in enumerate((stored, other)):
+        done(database, recorded(database, spool, one), ago=timedelta(days=32 - number), uid=f"2.25.{number}")
+    os.truncate(spool.path(stored.spool_key), 0)
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 2
+    assert kept(spool) == set()
+
+
+def test_a_study_whose_pixels_cannot_be_removed_does_not_hold_up_the_others(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = came(spool), came(spool, 2)
+    for number, one in enumerate((first, second)):
+        done(database, recorded(database, spool, one), ago=timedelta(days=32 - number), uid=f"2.25.{number}")
+
+    def digest(spool: Spool, spool_key: str) -> str:
+        if spool_key == first.spool_key:
+            raise ZeroDivisionError
+        return content_sha256(spool, spool_key)
+
+    monkeypatch.setattr(retention, "content_sha256", digest)
+    assert remove_delivered_pixels(database, spool, after=MONTH) == 1
+    assert kept(spool) == {first.spool_key}
 
 
 def test_what_is_in_quarantine_stays(database: Database, spool: Spool) -> None:
