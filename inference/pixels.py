@@ -25,7 +25,7 @@ from domain.errors import Refuse
 from domain.findings import DisplayImage
 from domain.states import Reason
 from inference import preprocess
-from inference.pixel_data import PixelData, locate
+from inference.pixel_data import PixelData, check_inflated_size, locate
 from inference.preprocess import Float32, Preprocessing
 
 Pixels = NDArray[Any]
@@ -137,6 +137,7 @@ def display_image(radiograph: Radiograph, *, within: Sequence[tuple[int, int]]) 
 def _read_dicom(path: Path | str) -> Radiograph:
     try:
         with open(path, "rb") as file:
+            check_inflated_size(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True)
             pixel_data = locate(file, dataset)
             header = _Header.of(dataset)

@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from domain.errors import Refuse
-from inference import pixels
+from inference import pixel_data, pixels
 from tests.factories.sources import radiograph
 from tests.inference.images import frame_0, write, write_image
 
@@ -350,3 +350,16 @@ def test_bytes_that_are_no_image_are_refused(tmp_path: Path, content: bytes) -> 
 
 def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere.dcm").message == "the file cannot be read: No such file or directory"
+
+
+def test_a_small_file_that_inflates_to_a_huge_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = radiograph(1)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.add_new(0xFFFCFFFC, "OB", bytes(1 << 20))  # Data Set Trailing Padding (PS3.10 7.2)
+    path = write(dataset, tmp_path / "image.dcm")
+    assert path.stat().st_size < 20_000
+    assert pixels.read(path).stored.shape == (64, 56)
+    monkeypatch.setattr(pixel_data, "MAX_INFLATED_BYTES", 1 << 20)
+    refused = refusal(path)
+    assert refused.message == "the deflated data set has more than 1048576 bytes"
+    assert refused.reason == "unreadable_pixels"
