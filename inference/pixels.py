@@ -82,7 +82,17 @@ def read(path: Path | str) -> Radiograph:
     if len(radiograph.shown) == 1:
         # Some decoders answer with silent zeros where they fail (NVIDIA/nvImageCodec issue 50).
         raise Refuse("every pixel has the same value", reason=Reason.UNREADABLE_PIXELS)
+    if not _has_contrast(radiograph):
+        raise Refuse("every pixel is shown in the same grey", reason=Reason.UNREADABLE_PIXELS)
     return radiograph
+
+
+def _has_contrast(radiograph: Radiograph) -> bool:
+    """Whether more than one grey occurs. In nearly all images a few pixels show it."""
+    for step in (SPARSE * SPARSE, SPARSE, 1):
+        if np.ptp(_looked_up(radiograph.shown, radiograph.stored[::step, ::step], radiograph.first)):
+            return True
+    return False
 
 
 def is_dicom(path: Path | str) -> bool:
@@ -365,10 +375,25 @@ def _shown_values(stored: Pixels, dataset: Dataset, header: _Header) -> tuple[in
     if header.samples_per_pixel == 3:
         fractions = occurring / 255.0
     else:
-        fractions = _shown(apply_modality_lut(occurring, dataset).astype(np.float64), dataset)
+        fractions = _shown(_modality_values(occurring, dataset), dataset)
     if header.photometric_interpretation == "MONOCHROME1":
         fractions = 1.0 - fractions
     return first, np.rint(fractions * MAX_GREY).astype(np.uint16)
+
+
+def _modality_values(occurring: Pixels, dataset: Dataset) -> NDArray[np.float64]:
+    """By the Modality LUT, or by Rescale Slope (0028,1053) and Intercept (0028,1052): PS3.3 C.11.1."""
+    rescale = [dataset[keyword].value for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in dataset]
+    if not dataset.get("ModalityLUTSequence") and len(rescale) == 2 and None in rescale:
+        raise Refuse("Rescale Slope or Rescale Intercept is empty", reason=Reason.UNREADABLE_PIXELS)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+        values = np.asarray(apply_modality_lut(occurring, dataset), np.float64)
+        span = np.ptp(values)
+    if not np.isfinite(span):
+        raise Refuse("the modality LUT makes values that are not finite", reason=Reason.UNREADABLE_PIXELS)
+    if span == 0 and len(occurring) > 1:
+        raise Refuse("the modality LUT makes every pixel the same value", reason=Reason.UNREADABLE_PIXELS)
+    return values
 
 
 def _looked_up(table: NDArray[Any], values: Pixels, first: int) -> NDArray[Any]:

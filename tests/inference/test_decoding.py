@@ -9,7 +9,9 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.sequence import Sequence as ItemSequence
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -350,6 +352,44 @@ def test_bytes_that_are_no_image_are_refused(tmp_path: Path, content: bytes) -> 
 
 def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere.dcm").message == "the file cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "message"),
+    [
+        ("0", "0", "the modality LUT makes every pixel the same value"),
+        ("0", "1000", "the modality LUT makes every pixel the same value"),
+        ("nan", "0", "the modality LUT makes values that are not finite"),
+        ("inf", "0", "the modality LUT makes values that are not finite"),
+        ("1e308", "1e308", "the modality LUT makes values that are not finite"),
+        ("1", "1e30", "the modality LUT makes every pixel the same value"),
+        ("1e-20", "0", "every pixel is shown in the same grey"),
+        ("", "", "Rescale Slope or Rescale Intercept is empty"),
+    ],
+)
+def test_a_film_that_is_lost_in_its_rescaling_is_refused(
+    tmp_path: Path, slope: str, intercept: str, message: str
+) -> None:
+    refused = refusal(write_image(tmp_path / "image.dcm", RescaleSlope=slope, RescaleIntercept=intercept))
+    assert (refused.reason, refused.message) == ("unreadable_pixels", message)
+
+
+def test_a_film_that_a_modality_lut_makes_constant_is_refused(tmp_path: Path) -> None:
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 16], "US"
+    table.add_new("LUTData", "OW", np.full(4096, 7, np.uint16).tobytes())
+    refused = refusal(write_image(tmp_path / "image.dcm", ModalityLUTSequence=ItemSequence([table])))
+    assert refused.message == "the modality LUT makes every pixel the same value"
+
+
+def test_a_film_of_two_values_that_look_alike_is_refused(tmp_path: Path) -> None:
+    """What lies between the two would look different, but does not occur."""
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 16]
+    table.add_new("LUTData", "OW", np.array([9, *range(100, 4194), 9], np.uint16).tobytes())
+    values = np.repeat(np.array([0, 4095], np.uint16), 64 * 28)
+    path = write_image(tmp_path / "image.dcm", VOILUTSequence=ItemSequence([table]), PixelData=values.tobytes())
+    assert refusal(path).message == "every pixel is shown in the same grey"
 
 
 def test_a_small_file_that_inflates_to_a_huge_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
