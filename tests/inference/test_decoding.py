@@ -4,20 +4,27 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence as ItemSequence
 from pydicom.uid import (
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
 )
 
 from domain.errors import Refuse
@@ -310,6 +317,9 @@ def test_a_picture_that_is_no_dicom_file_is_read(tmp_path: Path, mode: str) -> N
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "'PALETTE COLOR' is not read"),
         ({"BitsAllocated": 32}, "1 samples of 32 bits are not read"),
         ({"BitsStored": 17}, "Bits Stored 17"),
+        ({"HighBit": 16}, "High Bit 16 do not fit 16 bits"),
+        ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 8}, "High Bit 8 do not fit 8 bits"),
+        ({"PixelRepresentation": 2}, "Pixel Representation 2 is neither 0 nor 1"),
         ({"PixelData": bytes(64 * 56 * 2)}, "every pixel has the same value"),
     ],
 )
@@ -354,6 +364,17 @@ def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere.dcm").message == "the file cannot be read: No such file or directory"
 
 
+def encoded(path: Path, transfer_syntax_uid: UID, stream: bytes, **values: object) -> Path:
+    """The plain radiograph as this stream."""
+    dataset = radiograph(1)
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR = "OB"
+    return write(dataset, path)
+
+
 @pytest.mark.parametrize(
     ("slope", "intercept", "message"),
     [
@@ -390,6 +411,211 @@ def test_a_film_of_two_values_that_look_alike_is_refused(tmp_path: Path) -> None
     values = np.repeat(np.array([0, 4095], np.uint16), 64 * 28)
     path = write_image(tmp_path / "image.dcm", VOILUTSequence=ItemSequence([table]), PixelData=values.tobytes())
     assert refusal(path).message == "every pixel is shown in the same grey"
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "encode"),
+    [
+        (JPEGLSLossless, lambda colours: imagecodecs.jpegls_encode(colours)),
+        (JPEGLosslessSV1, lambda colours: imagecodecs.jpeg8_encode(colours, lossless=True, outcolorspace="RGB")),
+        (JPEG2000Lossless, lambda colours: imagecodecs.jpeg2k_encode(colours, level=0, codecformat="J2K", mct=False)),
+    ],
+    ids=["JPEG-LS", "JPEG Lossless", "JPEG 2000"],
+)
+@pytest.mark.parametrize(
+    ("photometric_interpretation", "red", "blue"),
+    [("RGB", (255, 0, 0), (0, 0, 255)), ("YBR_FULL", (76, 85, 255), (29, 255, 107))],
+)
+def test_colours_become_their_luma_whatever_they_are_made_of(
+    tmp_path: Path,
+    photometric_interpretation: str,
+    red: tuple[int, int, int],
+    blue: tuple[int, int, int],
+    transfer_syntax_uid: UID,
+    encode: Callable[[NDArray[np.uint8]], bytes],
+) -> None:
+    colours = np.empty((64, 56, 3), np.uint8)
+    colours[:, :28], colours[:, 28:] = red, blue
+    path = encoded(
+        tmp_path / "image.dcm",
+        transfer_syntax_uid,
+        bytes(encode(colours)),
+        PhotometricInterpretation=photometric_interpretation,
+        **IN_COLOUR,
+    )
+    read = pixels.read(path).stored
+    assert (read[0, 0], read[0, -1]) == (76, 29)
+
+
+IN_COLOUR: dict[str, object] = {
+    "SamplesPerPixel": 3,
+    "PlanarConfiguration": 0,
+    "BitsAllocated": 8,
+    "BitsStored": 8,
+    "HighBit": 7,
+}
+
+
+def test_what_jpeg_2000_turns_back_to_rgb_itself_becomes_its_luma(tmp_path: Path) -> None:
+    colours = np.empty((64, 56, 3), np.uint8)
+    colours[:, :28], colours[:, 28:] = (255, 0, 0), (0, 0, 255)
+    stream = imagecodecs.jpeg2k_encode(colours, level=0, codecformat="J2K", reversible=True, mct=True)
+    path = encoded(
+        tmp_path / "image.dcm", JPEG2000Lossless, bytes(stream), PhotometricInterpretation="YBR_RCT", **IN_COLOUR
+    )
+    read = pixels.read(path).stored
+    assert (read[0, 0], read[0, -1]) == (76, 29)
+
+
+SMALL = np.arange(64 * 56, dtype=np.uint16).reshape(64, 56)  # up to 3583, so of 12 bits
+LARGE = SMALL * 18  # up to 64494
+
+
+def jpeg_2000(values: NDArray[np.uint16] | NDArray[np.int16], bits: int) -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(values, level=0, codecformat="J2K", reversible=True, bitspersample=bits))
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "stream", "values", "message"),
+    [
+        (
+            JPEGBaseline8Bit,
+            bytes(imagecodecs.jpeg8_encode(np.dstack([SMALL >> 4] * 3).astype(np.uint8))),
+            {},
+            "the encoded image has 3 components, Samples per Pixel says 1",
+        ),
+        (
+            JPEGLSLossless,
+            bytes(imagecodecs.jpegls_encode(SMALL)),
+            {"PhotometricInterpretation": "RGB", **IN_COLOUR},
+            "the encoded image has 1 components, Samples per Pixel says 3",
+        ),
+        (
+            JPEGLosslessSV1,
+            bytes(imagecodecs.jpeg8_encode((SMALL >> 4).astype(np.uint8), lossless=True)),
+            {},
+            "the encoded image has samples of 8 bits, Bits Stored says 12",
+        ),
+        (
+            JPEGLosslessSV1,
+            bytes(imagecodecs.jpeg8_encode(LARGE, lossless=True, bitspersample=16)),
+            {},
+            "the encoded values reach 64494, Bits Stored says 12",
+        ),
+        (
+            JPEGLSLossless,
+            bytes(imagecodecs.jpegls_encode(LARGE)),
+            {},
+            "the encoded values reach 64494, Bits Stored says 12",
+        ),
+        (JPEG2000Lossless, jpeg_2000(LARGE, 16), {}, "the encoded values reach 64494, Bits Stored says 12"),
+        (JPEG2000, jpeg_2000(LARGE, 16), {}, "the encoded values reach from 0 to 64494, Bits Stored says 12"),
+        (
+            JPEG2000Lossless,
+            jpeg_2000(SMALL, 12),
+            {"PixelRepresentation": 1},
+            "the encoded values are unsigned and reach from 0 to 3583, Pixel Representation says 1",
+        ),
+        (
+            JPEG2000Lossless,
+            jpeg_2000((SMALL.astype(np.int16) - 1800), 12),
+            {},
+            "the encoded values are signed and reach from -1800 to 1783, Pixel Representation says 0",
+        ),
+        (
+            JPEG2000Lossless,
+            jpeg_2000((SMALL.astype(np.int16) - 1800), 16),
+            {"BitsStored": 16, "HighBit": 15},
+            "the encoded values are signed and reach from -1800 to 1783, Pixel Representation says 0",
+        ),
+    ],
+)
+def test_a_stream_that_contradicts_the_header_is_refused_with_both_values(
+    tmp_path: Path, transfer_syntax_uid: UID, stream: bytes, values: dict[str, object], message: str
+) -> None:
+    refused = refusal(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream, **values))
+    assert (refused.reason, refused.message) == ("unreadable_pixels", message)
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "stream", "values"),
+    [
+        (JPEGLosslessSV1, bytes(imagecodecs.jpeg8_encode(SMALL, lossless=True, bitspersample=16)), {}),
+        (JPEGLSLossless, bytes(imagecodecs.jpegls_encode(SMALL)), {}),
+        (JPEG2000Lossless, jpeg_2000(SMALL, 16), {}),
+        (JPEG2000Lossless, jpeg_2000(SMALL, 12), {"BitsStored": 14, "HighBit": 13}),
+        (JPEG2000Lossless, jpeg_2000(SMALL, 12), {"BitsStored": 14, "HighBit": 13, "PixelRepresentation": 1}),
+        (JPEG2000Lossless, jpeg_2000(SMALL.astype(np.int16), 16), {}),
+    ],
+    ids=[
+        "JPEG 16 for 12",
+        "JPEG-LS 16 for 12",
+        "JPEG 2000 16 for 12",
+        "12 for 14",
+        "no sign for one",
+        "one for none",
+    ],
+)
+def test_a_stream_that_says_otherwise_of_the_same_values_is_read(
+    tmp_path: Path, transfer_syntax_uid: UID, stream: bytes, values: dict[str, object]
+) -> None:
+    read = pixels.read(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream, **values))
+    np.testing.assert_array_equal(read.stored, SMALL)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_signed_values_are_read_with_and_without_their_sign_in_the_bits_above_them(tmp_path: Path, bits: int) -> None:
+    values = SMALL.astype(np.int16) - 1800
+    stream = imagecodecs.jpeg8_encode(
+        values.view(np.uint16) & np.uint16((1 << bits) - 1), lossless=True, bitspersample=bits
+    )
+    path = encoded(tmp_path / "image.dcm", JPEGLosslessSV1, bytes(stream), PixelRepresentation=1)
+    np.testing.assert_array_equal(pixels.read(path).stored, values)
+
+
+def lossless(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=12))
+
+
+def enlarged(stream: bytes, marker: bytes, *places: int) -> bytes:
+    """With 65000 for each side, in as many bytes as it has behind the marker."""
+    size = 2 if len(places) == 2 else 4
+    begin = stream.index(marker)
+    for place in places:
+        stream = stream[: begin + place] + (65000).to_bytes(size) + stream[begin + place + size :]
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "stream"),
+    [
+        (JPEGLosslessSV1, enlarged(lossless(SMALL), b"\xff\xc3", 5, 7)),
+        (JPEGLSLossless, enlarged(bytes(imagecodecs.jpegls_encode(SMALL)), b"\xff\xf7", 5, 7)),
+        (JPEG2000Lossless, enlarged(jpeg_2000(SMALL, 12), b"\xff\x51", 6, 10, 22, 26)),
+        (
+            JPEG2000Lossless,
+            enlarged(bytes(imagecodecs.jpeg2k_encode(SMALL, level=0, codecformat="JP2")), b"\xff\x51", 6, 10, 22, 26),
+        ),
+    ],
+    ids=["JPEG", "JPEG-LS", "JPEG 2000", "a JP2 file"],
+)
+def test_a_stream_that_claims_four_thousand_million_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transfer_syntax_uid: UID, stream: bytes
+) -> None:
+    for decoder in ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode"):
+        monkeypatch.setattr(imagecodecs, decoder, lambda *_: pytest.fail("it is decoded"))
+    refused = refusal(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream))
+    assert refused.message == "the encoded image is (65000, 65000), Rows and Columns say (64, 56)"
+    assert refused.reason == "unreadable_pixels"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"\xff\xd8\xff\xd9", b"\xff\xd8" + bytes(100) + b"\xff\xd9", b"\xff\xd8\xff\xc3\0\2\xff\xd9"],
+    ids=["nothing", "zeros", "an empty one"],
+)
+def test_a_stream_without_a_frame_header_is_refused(tmp_path: Path, stream: bytes) -> None:
+    assert "no frame header" in refusal(encoded(tmp_path / "image.dcm", JPEGLosslessSV1, stream)).message
 
 
 def test_a_small_file_that_inflates_to_a_huge_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
