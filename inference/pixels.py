@@ -24,7 +24,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from domain.errors import Refuse
 from domain.findings import DisplayImage
 from domain.states import Reason
-from inference import codestream, preprocess
+from inference import codestream, jpeg_gaps, preprocess
 from inference.codestream import Codestream
 from inference.pixel_data import PixelData, check_inflated_size, locate
 from inference.preprocess import Float32, Preprocessing
@@ -38,7 +38,6 @@ MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
 MAX_GREY = 65535
 _STRIP_ROWS = 16
 SPARSE = 8
-JPEG_END_OF_IMAGE = b"\xff\xd9"  # EOI (ISO/IEC 10918-1 B.1.1.3); padding may follow it
 OVERSHOOT = 4  # one part in so many of the range, beyond its ends
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
 
@@ -410,12 +409,22 @@ def _arranged(values: Pixels, header: _Header, *, is_planar: bool) -> Pixels:
 
 
 def _jpeg(encoded: Encoded, header: _Header) -> Pixels:
-    # libjpeg fills what is missing of a stream with grey and only warns: half a chest must not be analysed.
-    if JPEG_END_OF_IMAGE not in bytes(encoded[-16:]):
-        raise Refuse("the JPEG stream ends too early", reason=Reason.UNREADABLE_PIXELS)
-    _check_codestream(codestream.of_jpeg(encoded), header)
+    """Half a chest must not be analysed: libjpeg fills what is missing with grey."""
+    end = _end_of_image(encoded)
+    said = codestream.of_jpeg(encoded)
+    _check_codestream(said, header)
     decoded = _by_libjpeg(encoded, header)
+    if jpeg_gaps.is_filled_up(decoded, encoded[:end], said, lambda longer: _by_libjpeg(longer, header)):
+        raise Refuse("a part of the JPEG stream is missing", reason=Reason.UNREADABLE_PIXELS)
     return decoded if header.photometric_interpretation == "RGB" or decoded.ndim == 2 else decoded[..., 0]
+
+
+def _end_of_image(encoded: Encoded) -> int:
+    """Padding may follow it."""
+    padded = bytes(encoded[-16:])
+    if jpeg_gaps.END_OF_IMAGE not in padded:
+        raise Refuse("the JPEG stream ends too early", reason=Reason.UNREADABLE_PIXELS)
+    return len(encoded) - len(padded) + padded.rfind(jpeg_gaps.END_OF_IMAGE)
 
 
 def _by_libjpeg(encoded: Encoded, header: _Header) -> Pixels:

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import imagecodecs
@@ -23,6 +24,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
 )
@@ -413,6 +415,81 @@ def test_a_film_of_two_values_that_look_alike_is_refused(tmp_path: Path) -> None
     assert refusal(path).message == "every pixel is shown in the same grey"
 
 
+def film(bits: int, *, bottom: int | None = None) -> NDArray[np.uint16]:
+    """With noise; its lower half has one value, if any."""
+    values = np.random.default_rng(bits).normal(0.5, 0.1, (203, 181)).clip(0, 1) * ((1 << bits) - 1)
+    if bottom is not None:
+        values[100:] = bottom
+    return values.astype(np.uint16)
+
+
+def lossless(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=12))
+
+
+def extended(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values, level=90, bitspersample=12))
+
+
+def baseline(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values.astype(np.uint8), level=90))
+
+
+def with_restarts(values: NDArray[np.uint16]) -> bytes:
+    """An interval of 23 blocks is a row of them."""
+    buffer = BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "JPEG", quality=90, restart_marker_blocks=23)
+    return buffer.getvalue()
+
+
+JPEGS = {
+    "lossless": (lossless, JPEGLosslessSV1, 12),
+    "extended": (extended, JPEGExtended12Bit, 12),
+    "baseline": (baseline, JPEGBaseline8Bit, 8),
+    "with restarts": (with_restarts, JPEGBaseline8Bit, 8),
+}
+Encode = Callable[[NDArray[np.uint16]], bytes]
+
+
+def eight_or_twelve(bits: int) -> dict[str, object]:
+    allocated = 8 if bits == 8 else 16
+    return {"Rows": 203, "Columns": 181, "BitsAllocated": allocated, "BitsStored": bits, "HighBit": bits - 1}
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("what", ["is cut off", "has lost a tenth", "begins a marker where it is cut"])
+@pytest.mark.parametrize(("encode", "transfer_syntax_uid", "bits"), JPEGS.values(), ids=list(JPEGS))
+def test_a_jpeg_stream_of_which_a_part_is_missing_is_refused_though_its_end_marker_is_there(
+    tmp_path: Path, encode: Encode, transfer_syntax_uid: UID, bits: int, what: str, kept: float
+) -> None:
+    """libjpeg makes grey of it, and only warns."""
+    stream = encode(film(bits))
+    at = int(len(stream) * kept)
+    rest = {
+        "is cut off": b"\xff\xd9",
+        "has lost a tenth": stream[at + len(stream) // 10 - 50 :],
+        "begins a marker where it is cut": b"\xff\x01" + stream[at + len(stream) // 10 - 50 :],
+    }[what]
+    path = encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream[:at] + rest, **eight_or_twelve(bits))
+    refused = refusal(path)
+    assert refused.reason == "unreadable_pixels"
+    assert refused.message == "a part of the JPEG stream is missing"
+
+
+@pytest.mark.parametrize("bottom", ["black", "white", "middle grey"])
+@pytest.mark.parametrize("padding", [b"", b"\0", bytes(6)])
+@pytest.mark.parametrize(("encode", "transfer_syntax_uid", "bits"), JPEGS.values(), ids=list(JPEGS))
+def test_a_film_is_read_whatever_grey_its_lower_half_has(
+    tmp_path: Path, encode: Encode, transfer_syntax_uid: UID, bits: int, padding: bytes, bottom: str
+) -> None:
+    value = {"black": 0, "white": (1 << bits) - 1, "middle grey": 1 << (bits - 1)}[bottom]
+    stream = encode(film(bits, bottom=value))
+    path = encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream + padding, **eight_or_twelve(bits))
+    read = pixels.read(path).stored
+    np.testing.assert_array_equal(read, imagecodecs.jpeg8_decode(stream))
+    assert set(np.unique(read[-90:])) == {value}
+
+
 @pytest.mark.parametrize(
     ("transfer_syntax_uid", "encode"),
     [
@@ -571,10 +648,6 @@ def test_signed_values_are_read_with_and_without_their_sign_in_the_bits_above_th
     )
     path = encoded(tmp_path / "image.dcm", JPEGLosslessSV1, bytes(stream), PixelRepresentation=1)
     np.testing.assert_array_equal(pixels.read(path).stored, values)
-
-
-def lossless(values: NDArray[np.uint16]) -> bytes:
-    return bytes(imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=12))
 
 
 def enlarged(stream: bytes, marker: bytes, *places: int) -> bytes:
