@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -9,6 +10,7 @@ from typing import BinaryIO
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
+from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from domain.errors import Refuse
@@ -16,6 +18,8 @@ from domain.states import Reason
 
 PIXEL_DATA = (0x7FE0, 0x0010)
 UNDEFINED_LENGTH = 0xFFFFFFFF
+MAX_INFLATED_BYTES = 256 << 20  # the largest image that is read, and as much again
+PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +58,24 @@ class PixelData:
         if isinstance(self.file, BytesIO):
             return self.file.getbuffer()
         return memoryview(mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def check_inflated_size(file: BinaryIO) -> None:
+    """
+    Raises:
+        Refuse: the data set is deflated (PS3.5 A.5), and too large for the memory of the process that reads it.
+    """
+    file.seek(132)  # behind the preamble and DICM (PS3.10 7.1)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 0x0002)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflate.eof and (piece := inflate.unconsumed_tail or file.read(PIECE_BYTES)):
+            size += len(inflate.decompress(piece, PIECE_BYTES))
+            if size > MAX_INFLATED_BYTES:
+                raise Refuse(
+                    f"the deflated data set has more than {MAX_INFLATED_BYTES} bytes", reason=Reason.UNREADABLE_PIXELS
+                )
+    file.seek(0)
 
 
 def locate(file: BinaryIO, attributes: FileDataset) -> PixelData:

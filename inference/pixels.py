@@ -24,8 +24,9 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from domain.errors import Refuse
 from domain.findings import DisplayImage
 from domain.states import Reason
-from inference import preprocess
-from inference.pixel_data import PixelData, locate
+from inference import codestream, jpeg_gaps, preprocess
+from inference.codestream import Codestream
+from inference.pixel_data import PixelData, check_inflated_size, locate
 from inference.preprocess import Float32, Preprocessing
 
 Pixels = NDArray[Any]
@@ -37,7 +38,7 @@ MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
 MAX_GREY = 65535
 _STRIP_ROWS = 16
 SPARSE = 8
-JPEG_END_OF_IMAGE = b"\xff\xd9"  # EOI (ISO/IEC 10918-1 B.1.1.3); padding may follow it
+OVERSHOOT = 4  # one part in so many of the range, beyond its ends
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
 
 
@@ -82,7 +83,17 @@ def read(path: Path | str) -> Radiograph:
     if len(radiograph.shown) == 1:
         # Some decoders answer with silent zeros where they fail (NVIDIA/nvImageCodec issue 50).
         raise Refuse("every pixel has the same value", reason=Reason.UNREADABLE_PIXELS)
+    if not _has_contrast(radiograph):
+        raise Refuse("every pixel is shown in the same grey", reason=Reason.UNREADABLE_PIXELS)
     return radiograph
+
+
+def _has_contrast(radiograph: Radiograph) -> bool:
+    """Whether more than one grey occurs. In nearly all images a few pixels show it."""
+    for step in (SPARSE * SPARSE, SPARSE, 1):
+        if np.ptp(_looked_up(radiograph.shown, radiograph.stored[::step, ::step], radiograph.first)):
+            return True
+    return False
 
 
 def is_dicom(path: Path | str) -> bool:
@@ -137,6 +148,7 @@ def display_image(radiograph: Radiograph, *, within: Sequence[tuple[int, int]]) 
 def _read_dicom(path: Path | str) -> Radiograph:
     try:
         with open(path, "rb") as file:
+            check_inflated_size(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True)
             pixel_data = locate(file, dataset)
             header = _Header.of(dataset)
@@ -193,6 +205,11 @@ class _Header:
             raise Refuse(f"missing: {', '.join(missing)}", reason=Reason.UNREADABLE_PIXELS)
         if not getattr(dataset, "file_meta", None) or "TransferSyntaxUID" not in dataset.file_meta:
             raise Refuse("missing: TransferSyntaxUID", reason=Reason.UNREADABLE_PIXELS)
+        if dataset.PixelRepresentation not in (0, 1):
+            raise Refuse(
+                f"Pixel Representation {dataset.PixelRepresentation} is neither 0 nor 1",
+                reason=Reason.UNREADABLE_PIXELS,
+            )
         header = cls(
             rows=int(dataset.Rows),
             columns=int(dataset.Columns),
@@ -201,7 +218,7 @@ class _Header:
             bits_allocated=int(dataset.BitsAllocated),
             bits_stored=int(dataset.BitsStored),
             high_bit=int(dataset.get("HighBit", dataset.BitsStored - 1)),
-            is_signed=bool(dataset.PixelRepresentation),
+            is_signed=dataset.PixelRepresentation == 1,
             is_planar=bool(dataset.get("PlanarConfiguration", 0)),
             transfer_syntax_uid=uid.UID(dataset.file_meta.TransferSyntaxUID),
         )
@@ -222,7 +239,10 @@ class _Header:
                 f"{self.samples_per_pixel} samples of {self.bits_allocated} bits are not read",
                 reason=Reason.UNREADABLE_PIXELS,
             )
-        if not 1 <= self.bits_stored <= self.bits_allocated or not self.bits_stored - 1 <= self.high_bit < 16:
+        if (
+            not 1 <= self.bits_stored <= self.bits_allocated
+            or not self.bits_stored - 1 <= self.high_bit < self.bits_allocated
+        ):
             raise Refuse(
                 f"Bits Stored {self.bits_stored} and High Bit {self.high_bit} do not fit {self.bits_allocated} bits",
                 reason=Reason.UNREADABLE_PIXELS,
@@ -264,30 +284,98 @@ def _stored(dataset: Dataset, pixel_data: PixelData, header: _Header) -> Pixels:
         decoded = decode(pixel_data.first_frame(int(dataset.get("NumberOfFrames") or 1)), header)
     else:
         decoded = decode(pixel_data.mapped(), header)
-    if decoded.shape[:2] != (header.rows, header.columns):
+    _check_shape(decoded.shape[:2], header)
+    if decoded.ndim == 3:
+        if decoded.dtype != np.uint8:
+            raise Refuse(f"the encoded colours are {decoded.dtype}, not uint8", reason=Reason.UNREADABLE_PIXELS)
+        return np.asarray(np.rint(decoded[..., :3] @ _LUMA), np.uint8)
+    if header.transfer_syntax_uid in _JPEG_2000:
+        _check_sign(decoded, header)
+    return _within_bits_stored(decoded, header)
+
+
+def _check_codestream(said: Codestream, header: _Header) -> None:
+    """Before a decoder asks for the memory.
+
+    More bits than Bits Stored are not wrong: many encoders say 16 of 12 bits. A few less neither; but a stream of bytes
+    under a header of words is another image than the one that the header is about.
+    """
+    _check_shape((said.rows, said.columns), header)
+    if said.components != header.samples_per_pixel:
         raise Refuse(
-            f"the encoded image is {decoded.shape[:2]}, Rows and Columns say {(header.rows, header.columns)}",
+            f"the encoded image has {said.components} components, Samples per Pixel says {header.samples_per_pixel}",
             reason=Reason.UNREADABLE_PIXELS,
         )
-    if decoded.ndim == 3:
-        return np.asarray(np.rint(decoded[..., :3] @ _LUMA), np.uint8)
-    return _within_bits_stored(decoded, header)
+    if said.bits <= 8 < header.bits_stored:
+        raise Refuse(
+            f"the encoded image has samples of {said.bits} bits, Bits Stored says {header.bits_stored}",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+
+
+def _check_shape(shape: tuple[int, ...], header: _Header) -> None:
+    if shape != (header.rows, header.columns):
+        raise Refuse(
+            f"the encoded image is {shape}, Rows and Columns say {(header.rows, header.columns)}",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+
+
+def _check_sign(decoded: Pixels, header: _Header) -> None:
+    """JPEG 2000 says itself whether samples have a sign. Where all values are the same either way, none is wrong."""
+    is_signed = decoded.dtype.kind == "i"
+    if is_signed != header.is_signed and (decoded.min() < 0 or decoded.max() > header.stored_range[1]):
+        raise Refuse(
+            f"the encoded values are {'signed' if is_signed else 'unsigned'} and reach from {decoded.min()} to "
+            f"{decoded.max()}, Pixel Representation says {int(header.is_signed)}",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
 
 
 def _within_bits_stored(decoded: Pixels, header: _Header) -> Pixels:
     low, high = header.stored_range
     if header.transfer_syntax_uid in _LOSSY:
-        # A lossy codec overshoots: WG-04's 10-bit RG3 holds 1024 as 12-bit JPEG. Masking would turn white to black.
-        signed = decoded.astype(np.int32)
-        if header.is_signed and decoded.dtype.kind == "u":
-            signed = np.where(signed > high, signed - (1 << header.bits_stored), signed)
-        return np.clip(signed, low, high).astype(np.int16 if header.is_signed else np.uint16)
+        return _clipped(decoded, header)
     bits: Pixels = decoded.astype(np.uint16, copy=False)
     shift, sign = header.high_bit + 1 - header.bits_stored, -low
     # Bits outside Bits Stored may hold an overlay of the old kind (PS3.5 8.1.1). Most often there is nothing to do.
     if shift or sign or int(bits.max()) > high:
-        bits = (((bits >> shift) & (high - low)) ^ sign) - sign
+        within = (((bits >> shift) & (high - low)) ^ sign) - sign
+        if header.transfer_syntax_uid in _SELF_DESCRIBING:
+            _check_nothing_is_lost(bits, within, header)
+        bits = within
     return bits.view(np.int16) if header.is_signed else bits
+
+
+def _check_nothing_is_lost(bits: Pixels, within: Pixels, header: _Header) -> None:
+    """An encoder was given no overlay with the pixels (PS3.5 8.2), at the most the sign in all bits above it."""
+    low, high = header.stored_range
+    field = (within & (high - low)) << (header.high_bit + 1 - header.bits_stored)
+    if not np.array_equal(field, bits) and not (header.is_signed and np.array_equal(within, bits)):
+        raise Refuse(
+            f"the encoded values reach {bits.max()}, Bits Stored says {header.bits_stored}",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+
+
+def _clipped(decoded: Pixels, header: _Header) -> Pixels:
+    """A lossy codec overshoots: WG-04's 10-bit RG3 holds 1024 as 12-bit JPEG. Masking would turn white to black.
+
+    At a sharp edge it is about a tenth of the step. What lies far beyond was more before it was encoded.
+    """
+    low, high = header.stored_range
+    if not header.is_signed and decoded.dtype.kind == "u" and decoded.max() <= high:
+        return decoded.astype(np.uint16)
+    signed = decoded.astype(np.int32)
+    if header.is_signed and decoded.dtype.kind == "u":
+        signed = np.where(signed > high, signed - (1 << header.bits_stored), signed)
+    spare = (high - low) // OVERSHOOT
+    if signed.max() > high + spare or signed.min() < low - spare:
+        raise Refuse(
+            f"the encoded values reach from {signed.min()} to {signed.max()}, Bits Stored says {header.bits_stored}",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+    return np.clip(signed, low, high).astype(np.int16 if header.is_signed else np.uint16)
 
 
 def _native(encoded: memoryview, header: _Header) -> Pixels:
@@ -321,22 +409,46 @@ def _arranged(values: Pixels, header: _Header, *, is_planar: bool) -> Pixels:
 
 
 def _jpeg(encoded: Encoded, header: _Header) -> Pixels:
-    # libjpeg fills what is missing of a stream with grey and only warns: half a chest must not be analysed.
-    if JPEG_END_OF_IMAGE not in bytes(encoded[-16:]):
+    """Half a chest must not be analysed: libjpeg fills what is missing with grey."""
+    end = _end_of_image(encoded)
+    said = codestream.of_jpeg(encoded)
+    _check_codestream(said, header)
+    decoded = _by_libjpeg(encoded, header)
+    if jpeg_gaps.is_filled_up(decoded, encoded[:end], said, lambda longer: _by_libjpeg(longer, header)):
+        raise Refuse("a part of the JPEG stream is missing", reason=Reason.UNREADABLE_PIXELS)
+    return decoded if header.photometric_interpretation == "RGB" or decoded.ndim == 2 else decoded[..., 0]
+
+
+def _end_of_image(encoded: Encoded) -> int:
+    """Padding may follow it."""
+    padded = bytes(encoded[-16:])
+    if jpeg_gaps.END_OF_IMAGE not in padded:
         raise Refuse("the JPEG stream ends too early", reason=Reason.UNREADABLE_PIXELS)
+    return len(encoded) - len(padded) + padded.rfind(jpeg_gaps.END_OF_IMAGE)
+
+
+def _by_libjpeg(encoded: Encoded, header: _Header) -> Pixels:
     if header.samples_per_pixel == 1:
         return np.asarray(imagecodecs.jpeg8_decode(encoded))
-    if header.photometric_interpretation == "RGB":  # what the header says; a JFIF marker may say otherwise
+    if header.photometric_interpretation == "RGB" or header.transfer_syntax_uid not in _LOSSY:
+        # What the header says; a JFIF marker may say otherwise. Of a lossless stream libjpeg converts no colours.
         return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace="RGB", outcolorspace="RGB"))
     return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace="YCBCR", outcolorspace="GRAYSCALE"))
 
 
 def _jpeg_ls(encoded: Encoded, header: _Header) -> Pixels:
-    return np.asarray(imagecodecs.jpegls_decode(encoded))
+    _check_codestream(codestream.of_jpeg(encoded), header)
+    return _luma_of_ybr_full(np.asarray(imagecodecs.jpegls_decode(encoded)), header)
 
 
 def _jpeg_2000(encoded: Encoded, header: _Header) -> Pixels:
-    return np.asarray(imagecodecs.jpeg2k_decode(encoded))
+    """YBR_ICT and YBR_RCT name what the codestream itself turns back to RGB (PS3.5 8.2.4)."""
+    _check_codestream(codestream.of_jpeg_2000(encoded), header)
+    return _luma_of_ybr_full(np.asarray(imagecodecs.jpeg2k_decode(encoded)), header)
+
+
+def _luma_of_ybr_full(decoded: Pixels, header: _Header) -> Pixels:
+    return decoded[..., 0] if header.photometric_interpretation.startswith("YBR_FULL") else decoded
 
 
 _DECODERS: dict[str, Callable[[Any, _Header], Pixels]] = {
@@ -355,6 +467,8 @@ _DECODERS: dict[str, Callable[[Any, _Header], Pixels]] = {
     uid.RLELossless: _rle,
 }
 _LOSSY = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000}
+_JPEG_2000 = {uid.JPEG2000Lossless, uid.JPEG2000}
+_SELF_DESCRIBING = {uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless}
 
 
 def _shown_values(stored: Pixels, dataset: Dataset, header: _Header) -> tuple[int, Greys]:
@@ -364,10 +478,25 @@ def _shown_values(stored: Pixels, dataset: Dataset, header: _Header) -> tuple[in
     if header.samples_per_pixel == 3:
         fractions = occurring / 255.0
     else:
-        fractions = _shown(apply_modality_lut(occurring, dataset).astype(np.float64), dataset)
+        fractions = _shown(_modality_values(occurring, dataset), dataset)
     if header.photometric_interpretation == "MONOCHROME1":
         fractions = 1.0 - fractions
     return first, np.rint(fractions * MAX_GREY).astype(np.uint16)
+
+
+def _modality_values(occurring: Pixels, dataset: Dataset) -> NDArray[np.float64]:
+    """By the Modality LUT, or by Rescale Slope (0028,1053) and Intercept (0028,1052): PS3.3 C.11.1."""
+    rescale = [dataset[keyword].value for keyword in ("RescaleSlope", "RescaleIntercept") if keyword in dataset]
+    if not dataset.get("ModalityLUTSequence") and len(rescale) == 2 and None in rescale:
+        raise Refuse("Rescale Slope or Rescale Intercept is empty", reason=Reason.UNREADABLE_PIXELS)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
+        values = np.asarray(apply_modality_lut(occurring, dataset), np.float64)
+        span = np.ptp(values)
+    if not np.isfinite(span):
+        raise Refuse("the modality LUT makes values that are not finite", reason=Reason.UNREADABLE_PIXELS)
+    if span == 0 and len(occurring) > 1:
+        raise Refuse("the modality LUT makes every pixel the same value", reason=Reason.UNREADABLE_PIXELS)
+    return values
 
 
 def _looked_up(table: NDArray[Any], values: Pixels, first: int) -> NDArray[Any]:

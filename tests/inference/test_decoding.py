@@ -2,24 +2,35 @@
 
 import subprocess
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.sequence import Sequence as ItemSequence
 from pydicom.uid import (
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
 )
 
 from domain.errors import Refuse
-from inference import pixels
+from inference import pixel_data, pixels
 from tests.factories.sources import radiograph
 from tests.inference.images import frame_0, write, write_image
 
@@ -308,6 +319,9 @@ def test_a_picture_that_is_no_dicom_file_is_read(tmp_path: Path, mode: str) -> N
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "'PALETTE COLOR' is not read"),
         ({"BitsAllocated": 32}, "1 samples of 32 bits are not read"),
         ({"BitsStored": 17}, "Bits Stored 17"),
+        ({"HighBit": 16}, "High Bit 16 do not fit 16 bits"),
+        ({"BitsAllocated": 8, "BitsStored": 8, "HighBit": 8}, "High Bit 8 do not fit 8 bits"),
+        ({"PixelRepresentation": 2}, "Pixel Representation 2 is neither 0 nor 1"),
         ({"PixelData": bytes(64 * 56 * 2)}, "every pixel has the same value"),
     ],
 )
@@ -350,3 +364,341 @@ def test_bytes_that_are_no_image_are_refused(tmp_path: Path, content: bytes) -> 
 
 def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere.dcm").message == "the file cannot be read: No such file or directory"
+
+
+def encoded(path: Path, transfer_syntax_uid: UID, stream: bytes, **values: object) -> Path:
+    """The plain radiograph as this stream."""
+    dataset = radiograph(1)
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR = "OB"
+    return write(dataset, path)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "message"),
+    [
+        ("0", "0", "the modality LUT makes every pixel the same value"),
+        ("0", "1000", "the modality LUT makes every pixel the same value"),
+        ("nan", "0", "the modality LUT makes values that are not finite"),
+        ("inf", "0", "the modality LUT makes values that are not finite"),
+        ("1e308", "1e308", "the modality LUT makes values that are not finite"),
+        ("1", "1e30", "the modality LUT makes every pixel the same value"),
+        ("1e-20", "0", "every pixel is shown in the same grey"),
+        ("", "", "Rescale Slope or Rescale Intercept is empty"),
+    ],
+)
+def test_a_film_that_is_lost_in_its_rescaling_is_refused(
+    tmp_path: Path, slope: str, intercept: str, message: str
+) -> None:
+    refused = refusal(write_image(tmp_path / "image.dcm", RescaleSlope=slope, RescaleIntercept=intercept))
+    assert (refused.reason, refused.message) == ("unreadable_pixels", message)
+
+
+def test_a_film_that_a_modality_lut_makes_constant_is_refused(tmp_path: Path) -> None:
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 16], "US"
+    table.add_new("LUTData", "OW", np.full(4096, 7, np.uint16).tobytes())
+    refused = refusal(write_image(tmp_path / "image.dcm", ModalityLUTSequence=ItemSequence([table])))
+    assert refused.message == "the modality LUT makes every pixel the same value"
+
+
+def test_a_film_of_two_values_that_look_alike_is_refused(tmp_path: Path) -> None:
+    """What lies between the two would look different, but does not occur."""
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 16]
+    table.add_new("LUTData", "OW", np.array([9, *range(100, 4194), 9], np.uint16).tobytes())
+    values = np.repeat(np.array([0, 4095], np.uint16), 64 * 28)
+    path = write_image(tmp_path / "image.dcm", VOILUTSequence=ItemSequence([table]), PixelData=values.tobytes())
+    assert refusal(path).message == "every pixel is shown in the same grey"
+
+
+def film(bits: int, *, bottom: int | None = None) -> NDArray[np.uint16]:
+    """With noise; its lower half has one value, if any."""
+    values = np.random.default_rng(bits).normal(0.5, 0.1, (203, 181)).clip(0, 1) * ((1 << bits) - 1)
+    if bottom is not None:
+        values[100:] = bottom
+    return values.astype(np.uint16)
+
+
+def lossless(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=12))
+
+
+def extended(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values, level=90, bitspersample=12))
+
+
+def baseline(values: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(values.astype(np.uint8), level=90))
+
+
+def with_restarts(values: NDArray[np.uint16]) -> bytes:
+    """An interval of 23 blocks is a row of them."""
+    buffer = BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "JPEG", quality=90, restart_marker_blocks=23)
+    return buffer.getvalue()
+
+
+JPEGS = {
+    "lossless": (lossless, JPEGLosslessSV1, 12),
+    "extended": (extended, JPEGExtended12Bit, 12),
+    "baseline": (baseline, JPEGBaseline8Bit, 8),
+    "with restarts": (with_restarts, JPEGBaseline8Bit, 8),
+}
+Encode = Callable[[NDArray[np.uint16]], bytes]
+
+
+def eight_or_twelve(bits: int) -> dict[str, object]:
+    allocated = 8 if bits == 8 else 16
+    return {"Rows": 203, "Columns": 181, "BitsAllocated": allocated, "BitsStored": bits, "HighBit": bits - 1}
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("what", ["is cut off", "has lost a tenth", "begins a marker where it is cut"])
+@pytest.mark.parametrize(("encode", "transfer_syntax_uid", "bits"), JPEGS.values(), ids=list(JPEGS))
+def test_a_jpeg_stream_of_which_a_part_is_missing_is_refused_though_its_end_marker_is_there(
+    tmp_path: Path, encode: Encode, transfer_syntax_uid: UID, bits: int, what: str, kept: float
+) -> None:
+    """libjpeg makes grey of it, and only warns."""
+    stream = encode(film(bits))
+    at = int(len(stream) * kept)
+    rest = {
+        "is cut off": b"\xff\xd9",
+        "has lost a tenth": stream[at + len(stream) // 10 - 50 :],
+        "begins a marker where it is cut": b"\xff\x01" + stream[at + len(stream) // 10 - 50 :],
+    }[what]
+    path = encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream[:at] + rest, **eight_or_twelve(bits))
+    refused = refusal(path)
+    assert refused.reason == "unreadable_pixels"
+    assert refused.message == "a part of the JPEG stream is missing"
+
+
+@pytest.mark.parametrize("bottom", ["black", "white", "middle grey"])
+@pytest.mark.parametrize("padding", [b"", b"\0", bytes(6)])
+@pytest.mark.parametrize(("encode", "transfer_syntax_uid", "bits"), JPEGS.values(), ids=list(JPEGS))
+def test_a_film_is_read_whatever_grey_its_lower_half_has(
+    tmp_path: Path, encode: Encode, transfer_syntax_uid: UID, bits: int, padding: bytes, bottom: str
+) -> None:
+    value = {"black": 0, "white": (1 << bits) - 1, "middle grey": 1 << (bits - 1)}[bottom]
+    stream = encode(film(bits, bottom=value))
+    path = encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream + padding, **eight_or_twelve(bits))
+    read = pixels.read(path).stored
+    np.testing.assert_array_equal(read, imagecodecs.jpeg8_decode(stream))
+    assert set(np.unique(read[-90:])) == {value}
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "encode"),
+    [
+        (JPEGLSLossless, lambda colours: imagecodecs.jpegls_encode(colours)),
+        (JPEGLosslessSV1, lambda colours: imagecodecs.jpeg8_encode(colours, lossless=True, outcolorspace="RGB")),
+        (JPEG2000Lossless, lambda colours: imagecodecs.jpeg2k_encode(colours, level=0, codecformat="J2K", mct=False)),
+    ],
+    ids=["JPEG-LS", "JPEG Lossless", "JPEG 2000"],
+)
+@pytest.mark.parametrize(
+    ("photometric_interpretation", "red", "blue"),
+    [("RGB", (255, 0, 0), (0, 0, 255)), ("YBR_FULL", (76, 85, 255), (29, 255, 107))],
+)
+def test_colours_become_their_luma_whatever_they_are_made_of(
+    tmp_path: Path,
+    photometric_interpretation: str,
+    red: tuple[int, int, int],
+    blue: tuple[int, int, int],
+    transfer_syntax_uid: UID,
+    encode: Callable[[NDArray[np.uint8]], bytes],
+) -> None:
+    colours = np.empty((64, 56, 3), np.uint8)
+    colours[:, :28], colours[:, 28:] = red, blue
+    path = encoded(
+        tmp_path / "image.dcm",
+        transfer_syntax_uid,
+        bytes(encode(colours)),
+        PhotometricInterpretation=photometric_interpretation,
+        **IN_COLOUR,
+    )
+    read = pixels.read(path).stored
+    assert (read[0, 0], read[0, -1]) == (76, 29)
+
+
+IN_COLOUR: dict[str, object] = {
+    "SamplesPerPixel": 3,
+    "PlanarConfiguration": 0,
+    "BitsAllocated": 8,
+    "BitsStored": 8,
+    "HighBit": 7,
+}
+
+
+def test_what_jpeg_2000_turns_back_to_rgb_itself_becomes_its_luma(tmp_path: Path) -> None:
+    colours = np.empty((64, 56, 3), np.uint8)
+    colours[:, :28], colours[:, 28:] = (255, 0, 0), (0, 0, 255)
+    stream = imagecodecs.jpeg2k_encode(colours, level=0, codecformat="J2K", reversible=True, mct=True)
+    path = encoded(
+        tmp_path / "image.dcm", JPEG2000Lossless, bytes(stream), PhotometricInterpretation="YBR_RCT", **IN_COLOUR
+    )
+    read = pixels.read(path).stored
+    assert (read[0, 0], read[0, -1]) == (76, 29)
+
+
+SMALL = np.arange(64 * 56, dtype=np.uint16).reshape(64, 56)  # up to 3583, so of 12 bits
+LARGE = SMALL * 18  # up to 64494
+
+
+def jpeg_2000(values: NDArray[np.uint16] | NDArray[np.int16], bits: int) -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(values, level=0, codecformat="J2K", reversible=True, bitspersample=bits))
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "stream", "values", "message"),
+    [
+        (
+            JPEGBaseline8Bit,
+            bytes(imagecodecs.jpeg8_encode(np.dstack([SMALL >> 4] * 3).astype(np.uint8))),
+            {},
+            "the encoded image has 3 components, Samples per Pixel says 1",
+        ),
+        (
+            JPEGLSLossless,
+            bytes(imagecodecs.jpegls_encode(SMALL)),
+            {"PhotometricInterpretation": "RGB", **IN_COLOUR},
+            "the encoded image has 1 components, Samples per Pixel says 3",
+        ),
+        (
+            JPEGLosslessSV1,
+            bytes(imagecodecs.jpeg8_encode((SMALL >> 4).astype(np.uint8), lossless=True)),
+            {},
+            "the encoded image has samples of 8 bits, Bits Stored says 12",
+        ),
+        (
+            JPEGLosslessSV1,
+            bytes(imagecodecs.jpeg8_encode(LARGE, lossless=True, bitspersample=16)),
+            {},
+            "the encoded values reach 64494, Bits Stored says 12",
+        ),
+        (
+            JPEGLSLossless,
+            bytes(imagecodecs.jpegls_encode(LARGE)),
+            {},
+            "the encoded values reach 64494, Bits Stored says 12",
+        ),
+        (JPEG2000Lossless, jpeg_2000(LARGE, 16), {}, "the encoded values reach 64494, Bits Stored says 12"),
+        (JPEG2000, jpeg_2000(LARGE, 16), {}, "the encoded values reach from 0 to 64494, Bits Stored says 12"),
+        (
+            JPEG2000Lossless,
+            jpeg_2000(SMALL, 12),
+            {"PixelRepresentation": 1},
+            "the encoded values are unsigned and reach from 0 to 3583, Pixel Representation says 1",
+        ),
+        (
+            JPEG2000Lossless,
+            jpeg_2000((SMALL.astype(np.int16) - 1800), 12),
+            {},
+            "the encoded values are signed and reach from -1800 to 1783, Pixel Representation says 0",
+        ),
+        (
+            JPEG2000Lossless,
+            jpeg_2000((SMALL.astype(np.int16) - 1800), 16),
+            {"BitsStored": 16, "HighBit": 15},
+            "the encoded values are signed and reach from -1800 to 1783, Pixel Representation says 0",
+        ),
+    ],
+)
+def test_a_stream_that_contradicts_the_header_is_refused_with_both_values(
+    tmp_path: Path, transfer_syntax_uid: UID, stream: bytes, values: dict[str, object], message: str
+) -> None:
+    refused = refusal(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream, **values))
+    assert (refused.reason, refused.message) == ("unreadable_pixels", message)
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "stream", "values"),
+    [
+        (JPEGLosslessSV1, bytes(imagecodecs.jpeg8_encode(SMALL, lossless=True, bitspersample=16)), {}),
+        (JPEGLSLossless, bytes(imagecodecs.jpegls_encode(SMALL)), {}),
+        (JPEG2000Lossless, jpeg_2000(SMALL, 16), {}),
+        (JPEG2000Lossless, jpeg_2000(SMALL, 12), {"BitsStored": 14, "HighBit": 13}),
+        (JPEG2000Lossless, jpeg_2000(SMALL, 12), {"BitsStored": 14, "HighBit": 13, "PixelRepresentation": 1}),
+        (JPEG2000Lossless, jpeg_2000(SMALL.astype(np.int16), 16), {}),
+    ],
+    ids=[
+        "JPEG 16 for 12",
+        "JPEG-LS 16 for 12",
+        "JPEG 2000 16 for 12",
+        "12 for 14",
+        "no sign for one",
+        "one for none",
+    ],
+)
+def test_a_stream_that_says_otherwise_of_the_same_values_is_read(
+    tmp_path: Path, transfer_syntax_uid: UID, stream: bytes, values: dict[str, object]
+) -> None:
+    read = pixels.read(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream, **values))
+    np.testing.assert_array_equal(read.stored, SMALL)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_signed_values_are_read_with_and_without_their_sign_in_the_bits_above_them(tmp_path: Path, bits: int) -> None:
+    values = SMALL.astype(np.int16) - 1800
+    stream = imagecodecs.jpeg8_encode(
+        values.view(np.uint16) & np.uint16((1 << bits) - 1), lossless=True, bitspersample=bits
+    )
+    path = encoded(tmp_path / "image.dcm", JPEGLosslessSV1, bytes(stream), PixelRepresentation=1)
+    np.testing.assert_array_equal(pixels.read(path).stored, values)
+
+
+def enlarged(stream: bytes, marker: bytes, *places: int) -> bytes:
+    """With 65000 for each side, in as many bytes as it has behind the marker."""
+    size = 2 if len(places) == 2 else 4
+    begin = stream.index(marker)
+    for place in places:
+        stream = stream[: begin + place] + (65000).to_bytes(size) + stream[begin + place + size :]
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("transfer_syntax_uid", "stream"),
+    [
+        (JPEGLosslessSV1, enlarged(lossless(SMALL), b"\xff\xc3", 5, 7)),
+        (JPEGLSLossless, enlarged(bytes(imagecodecs.jpegls_encode(SMALL)), b"\xff\xf7", 5, 7)),
+        (JPEG2000Lossless, enlarged(jpeg_2000(SMALL, 12), b"\xff\x51", 6, 10, 22, 26)),
+        (
+            JPEG2000Lossless,
+            enlarged(bytes(imagecodecs.jpeg2k_encode(SMALL, level=0, codecformat="JP2")), b"\xff\x51", 6, 10, 22, 26),
+        ),
+    ],
+    ids=["JPEG", "JPEG-LS", "JPEG 2000", "a JP2 file"],
+)
+def test_a_stream_that_claims_four_thousand_million_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transfer_syntax_uid: UID, stream: bytes
+) -> None:
+    for decoder in ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode"):
+        monkeypatch.setattr(imagecodecs, decoder, lambda *_: pytest.fail("it is decoded"))
+    refused = refusal(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream))
+    assert refused.message == "the encoded image is (65000, 65000), Rows and Columns say (64, 56)"
+    assert refused.reason == "unreadable_pixels"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"\xff\xd8\xff\xd9", b"\xff\xd8" + bytes(100) + b"\xff\xd9", b"\xff\xd8\xff\xc3\0\2\xff\xd9"],
+    ids=["nothing", "zeros", "an empty one"],
+)
+def test_a_stream_without_a_frame_header_is_refused(tmp_path: Path, stream: bytes) -> None:
+    assert "no frame header" in refusal(encoded(tmp_path / "image.dcm", JPEGLosslessSV1, stream)).message
+
+
+def test_a_small_file_that_inflates_to_a_huge_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = radiograph(1)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.add_new(0xFFFCFFFC, "OB", bytes(1 << 20))  # Data Set Trailing Padding (PS3.10 7.2)
+    path = write(dataset, tmp_path / "image.dcm")
+    assert path.stat().st_size < 20_000
+    assert pixels.read(path).stored.shape == (64, 56)
+    monkeypatch.setattr(pixel_data, "MAX_INFLATED_BYTES", 1 << 20)
+    refused = refusal(path)
+    assert refused.message == "the deflated data set has more than 1048576 bytes"
+    assert refused.reason == "unreadable_pixels"
