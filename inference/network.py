@@ -114,6 +114,8 @@ def open_session(package: Package, content: bytes, *, providers: Sequence[Any]) 
     options.intra_op_num_threads = 1  # a second thread beside busy neighbours made it slower, not faster
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # What is loaded is what was looked at: a file that is ONNX and onnxruntime's own format as well is read as ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime has a dozen exception types and no common one of its own

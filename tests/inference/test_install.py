@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from domain.errors import Misconfigured, Refuse, Retry
 from inference.install import add, check, download, pull
-from inference.network import Network
+from inference.network import Network, open_session
 from inference.onnx_graph import check_graph
 from inference.package import load
 from inference.registry import Registry
@@ -251,6 +251,29 @@ def test_a_network_that_reaches_outside_itself_never_serves_though_nobody_added_
     source = build_package(tmp_path / "models" / "chest", network=network, is_golden_right=False)
     with pytest.raises(Misconfigured, match=message):
         Network(load(source))
+
+
+# A field that ONNX does not know, 8 bytes long; the four in its middle are where onnxruntime looks for its own format.
+LIKE_ORT_FORMAT = b"\x48\x01\x49\0ORTM\0\0\0"
+
+
+def test_what_onnxruntime_would_read_in_its_own_format_is_refused() -> None:
+    """onnx reads it as the network that follows; onnxruntime would load what nobody has looked at."""
+    network = filter_network(2).SerializeToString()
+    check_graph(network)
+    with pytest.raises(Refuse, match="onnxruntime would read it in its own format") as caught:
+        check_graph(LIKE_ORT_FORMAT + network)
+    assert caught.value.reason == "not_onnx"
+
+
+def test_onnxruntime_reads_as_onnx_whatever_the_file_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.onnx_graph.check_graph", lambda _: None)
+    package = load(build_package(tmp_path / "chest"))
+    content = LIKE_ORT_FORMAT + package.weights_path.read_bytes()
+    session = open_session(package, content, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["scores", "class_activation"]
 
 
 def test_a_package_with_a_file_of_its_own_for_gpus_is_added_with_both(tmp_path: Path) -> None:
