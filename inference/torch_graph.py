@@ -6,9 +6,9 @@
 
 torch.export's own file is not used: `torch.export.load` unpickles what the file holds, with weights_only=False where
 True fails, and evaluates its symbolic shapes as Python. What is left of a graph after export is a list of calls, and a
-list of calls is JSON. What may be called is whole-number arithmetic on the number of images, and what OPERATORS names of
-core ATen (https://pytorch.org/docs/stable/torch.compiler_ir.html): what a network needs to answer. These operators know
-neither files nor processes, and stay within the tensors that they are given. No source is made of it either, as torch.fx
+list of calls is JSON. What may be called is whole-number arithmetic on the number of images, and of core ATen
+(https://pytorch.org/docs/stable/torch.compiler_ir.html) what OPERATORS names: what a network needs to answer. It knows
+neither files nor processes, and stays within the tensors that it is given. No source is made of it either, as torch.fx
 would.
 """
 
@@ -114,7 +114,10 @@ class Calls(nn.Module):
             made[call.name] = call(made, image.device)
             for name in call.frees:
                 del made[name]
-        return {name: made[place] for name, place in self._outputs.items()}
+        outputs = {name: made[place] for name, place in self._outputs.items()}
+        if other := [name for name, output in outputs.items() if not isinstance(output, Tensor)]:
+            raise TypeError(f"the outputs {other} are no tensors")
+        return outputs
 
     def _forget_early(self) -> None:
         """Let go of each tensor after the last call that needs it; and notice a name that nothing has made."""

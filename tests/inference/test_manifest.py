@@ -42,6 +42,7 @@ view = { PA = 250, unknown = 50 }
         ("threshold = 0.5", "threshold = 1.5", "labels[0].threshold: expected a number from 0 to 1"),
         ('value = "233604007"', 'value = "12345678901234567"', "labels[0].code.value: expected at most 16 characters"),
         ("[golden]", "[golden", "not valid TOML"),
+        ("[golden]", f"limits = {'[' * 50_000}", "its lists lie too deep in each other"),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path: Path, line: str, instead: str, message: str) -> None:

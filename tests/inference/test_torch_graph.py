@@ -214,6 +214,35 @@ def test_a_graph_that_was_tampered_with_is_refused(change: Callable[[dict[str, A
         read(tampered(change))
 
 
+def node(name: str, call: str, *args: object) -> dict[str, Any]:
+    return {"name": name, "call": call, "args": list(args), "kwargs": {}}
+
+
+@pytest.mark.parametrize(
+    ("last", "error", "message"),
+    [
+        (
+            node("n", "aten.sym_size.int", {"node": "image"}, 0),
+            Misconfigured,
+            "outputs .*'scores'.* are no tensors",
+        ),
+        (node("n", "floordiv", 1, 0), Misconfigured, "the network cannot be run: integer division or modulo by zero"),
+        (node("n", "aten.full.default", [1 << 40], 1.0), Refuse, "cannot be checked: the analysis process died"),
+    ],
+    ids=["number", "zero", "memory"],
+)
+def test_a_graph_that_cannot_be_run_is_told_in_one_line(
+    tmp_path: Path, last: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    def change(graph: dict[str, Any]) -> None:
+        graph["nodes"].append(last)
+        graph["outputs"]["scores"] = "n"
+
+    folder = build_package(tmp_path / "mine" / "chest", torch_network=tampered(change), is_golden_right=False)
+    with pytest.raises(error, match=message):
+        add(folder, tmp_path / "models")
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"\x80\x05", bytes(8), b"\xff" * 8 + b"{}", pickle.dumps({"a": 1}), save_tensors({"a": torch.zeros(1)})],
