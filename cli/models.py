@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         case "verify":
             registry = Registry(installed_dir)
             packages = registry.versions(args.name) if args.name else _all_versions(registry)
-            return _verify(packages, limits, is_named=bool(args.name))
+            status = _verify(packages, limits, is_named=bool(args.name))
+            return _name_broken(registry, args.name or "") or status
         case _:
             return evaluation.run(Registry(installed_dir).get(args.package, args.version), args)
 
@@ -138,7 +139,15 @@ def _list(registry: Registry, *, as_json: bool) -> int:
                 for line in lines
             ],
         )
-    return 0
+    return _name_broken(registry)
+
+
+def _name_broken(registry: Registry, name: str = "") -> int:
+    """The folders that the registry leaves out; of one package, or of all. 1 where there are any."""
+    broken = registry.broken(name)
+    for error in broken:
+        print(f"collimator: {error.message}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _line(package: Package, active_version: str) -> PackageLine:
