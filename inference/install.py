@@ -104,12 +104,27 @@ def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Packag
         copy = Path(staging) / package.name
         copy.mkdir()
         served = {one.weights_path.name: one for one in (package, package.for_device)}
+        files = [
+            file for file in (MANIFEST_FILE, *served, MODEL_CARD_FILE) if file in served or (folder / file).is_file()
+        ]
+        for file in files:
+            _require_inside(folder, file)
         for one in served.values():  # here the messages name the file that was given
             verified_bytes(one.weights_path, one.manifest.weights)
-        for file in (MANIFEST_FILE, *served, MODEL_CARD_FILE):
-            if file != MODEL_CARD_FILE or (folder / file).is_file():
-                shutil.copyfile(folder / file, copy / file)
+        for file in files:
+            shutil.copyfile(folder / file, copy / file)
         return _install(copy, installed_dir, limits)
+
+
+def _require_inside(folder: Path, file: str) -> None:
+    """Whoever made a folder must not have the node copy what only the node's user may read."""
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise Refuse(
+            f"{path}: is a link that leads out of the folder",
+            reason="leads_out",
+            hint="put the file itself in its place",
+        )
 
 
 def check(package: Package, limits: Limits = LIMITS) -> None:

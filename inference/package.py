@@ -240,8 +240,8 @@ def _manifest(table: Table) -> Manifest:
     measures = tuple(_measure(entry) for entry in table.tables("measures", default=()))
     distinct = {name.casefold() for name in (*(one.label for one in labels), *(one.label for one in measures))}
     table.require(len(distinct) == len(labels) + len(measures), "labels", "every label once")
-    codes = {_coded(one.code, one.site) for one in (*labels, *measures)}
-    table.require(len(codes) == len(labels) + len(measures), "labels", "a code of its own, or a site, for each label")
+    codes = [*(_coded(one.code, one.site) for one in labels), *(_coded(one.code, one.site) for one in measures)]
+    table.require(len(set(codes)) == len(codes), "labels", "a code of its own, or a site, for each label")
     adapter_name = table.one_of("adapter", tuple(READERS), default="classifier")
     adapter = READERS[adapter_name](table)
     expected = adapter.expected(labels, measures)

@@ -126,6 +126,28 @@ def test_an_added_package_is_a_copy(tmp_path: Path) -> None:
     assert Registry(tmp_path / "models").get("knee").is_configured
 
 
+@pytest.mark.parametrize("file", ["manifest.toml", "model.onnx", "model.safetensors", "model_card.md"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, file: str) -> None:
+    source = build_package(tmp_path / "mine", device_network=torch_filter())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes((source / file).read_bytes() if (source / file).exists() else b"a secret")
+    (source / file).unlink(missing_ok=True)
+    (source / file).symlink_to("../elsewhere")
+    with pytest.raises(Refuse, match=f"{file}: is a link that leads out of the folder") as caught:
+        add(source, tmp_path / "models")
+    assert caught.value.reason == "leads_out"
+    assert os.listdir(tmp_path / "models") == []
+
+
+def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    (source / "model.onnx").rename(source / "weights of May.onnx")
+    (source / "model.onnx").symlink_to("weights of May.onnx")
+    added = add(source, tmp_path / "models").weights_path
+    assert not added.is_symlink()
+    assert added.read_bytes() == (source / "weights of May.onnx").read_bytes()
+
+
 def test_adding_another_version_leaves_the_first_where_it_is(tmp_path: Path) -> None:
     add(build_package(tmp_path / "first"), tmp_path / "models")
     add(build_package(tmp_path / "second", version="2.0.0"), tmp_path / "models")
