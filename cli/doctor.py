@@ -232,11 +232,15 @@ def _portal(settings: Settings) -> Finding:
 def _models(settings: Settings) -> Iterator[Finding]:
     """A model that no clinic's plan includes may be missing; one that a clinic pays for is worth a note."""
     wanted = {package for clinic in settings.clinic_directory for package in settings.plans.plans[clinic.tier].packages}
+    registry = Registry(models_dir(settings))
     try:
-        packages = Registry(models_dir(settings)).packages()
+        packages, broken = registry.packages(), registry.broken()
     except CollimatorError as error:
         yield Finding(what="models", is_well=False, says=error.message, advice=error.hint)
         return
+    for wrong in broken:
+        advice = wrong.hint or "mend or remove this folder; until then it is left out"
+        yield Finding(what="models", is_well=False, says=wrong.message, advice=advice)
     for package in packages:
         if package.name in wanted or package.is_configured:
             says = f"version {package.manifest.version}" if package.is_configured else "not configured"

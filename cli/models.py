@@ -8,8 +8,10 @@ from pathlib import Path
 from cli import comparison, drift, evaluation
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
+from config.settings import Settings
 from domain.errors import CollimatorError, Refuse
 from inference.acceptance import read_acceptance
+from inference.children import Limits
 from inference.install import add, check, published
 from inference.install import pull as pull  # the demonstration pulls too
 from inference.package import Package
@@ -41,24 +43,26 @@ def run(args: argparse.Namespace) -> int:
         return comparison.run(args)
     if args.models_verb == "drift":
         return drift.run(args)
-    installed_dir = models_dir(settings_or_defaults(args.config))
+    settings = settings_or_defaults(args.config)
+    installed_dir, limits = models_dir(settings), _limits(settings)
     match args.models_verb:
         case "list":
             return _list(Registry(installed_dir), as_json=args.json)
         case "pull":
             _show_licence(published(args.name))
-            pull(args.name, installed_dir, accepted_licence=args.accept_licence, accepted_by=args.by)
+            pull(args.name, installed_dir, accepted_licence=args.accept_licence, accepted_by=args.by, limits=limits)
             print(f"{args.name}: pulled, checked and installed in {installed_dir / args.name}")
             return 0
         case "add":
-            package = add(args.folder, installed_dir)
+            package = add(args.folder, installed_dir, limits=limits)
             print(f"{package.name} {package.manifest.version}: checked and installed in {package.folder}")
             _say_what_answers(package, Registry(installed_dir))
             return 0
         case "verify":
             registry = Registry(installed_dir)
             packages = registry.versions(args.name) if args.name else _all_versions(registry)
-            return _verify(packages, is_named=bool(args.name))
+            status = _verify(packages, limits, is_named=bool(args.name))
+            return _name_broken(registry, args.name or "") or status
         case _:
             return evaluation.run(Registry(installed_dir).get(args.package, args.version), args)
 
@@ -92,6 +96,11 @@ class PackageLine:
     licence_accepted_by: str
     licence_accepted_at: str
     licence_accepted_for_sha256: str
+
+
+def _limits(settings: Settings) -> Limits:
+    inference = settings.inference
+    return Limits(memory_limit_bytes=inference.memory_limit_mb << 20, time_limit_s=inference.time_limit_s)
 
 
 def _all_versions(registry: Registry) -> list[Package]:
@@ -130,7 +139,15 @@ def _list(registry: Registry, *, as_json: bool) -> int:
                 for line in lines
             ],
         )
-    return 0
+    return _name_broken(registry)
+
+
+def _name_broken(registry: Registry, name: str = "") -> int:
+    """The folders that the registry leaves out; of one package, or of all. 1 where there are any."""
+    broken = registry.broken(name)
+    for error in broken:
+        print(f"collimator: {error.message}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _line(package: Package, active_version: str) -> PackageLine:
@@ -172,7 +189,7 @@ def _show_licence(package: Package) -> None:
     sys.stdout.flush()
 
 
-def _verify(packages: list[Package], *, is_named: bool) -> int:
+def _verify(packages: list[Package], limits: Limits, *, is_named: bool) -> int:
     """A package without weights has nothing to verify; it is a failure only where it was asked for by name."""
     status = 0
     for package in packages:
@@ -182,7 +199,7 @@ def _verify(packages: list[Package], *, is_named: bool) -> int:
         try:
             if not package.is_configured:
                 raise Refuse("not configured", reason="not_configured", hint=package.why_not)
-            check(package)
+            check(package, limits)
             print(f"{package.name} {package.manifest.version}: bytes, network and golden scores are right")
         except CollimatorError as error:
             # Every package is looked at, whatever an earlier one was like.

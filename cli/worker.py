@@ -84,7 +84,10 @@ def work(
 ) -> int:
     """Be a worker until told to stop. Only the demonstration passes `stand_ins`; tests watch the steps."""
     settings = settings_for(config)
-    check_clinic_models(Registry(models_dir(settings)), settings.clinic_directory)
+    registry = Registry(models_dir(settings))
+    check_clinic_models(registry, settings.clinic_directory)
+    for error in registry.broken():
+        log.error("package_left_out", reason=error.message)
     stop = stop_signal()
     database = open_database(settings)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}

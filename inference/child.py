@@ -4,7 +4,8 @@
 
 It answers one request at a time and ends when its parent closes the connection or dies. A request is JSON and the
 descriptor of an image (SCM_RIGHTS, unix(7)); it answers with JSON and raw bytes. For a device it only prepares the
-image, and writes the network's input into the tray whose descriptor follows (inference/gpu/trays.py).
+image, and writes the network's input into the tray whose descriptor follows (inference/gpu/trays.py). A package is
+checked without an image, before it is installed (inference/install.py).
 """
 
 import json
@@ -24,10 +25,11 @@ from typing import Any
 
 from domain.errors import Misconfigured, Refuse
 from inference import package, pixels
-from inference.network import Network
+from inference.network import Network, check
 from inference.no_network import take_network_away
 
 MAX_REQUEST_BYTES = 64 * 1024
+DESCRIPTORS = {"analyse": 1, "prepare": 2, "display": 1, "check": 0}  # that follow a request
 KEPT_NETWORKS = 8
 # The overlay asks for an image that was analysed a moment ago, and several studies are under way at the same time.
 KEPT_RADIOGRAPHS = 8
@@ -50,7 +52,7 @@ def main() -> None:
     while True:
         try:
             request = json.loads(connection.recv_bytes(MAX_REQUEST_BYTES))
-            descriptors = [recv_handle(connection) for _ in range(2 if request["task"] == "prepare" else 1)]
+            descriptors = [recv_handle(connection) for _ in range(DESCRIPTORS[request["task"]])]
             _allow_cpu_s(time_limit_s)
             try:
                 reply, attachment = worker.answer(request, *descriptors)
@@ -88,10 +90,11 @@ class Worker:
             "analyse": self._analyse,
             "prepare": self._prepare,
             "display": self._display,
+            "check": self._check,
         }
 
     def answer(self, request: dict[str, Any], *descriptors: int) -> tuple[dict[str, Any], bytes]:
-        """The reply to a request about the image behind the first descriptor, and the bytes that follow it, if any."""
+        """The reply to a request about the image behind the first descriptor, or about none; what bytes follow it."""
         try:
             return self._tasks[request["task"]](request, *descriptors)
         except Refuse as error:
@@ -131,6 +134,11 @@ class Worker:
         image = pixels.display_image(radiograph, within=request["within"])
         sizes = ("rows", "columns", "source_rows", "source_columns")
         return {size: getattr(image, size) for size in sizes}, image.pixels
+
+    def _check(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        found = _package(request["folder"], request["device_uid"])
+        check(found.for_device if request["is_for_device"] else found)
+        return {}, b""
 
     def _network(self, folder: str, device_uid: str) -> Network:
         """The network, loaded once as long as manifest and weights stay the same."""

@@ -2,6 +2,7 @@
 
     ask        a request about an image -> a free child -> its reply
     prepared   the same; the child leaves the network's input in a tray of its own (gpu/trays.py)
+    check      a package that is to be installed, without an image
 
 A decoder that crashes, hangs or eats memory takes only its child with it: the next request starts another. A child gets
 each image as an open descriptor, so that it needs no key to what is encrypted at rest.
@@ -13,8 +14,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
@@ -28,6 +30,7 @@ from inference.gpu.trays import Tray
 NICENESS = 10  # below the receiver
 LEAST_NICENESS = 19  # below the children of all other analysts: the kernel gives them seven times as much
 START_LIMIT_S = 60.0
+NOT_STARTED = "The machine may have too little memory, or too much to do."
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
 TRAYS = 4  # of a child: it goes on with the next image while these wait for the device
@@ -35,6 +38,17 @@ REMEMBERED_IMAGES = 8  # as many as a child keeps decoded, if they are not too l
 ERROR_KEYS = frozenset({"refused", "misconfigured", "changed", "bug"})
 # From an instance's path to a descriptor of its plain text, open as long as the context is.
 LendFile = Callable[[str], AbstractContextManager[int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Of one child, as [inference] says where nobody changed it: address space, and time for one image."""
+
+    memory_limit_bytes: int = 4 << 30
+    time_limit_s: float = 120.0
+
+
+LIMITS = Limits()
 
 
 @contextmanager
@@ -91,8 +105,18 @@ class Children:
         with ExitStack() as stack:
             with self._image(path) as (descriptor, version), self._place(path) as place:
                 tray = stack.enter_context(place.tray(size_bytes))
-                reply, _ = place.ask({**request, "image": version}, descriptor, tray=tray)
+                reply, _ = place.ask({**request, "image": version}, descriptor, tray.descriptor)
             yield reply, tray
+
+    def check(self, folder: str, device_uid: str, *, is_for_device: bool) -> None:
+        """Check a package that serves nobody yet.
+
+        Raises:
+            as `ask`.
+        """
+        request = {"task": "check", "folder": folder, "device_uid": device_uid, "is_for_device": is_for_device}
+        with self._place("") as place:
+            place.ask(request)
 
     def close(self) -> None:
         """End the children. They may be used again: others are started."""
@@ -141,14 +165,14 @@ class _Place:
         self._trays_left = threading.Semaphore(TRAYS)
 
     def ask(
-        self, request: dict[str, Any], descriptor: int, *, tray: Tray | None = None, has_attachment: bool = False
+        self, request: dict[str, Any], *descriptors: int, has_attachment: bool = False
     ) -> tuple[dict[str, Any], bytes]:
         """Whatever goes wrong with the child ends it."""
-        if self._child is None or not self._child.is_alive:
-            self.end()
-            self._child = _Child(self._limits)
         try:
-            reply = self._child.ask(request, descriptor, tray, time_limit_s=self._time_limit_s)
+            if self._child is None or not self._child.is_alive:
+                self.end()
+                self._child = _Child(self._limits)
+            reply = self._child.ask(request, descriptors, time_limit_s=self._time_limit_s)
             attachment = b""
             if has_attachment and not reply.keys() & ERROR_KEYS:
                 attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
@@ -186,7 +210,11 @@ class _Place:
 
 
 class _Child:
-    """The process and the connection to it."""
+    """The process and the connection to it.
+
+    Raises:
+        Retry: it does not start.
+    """
 
     def __init__(self, limits: tuple[str, str, str]) -> None:
         self._connection: Connection[bytes, bytes]
@@ -200,20 +228,24 @@ class _Child:
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
-        self.receive(MAX_REPLY_BYTES, START_LIMIT_S)
+        try:
+            self.receive(MAX_REPLY_BYTES, START_LIMIT_S)
+        except TimeoutError:
+            self.end()
+            raise Retry(f"the analysis process did not start within {START_LIMIT_S:g} s", hint=NOT_STARTED) from None
+        except (OSError, EOFError) as error:
+            self.end()
+            raise Retry("the analysis process died while it started", hint=NOT_STARTED) from error
 
     @property
     def is_alive(self) -> bool:
         # Nothing is to be read between requests but the end of the connection.
         return self._process.poll() is None and not self._connection.poll(0)
 
-    def ask(
-        self, request: dict[str, Any], descriptor: int, tray: Tray | None, *, time_limit_s: float
-    ) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], descriptors: Sequence[int], *, time_limit_s: float) -> dict[str, Any]:
         self._connection.send_bytes(json.dumps(request).encode())
-        send_handle(self._connection, descriptor, self._process.pid)
-        if tray is not None:
-            send_handle(self._connection, tray.descriptor, self._process.pid)
+        for descriptor in descriptors:
+            send_handle(self._connection, descriptor, self._process.pid)
         reply = json.loads(self.receive(MAX_REPLY_BYTES, time_limit_s))
         if not isinstance(reply, dict):
             raise ValueError("the child sent something else than a JSON object")

@@ -7,8 +7,9 @@
            -> these, and golden.json, the reference network's golden scores, in TARGET_DIR
 
 Unpickling runs whatever the file says. The caller has checked its SHA-256, gives this process no secret in its
-environment, and never unpickles anything itself; the network is gone before the file is opened. Only here, in training
-and in tests is torch imported, and where a package of torch is served.
+environment, and never unpickles anything itself; the network is gone before the file is opened, and the sight of other
+processes where the kernel takes it away. Only here, in training and in tests is torch imported, and where a package of
+torch is served.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from domain.errors import CollimatorError, Misconfigured, Refuse
+from inference.no_neighbours import take_neighbours_away
 from inference.no_network import take_network_away
 from inference.preprocess import Float32, Preprocessing
 
@@ -45,6 +48,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         take_network_away()
+        with suppress(Misconfigured):  # one more wall, where the kernel has it: the node's environment may hold secrets
+            take_neighbours_away()
         CONVERTERS[arguments.converter](arguments.source, arguments.target_dir)
     except CollimatorError as error:
         json.dump({"message": error.message, "hint": error.hint}, sys.stdout)

@@ -33,13 +33,20 @@ def check(package: Package, numbers: tuple[float, ...], *, tolerance: float) -> 
     """Compare what a network gives for the synthetic radiograph with the manifest's.
 
     Raises:
-        Misconfigured: they differ by more than `tolerance`.
+        Misconfigured: they are not as many, or differ by more than `tolerance`; the message says what it gives.
     """
     expected = package.manifest.golden.scores
+    gives = f"it gives [{', '.join(f'{number:.6f}' for number in numbers)}]"
+    length = package.manifest.adapter.golden_length(package.manifest.labels)
+    if len(expected) != length:
+        raise Misconfigured(
+            f"{package.name}: golden.scores: expected {length} numbers, found {len(expected)}; {gives}",
+            hint="Put them into the manifest once you know that they are right.",
+        )
     difference = max(abs(is_ - should) for is_, should in zip(numbers, expected, strict=True))
     if not difference <= tolerance:
         raise Misconfigured(
             f"{package.name}: what it gives for the golden radiograph differs by {difference:.2g}; "
-            f"{tolerance:g} is tolerated; it gives [{', '.join(f'{number:.6f}' for number in numbers)}]",
+            f"{tolerance:g} is tolerated; {gives}",
             hint="Its weights, its manifest or this machine's runtime are not what the model was verified with.",
         )

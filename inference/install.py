@@ -24,6 +24,7 @@ from pathlib import Path
 from domain.errors import Misconfigured, Refuse, Retry
 from inference.acceptance import Acceptance, accept, write_acceptance
 from inference.bare_environment import bare_environment
+from inference.children import LIMITS, Children, Limits
 from inference.package import MANIFEST_FILE, VERSION_PATTERN, Package, Weights, load, rewritten, verified_bytes
 from inference.registry import BUILTIN_DIR, Registry
 
@@ -31,17 +32,21 @@ NETWORK_TIMEOUT_S = 15.0  # for one answer of the network
 DOWNLOAD_LIMIT_S = 1800.0  # for the whole file
 CONVERSION_LIMIT_S = 900.0
 BLOCK_BYTES = 1 << 20
+TORCH_ROOM_BYTES = 8 << 30  # of address space: a torch with CUDA takes gigabytes of it before it has a network
 MODEL_CARD_FILE = "model_card.md"
 CONVERTERS_NEED = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript", "safetensors")
 CONVERT_HINT = "pip install -c constraints.txt '.[convert]'"
 
 
-def pull(name: str, installed_dir: Path, *, accepted_licence: str = "", accepted_by: str = "") -> None:
+def pull(
+    name: str, installed_dir: Path, *, accepted_licence: str = "", accepted_by: str = "", limits: Limits = LIMITS
+) -> None:
     """Fetch the published weights of a shipped package, convert them, and install the package.
 
     Args:
         accepted_licence: the name of the licence that somebody accepts; needed where it binds them.
         accepted_by: who; empty: the account that runs this.
+        limits: under which the converted network has to answer.
 
     Raises:
         Misconfigured: there is no such package, it has nothing to pull, or what converts it is not installed.
@@ -63,7 +68,7 @@ def pull(name: str, installed_dir: Path, *, accepted_licence: str = "", accepted
     with _staging(installed_dir) as staging:
         source = Path(staging) / "source"
         download(weights.source_url, source, size_bytes=weights.source_size_bytes, sha256=weights.source_sha256)
-        install_source(package, source, installed_dir, acceptance)
+        install_source(package, source, installed_dir, acceptance, limits=limits)
 
 
 def published(name: str) -> Package:
@@ -83,8 +88,8 @@ def pull_command(package: Package) -> str:
     return f'collimator models pull {package.name} --accept-licence "{package.manifest.weights.licence.name}"'
 
 
-def add(folder: Path, installed_dir: Path) -> Package:
-    """Check a package that somebody brings, and install a copy of it.
+def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Package:
+    """Check a package that somebody brings, under the limits that it will have in service, and install a copy of it.
 
     Raises:
         Misconfigured: its manifest is wrong, its bytes are not the manifest's, or its golden scores are not met.
@@ -98,33 +103,63 @@ def add(folder: Path, installed_dir: Path) -> Package:
     with _staging(installed_dir) as staging:
         copy = Path(staging) / package.name
         copy.mkdir()
-        named = {package.weights_path.name, package.for_device.weights_path.name}
-        for file in (MANIFEST_FILE, *named, MODEL_CARD_FILE):
-            if file != MODEL_CARD_FILE or (folder / file).is_file():
-                shutil.copyfile(folder / file, copy / file)
-        return _install(copy, installed_dir)
+        served = {one.weights_path.name: one for one in (package, package.for_device)}
+        files = [
+            file for file in (MANIFEST_FILE, *served, MODEL_CARD_FILE) if file in served or (folder / file).is_file()
+        ]
+        for file in files:
+            _require_inside(folder, file)
+        for one in served.values():  # here the messages name the file that was given
+            verified_bytes(one.weights_path, one.manifest.weights)
+        for file in files:
+            shutil.copyfile(folder / file, copy / file)
+        return _install(copy, installed_dir, limits)
 
 
-def check(package: Package) -> None:
+def _require_inside(folder: Path, file: str) -> None:
+    """Whoever made a folder must not have the node copy what only the node's user may read."""
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise Refuse(
+            f"{path}: is a link that leads out of the folder",
+            reason="leads_out",
+            hint="put the file itself in its place",
+        )
+
+
+def check(package: Package, limits: Limits = LIMITS) -> None:
     """Bytes, graph and golden scores: all that can be known of a package without a patient's image.
 
-    Raises:
-        Misconfigured, Refuse: as `add`.
-    """
-    # Only here onnx and its runtime are needed: listing packages starts without them.
-    from inference.network import Network
-    from inference.onnx_graph import check_graph
+    A network is a program, whoever made it: it is loaded and run in a child process with the limits of service.
 
-    served = [package]
+    Raises:
+        Misconfigured, Refuse: as `add`; Refuse also where its process died or took too long (not_checked).
+    """
+    _check(package, package, limits)
     if package.manifest.weights.device_sha256:
-        served.append(package.for_device)
-    for one in served:
-        content = verified_bytes(one.weights_path, one.manifest.weights)
-        if one.manifest.weights.format == "onnx":
-            check_graph(content)
-        # A node without torch serves the other file; a device asks for its own golden scores before it serves.
-        if one is package or one.manifest.weights.format == "onnx" or importlib.util.find_spec("torch"):
-            Network(one)
+        for_device = package.for_device
+        if for_device.manifest.weights.format == "onnx" or importlib.util.find_spec("torch"):
+            _check(package, for_device, limits)
+        else:  # a node without torch serves the other file; a device asks for its own golden scores before it serves
+            verified_bytes(for_device.weights_path, for_device.manifest.weights)
+
+
+def _check(package: Package, served: Package, limits: Limits) -> None:
+    room = TORCH_ROOM_BYTES if served.manifest.weights.format == "torch" else 0
+    children = Children(
+        processes=1, memory_limit_bytes=limits.memory_limit_bytes + room, time_limit_s=limits.time_limit_s
+    )
+    try:
+        children.check(str(package.folder), package.device_uid, is_for_device=served is not package)
+    except Retry as error:
+        raise Refuse(
+            f"{package.name}: {served.weights_path.name} cannot be checked: {error.message}",
+            reason="not_checked",
+            hint=f"In service it would end like this: there it may take {limits.memory_limit_bytes >> 20} MiB "
+            f"(inference.memory_limit_mb) and {limits.time_limit_s:g} s (inference.time_limit_s) for one image.",
+        ) from error
+    finally:
+        children.close()
 
 
 def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
@@ -156,7 +191,12 @@ def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
 
 
 def install_source(
-    package: Package, source: Path, installed_dir: Path, acceptance: Acceptance | None = None
+    package: Package,
+    source: Path,
+    installed_dir: Path,
+    acceptance: Acceptance | None = None,
+    *,
+    limits: Limits = LIMITS,
 ) -> Package:
     """Convert a downloaded and checked file, complete the manifest with what came out, and install the package."""
     with _staging(installed_dir) as staging:
@@ -177,7 +217,7 @@ def install_source(
             shutil.copyfile(package.folder / MODEL_CARD_FILE, copy / MODEL_CARD_FILE)
         if acceptance is not None:
             write_acceptance(copy, acceptance)
-        return _install(copy, installed_dir)
+        return _install(copy, installed_dir, limits)
 
 
 def _size_and_sha256(path: Path, *, prefix: str = "") -> dict[str, str]:
@@ -187,7 +227,7 @@ def _size_and_sha256(path: Path, *, prefix: str = "") -> dict[str, str]:
     return {f"{prefix}size_bytes": str(len(content)), f"{prefix}sha256": f'"{digest}"'}
 
 
-def _install(copy: Path, installed_dir: Path) -> Package:
+def _install(copy: Path, installed_dir: Path, limits: Limits) -> Package:
     """Move a checked package into its place.
 
     The same version, installed once more, is moved away first. Between the two moves it is missing for microseconds:
@@ -200,7 +240,7 @@ def _install(copy: Path, installed_dir: Path) -> Package:
             f"{package.name}: the version {version!r} cannot be installed",
             hint="1 to 32 letters, digits and . + _ -, the first a letter or digit: 1.4.0",
         )
-    check(package)
+    check(package, limits)
     place = installed_dir / package.name / version
     place.parent.mkdir(exist_ok=True)
     if place.exists():

@@ -19,6 +19,9 @@ from inference.package import Package, verified_bytes
 from inference.pixels import Radiograph, network_input
 from inference.preprocess import seen_box
 
+INPUT_TYPE = "tensor(float)"  # of 32 bits, as onnxruntime names it
+OUTPUT_TYPES = frozenset({INPUT_TYPE, "tensor(float16)", "tensor(double)"})
+
 
 class Network:
     """A network that is known to be the verified one and to answer as it should.
@@ -69,6 +72,21 @@ class Network:
         return self._runtime.run(network_input(radiograph, self.package.manifest.preprocessing)[np.newaxis])
 
 
+def check(package: Package) -> None:
+    """Bytes, graph and golden scores. It runs the network: only in a process that may die of it.
+
+    Raises:
+        Misconfigured: as Network.
+        Refuse: it is not one graph of standard operators with all its weights inside.
+    """
+    content = verified_bytes(package.weights_path, package.manifest.weights)
+    if package.manifest.weights.format == "onnx":
+        from inference.onnx_graph import check_graph  # as below
+
+        check_graph(content)
+    Network(package)
+
+
 class Runtime(Protocol):
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Outputs by name for (images, channels, S, S)."""
@@ -84,7 +102,13 @@ def _runtime(package: Package, content: bytes) -> Runtime:
 
 
 class OnnxRuntime:
+    """
+    Raises:
+        Misconfigured: it cannot be loaded, or not be run.
+    """
+
     def __init__(self, package: Package, content: bytes) -> None:
+        self._name = package.name
         self._session = open_session(package, content, providers=["CPUExecutionProvider"])
         self._input = only_input(package, self._session)
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -92,9 +116,9 @@ class OnnxRuntime:
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
-        except Exception as error:
+        except Exception as error:  # see open_session
             _raise_if_out_of_memory(error)
-            raise
+            raise Misconfigured(f"{self._name}: the network cannot be run: {error}"[:400]) from error
 
 
 def open_session(package: Package, content: bytes, *, providers: Sequence[Any]) -> Any:
@@ -113,12 +137,18 @@ def open_session(package: Package, content: bytes, *, providers: Sequence[Any]) 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a second thread beside busy neighbours made it slower, not faster
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and told once
+    # What is loaded is what was looked at: a file that is ONNX and onnxruntime's own format as well is read as ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(content, options, providers=providers)
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime has a dozen exception types and no common one of its own
         _raise_if_out_of_memory(error)
         raise Misconfigured(f"{package.name}: the network cannot be loaded: {error}"[:400]) from error
+    outputs = [(output.name, output.type) for output in session.get_outputs()]
+    if any(kind not in OUTPUT_TYPES for _, kind in outputs):
+        raise Misconfigured(f"{package.name}: the network's outputs are {outputs}; expected tensors of floats"[:400])
+    return session
 
 
 def only_input(package: Package, session: Any) -> str:
@@ -132,15 +162,15 @@ def only_input(package: Package, session: Any) -> str:
     is_right = len(shape) == 4 and all(
         not isinstance(is_, int) or is_ == should for is_, should in zip(shape, expected, strict=True)
     )
-    if not is_right:
+    if not is_right or inputs[0].type != INPUT_TYPE:
         raise Misconfigured(
-            f"{package.name}: the network's inputs are {[(one.name, one.shape) for one in inputs]}; expected one, "
-            f"an image {expected}"
+            f"{package.name}: the network's inputs are {[(one.name, one.type, one.shape) for one in inputs]}; "
+            f"expected one, an image {INPUT_TYPE} {expected}"
         )
     return str(inputs[0].name)
 
 
 def _raise_if_out_of_memory(error: Exception) -> None:
-    """onnxruntime tells it by the C++ exception's name only."""
-    if "bad_alloc" in str(error):
+    """onnxruntime tells it by the C++ exception's name, or by what its arena says."""
+    if any(says in str(error) for says in ("bad_alloc", "Failed to allocate memory")):
         raise MemoryError(str(error)) from error

@@ -12,6 +12,8 @@ from google.protobuf.message import DecodeError, Message
 from domain.errors import Refuse
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+# onnxruntime's own format, by its flatbuffer's file identifier (bytes 4 to 7): protobuf that begins so can be both.
+ORT_FORMAT = b"ORTM"
 
 
 def check_graph(content: bytes) -> None:
@@ -20,6 +22,8 @@ def check_graph(content: bytes) -> None:
     Raises:
         Refuse: it is not ONNX (not_onnx), or it reaches outside itself (custom_operator, external_data).
     """
+    if content[4:8] == ORT_FORMAT:
+        raise Refuse("not an ONNX file: onnxruntime would read it in its own format", reason="not_onnx")
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:

@@ -11,6 +11,7 @@ The network is ONNX, or torch's as inference/torch_graph.py writes it, with one 
 """
 
 import hashlib
+import os
 import re
 import tomllib
 from dataclasses import dataclass, replace
@@ -31,14 +32,16 @@ MANIFEST_FILE = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so nothing that could leave its folder
 VERSION_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,31}")  # of what is installed: a folder's name as well
 FILE_PATTERN = re.compile(r"[A-Za-z0-9_-]+\.(onnx|safetensors)")
+CODE_STRING_PATTERN = re.compile(r"[A-Z0-9 _]{1,16}")
 MAX_MANIFEST_BYTES = 256 * 1024
 MANIFESTS_KEPT = 64
+OTHER_FILE = "The file was changed or damaged, or the manifest is another file's."
 NO_WEIGHTS_KNOWN = "No verified weights are known for it: bring your own with `collimator models add DIR`."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepts:
-    """The intended population and images. An empty tuple accepts any value; an absent view is accepted."""
+    """The intended population and images. No SOP Classes or views: any; an absent view is accepted."""
 
     modalities: tuple[str, ...]  # Modality (0008,0060)
     sop_classes: tuple[str, ...]  # SOP Class UID (0008,0016)
@@ -200,22 +203,22 @@ def load(folder: Path) -> Package:
 
 
 def verified_bytes(path: Path, weights: Weights) -> bytes:
-    """The file's bytes, once their size and SHA-256 are the manifest's.
+    """The file's bytes, once their size and SHA-256 are the manifest's. A file of another size is not read.
 
     Raises:
         Misconfigured: the file cannot be read, or is another one.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size) if size == weights.size_bytes else b""
     except OSError as error:
         raise Misconfigured(f"{path}: cannot be read ({error.strerror})") from error
     found = hashlib.sha256(content).hexdigest()
-    if len(content) != weights.size_bytes or found != weights.sha256:
-        raise Misconfigured(
-            f"{path}: {len(content)} bytes, SHA-256 {found[:12]}…; the manifest says "
-            f"{weights.size_bytes} bytes, {weights.sha256[:12]}…",
-            hint="The file was changed or damaged: install the package again.",
-        )
+    if size != weights.size_bytes:
+        raise Misconfigured(f"{path}: {size} bytes; the manifest says {weights.size_bytes}", hint=OTHER_FILE)
+    if found != weights.sha256:
+        raise Misconfigured(f"{path}: SHA-256 {found}; the manifest says {weights.sha256}", hint=OTHER_FILE)
     return content
 
 
@@ -225,6 +228,8 @@ def _manifest_in(path: Path, content: bytes) -> Manifest:
         document = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Misconfigured(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise Misconfigured(f"{path}: its lists lie too deep in each other") from error
     return _manifest(Table(path=path, name="", values=document))
 
 
@@ -235,6 +240,8 @@ def _manifest(table: Table) -> Manifest:
     measures = tuple(_measure(entry) for entry in table.tables("measures", default=()))
     distinct = {name.casefold() for name in (*(one.label for one in labels), *(one.label for one in measures))}
     table.require(len(distinct) == len(labels) + len(measures), "labels", "every label once")
+    codes = [*(_coded(one.code, one.site) for one in labels), *(_coded(one.code, one.site) for one in measures)]
+    table.require(len(set(codes)) == len(codes), "labels", "a code of its own, or a site, for each label")
     adapter_name = table.one_of("adapter", tuple(READERS), default="classifier")
     adapter = READERS[adapter_name](table)
     expected = adapter.expected(labels, measures)
@@ -242,8 +249,8 @@ def _manifest(table: Table) -> Manifest:
     manifest = Manifest(
         name=name,
         version=table.text("version"),
-        title=table.text("title"),
-        manufacturer=table.text("manufacturer"),
+        title=_long_string(table, "title"),
+        manufacturer=_long_string(table, "manufacturer"),
         intended_use=table.text("intended_use"),
         limits=table.texts("limits"),
         is_cleared=table.flag("is_cleared", default=False),
@@ -258,27 +265,43 @@ def _manifest(table: Table) -> Manifest:
         measures=measures,
         reference=read_reference(table.table("reference"), labels, measures) if table.has("reference") else None,
     )
-    length = adapter.golden_length(labels)
-    is_complete = len(manifest.golden.scores) == length or not manifest.weights.sha256
-    table.require(is_complete, "golden.scores", f"{length} numbers")
     table.finish()
     return manifest
 
 
 def _accepts(table: Table) -> Accepts:
     accepts = Accepts(
-        modalities=table.texts("modalities"),
+        modalities=_code_strings(table, "modalities"),
         sop_classes=table.texts("sop_classes", default=()),
-        body_parts=table.texts("body_parts"),
-        views=table.texts("views", default=()),
+        body_parts=_code_strings(table, "body_parts"),
+        views=_code_strings(table, "views", default=()),
         age_min_years=table.optional_integer("age_min_years", low=0, high=150),
         age_max_years=table.optional_integer("age_max_years", low=0, high=150),
         accepts_unknown_age=table.flag("accepts_unknown_age"),
     )
+    # What accepts any modality or body part says no intended use; any view does: an absent one is accepted anyway.
+    for key, allowed in (("modalities", accepts.modalities), ("body_parts", accepts.body_parts)):
+        table.require(allowed, key, "at least one")
     youngest, oldest = accepts.age_min_years or 0, accepts.age_max_years
     table.require(oldest is None or youngest <= oldest, "age_max_years", f"{youngest} or more")
     table.finish()
     return accepts
+
+
+def _code_strings(table: Table, key: str, *, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """Values as they stand in an image's header, where they are CS (PS3.5 6.2): capitals."""
+    texts = table.texts(key) if default is None else table.texts(key, default=default)
+    are_codes = all(CODE_STRING_PATTERN.fullmatch(text) for text in texts)
+    table.require(are_codes, key, "capitals, digits, blanks and _, at most 16")
+    return texts
+
+
+def _long_string(table: Table, key: str, *, most: int = 64) -> str:
+    """A text that goes into result objects, as LO, or as SH where `most` is 16 (PS3.5 6.2)."""
+    text = table.text(key)
+    is_one = len(text) <= most and text.isprintable() and "\\" not in text
+    table.require(is_one, key, f"at most {most} characters, without a backslash or a line break")
+    return text
 
 
 def _preprocessing(table: Table) -> Preprocessing:
@@ -344,7 +367,7 @@ def _golden(table: Table) -> Golden:
 
 def _label(table: Table) -> Label:
     label = Label(
-        label=table.text("label"),
+        label=_long_string(table, "label"),
         code=_code(table.table("code")),
         site=_code(table.table("site")) if table.has("site") else None,
         threshold=table.number("threshold", low=0.0, high=1.0),
@@ -357,7 +380,7 @@ def _label(table: Table) -> Label:
 
 def _measure(table: Table) -> Measure:
     measure = Measure(
-        label=table.text("label"),
+        label=_long_string(table, "label"),
         code=_code(table.table("code")),
         site=_code(table.table("site")) if table.has("site") else None,
         unit=_code(table.table("unit")),
@@ -369,13 +392,19 @@ def _measure(table: Table) -> Measure:
 
 
 def _code(table: Table) -> Code:
-    code = Code(value=table.text("value"), scheme=table.text("scheme"), meaning=table.text("meaning"))
     # Code Value and Coding Scheme Designator are SH, Code Meaning is LO (PS3.6).
-    table.require(len(code.value) <= 16, "value", "at most 16 characters")
-    table.require(len(code.scheme) <= 16, "scheme", "at most 16 characters")
-    table.require(len(code.meaning) <= 64, "meaning", "at most 64 characters")
+    code = Code(
+        value=_long_string(table, "value", most=16),
+        scheme=_long_string(table, "scheme", most=16),
+        meaning=_long_string(table, "meaning"),
+    )
     table.finish()
     return code
+
+
+def _coded(code: Code, site: Code | None) -> tuple[str, ...]:
+    """What a result object says of a label: its meaning may be worded in another way (PS3.3 8.8)."""
+    return code.value, code.scheme, *((site.value, site.scheme) if site else ())
 
 
 def rewritten(manifest_text: str, values: dict[str, str]) -> str:

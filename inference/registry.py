@@ -5,7 +5,8 @@
     inference/packages/<name>/          what comes with the project
 
 A name alone means the newest of those that were installed; what is shipped stands back behind any of these, so that a
-node which is brought up to date goes on with the models that were chosen for it.
+node which is brought up to date goes on with the models that were chosen for it. A folder whose manifest is wrong takes
+none of its neighbours along: it is left out, and `broken` names it.
 """
 
 from collections.abc import Iterator
@@ -24,12 +25,12 @@ class Registry:
         self._installed_dir = installed_dir
 
     def packages(self) -> list[Package]:
-        """What each name means, sorted by name.
+        """What each name means, sorted by name; without those of which every manifest is wrong."""
+        return [versions[0] for name in self._names() if (versions := self._read(name)[0])]
 
-        Raises:
-            Misconfigured: a manifest is wrong.
-        """
-        return [self.get(name) for name in self._names()]
+    def broken(self, name: str = "") -> list[Misconfigured]:
+        """What is wrong with each installed manifest that is left out; of one package, or of all."""
+        return [error for one in ([name] if name else self._names()) for error in self._read(one)[1].values()]
 
     def get(self, name: str, version: str = "") -> Package:
         """One package by name: this version of it, or the one that the name alone means.
@@ -37,12 +38,14 @@ class Registry:
         Raises:
             Misconfigured: there is none of this name or version, or its manifest is wrong.
         """
-        versions = self.versions(name)
+        versions, broken = self._known(name)
         if not version:
             return versions[0]
         for package in versions:
             if package.manifest.version == version:
                 return package
+        if version in broken:
+            raise broken[version]
         there = ", ".join(package.manifest.version for package in versions)
         raise Misconfigured(
             f"there is no version {version!r} of the model package {name}",
@@ -53,30 +56,47 @@ class Registry:
         """Every version of one package, the one that the name alone means first, then the others from the newest on.
 
         Raises:
-            Misconfigured: there is none of this name, or a manifest is wrong.
+            Misconfigured: there is none of this name, or the manifest of each is wrong.
         """
+        return self._known(name)[0]
+
+    def _known(self, name: str) -> tuple[list[Package], dict[str, Misconfigured]]:
+        """As `_read`, but at least one package."""
+        found, broken = self._read(name)
+        if not found:
+            for error in broken.values():
+                raise error
+            raise Misconfigured(f"no model package is named {name!r}", hint=f"There are: {', '.join(self._names())}.")
+        return found, broken
+
+    def _read(self, name: str) -> tuple[list[Package], dict[str, Misconfigured]]:
+        """The versions in their order; and of each folder that is left out, what is wrong with it."""
         installed: dict[str, Package] = {}
-        for package in self._installed(name):
-            installed.setdefault(package.manifest.version, package)
+        broken: dict[str, Misconfigured] = {}
+        for folder, version in self._installed(name):
+            try:
+                package = _load(folder, name, version)
+            except Misconfigured as error:
+                broken[version] = error
+            else:
+                installed.setdefault(package.manifest.version, package)
         found = sorted(installed.values(), key=lambda package: version_order(package.manifest.version), reverse=True)
         if NAME_PATTERN.fullmatch(name) and (BUILTIN_DIR / name / MANIFEST_FILE).is_file():
             shipped = _load(BUILTIN_DIR / name, name)
             if shipped.manifest.version not in installed:
                 found.append(shipped)
-        if not found:
-            raise Misconfigured(f"no model package is named {name!r}", hint=f"There are: {', '.join(self._names())}.")
-        return found
+        return found, broken
 
-    def _installed(self, name: str) -> Iterator[Package]:
-        """Those in folders of versions, then the one of old: of one version, the first counts."""
+    def _installed(self, name: str) -> Iterator[tuple[Path, str]]:
+        """Folders of versions with theirs, then the one of old with "": of one version, the first counts."""
         # Names come from configuration and command lines: only ever a folder right below ours.
         if not NAME_PATTERN.fullmatch(name):
             return
         place = self._installed_dir / name
         for path in sorted(place.glob(f"*/{MANIFEST_FILE}")):
-            yield _load(path.parent, name, version=path.parent.name)
+            yield path.parent, path.parent.name
         if (place / MANIFEST_FILE).is_file():
-            yield _load(place, name)
+            yield place, ""
 
     def _names(self) -> list[str]:
         """Sorted. A folder whose name is no package's is none: installing works in such folders."""

@@ -2,13 +2,14 @@
 
     write   module -> torch.export -> core ATen operators -> JSON        ┐
                                       weights ───────────────────────────┴> safetensors
-    read    safetensors -> every operator looked up among core ATen's -> a list of calls, made one after the other
+    read    safetensors -> every operator looked up in OPERATORS -> a list of calls, made one after the other
 
 torch.export's own file is not used: `torch.export.load` unpickles what the file holds, with weights_only=False where
 True fails, and evaluates its symbolic shapes as Python. What is left of a graph after export is a list of calls, and a
-list of calls is JSON. What may be called is core ATen (https://pytorch.org/docs/stable/torch.compiler_ir.html), which
-knows neither files nor processes, and whole-number arithmetic on the number of images. No source is made of it either,
-as torch.fx would.
+list of calls is JSON. What may be called is whole-number arithmetic on the number of images, and of core ATen
+(https://pytorch.org/docs/stable/torch.compiler_ir.html) what OPERATORS names: what a network needs to answer. It knows
+neither files nor processes, and stays within the tensors that it is given. No source is made of it either, as torch.fx
+would.
 """
 
 import json
@@ -28,6 +29,23 @@ GRAPH = "collimator.graph"  # the key in safetensors' metadata
 MAX_HEADER_BYTES = 64 << 20
 MAX_NODES = 100_000
 MOST_IMAGES = 4096
+# Left out of core ATen: what trains (some of it writes wherever an index from the file says), writes by an index, gives
+# out memory as it lies there, draws lots, or makes shapes of what the image shows.
+_NAMED = """
+_log_softmax _softmax _to_copy abs acos acosh add addmm alias amax amin any arange argmax argmin as_strided asin
+asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor bmm cat ceil clamp clone constant_pad_nd
+convolution copy cos cosh cumsum diagonal div elu embedding eq erf exp expand expm1 fill flip floor fmod full
+full_like gather ge gelu gt hardtanh index index_select isinf isnan le leaky_relu log log10 log1p log2
+logical_and logical_not logical_or logical_xor lt max maximum mean min minimum mm mul native_group_norm
+native_layer_norm ne neg permute pow prod reciprocal relu remainder repeat round rsqrt scalar_tensor select
+select_scatter sigmoid sign sin sinh slice slice_scatter sort split_with_sizes sqrt squeeze sub sum sym_numel
+sym_size tan tanh topk trunc unsqueeze var view where
+_adaptive_avg_pool2d _adaptive_avg_pool3d avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices
+reflection_pad1d reflection_pad2d reflection_pad3d replication_pad2d replication_pad3d
+upsample_bilinear2d upsample_nearest2d
+_native_batch_norm_legit _native_batch_norm_legit_no_training
+"""
+OPERATORS = frozenset(_NAMED.split())
 ARITHMETIC = {one.__name__: one for one in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)}
 CALLS: Mapping[str, Callable[..., Any]] = {"getitem": operator.getitem, **ARITHMETIC}
 _PLACES = frozenset({"device", "layout", "pin_memory"})
@@ -44,7 +62,7 @@ def write(network: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
         outputs: a name for each tensor that the network gives, all of them (images, …).
 
     Raises:
-        Refuse: it needs an operator beyond core ATen (custom_operator).
+        Refuse: it needs an operator that OPERATORS does not name (custom_operator).
     """
     images = torch.export.Dim("images", min=1, max=MOST_IMAGES)
     program = torch.export.export(network.eval(), (example,), dynamic_shapes=({0: images},)).run_decompositions()
@@ -65,7 +83,7 @@ def read(content: bytes) -> "Calls":
     """The network, on the CPU.
 
     Raises:
-        Refuse: it is no such file (not_a_torch_graph), or calls something else than core ATen (custom_operator).
+        Refuse: it is no such file (not_a_torch_graph), or calls something else than OPERATORS (custom_operator).
     """
     try:
         return Calls(_graph(content), load_tensors(content))
@@ -96,7 +114,10 @@ class Calls(nn.Module):
             made[call.name] = call(made, image.device)
             for name in call.frees:
                 del made[name]
-        return {name: made[place] for name, place in self._outputs.items()}
+        outputs = {name: made[place] for name, place in self._outputs.items()}
+        if other := [name for name, output in outputs.items() if not isinstance(output, Tensor)]:
+            raise TypeError(f"the outputs {other} are no tensors")
+        return outputs
 
     def _forget_early(self) -> None:
         """Let go of each tensor after the last call that needs it; and notice a name that nothing has made."""
@@ -135,28 +156,65 @@ def operator_named(name: str) -> Callable[..., Any]:
     """What a node calls.
 
     Raises:
-        Refuse: it is neither arithmetic nor a pure operator of core ATen (custom_operator).
+        Refuse: it is neither arithmetic nor a pure operator of OPERATORS (custom_operator).
     """
     if name in CALLS:
         return CALLS[name]
     space, _, rest = name.partition(".")
     packet, _, overload = rest.partition(".")
     found = None
-    if space == "aten" and packet.isidentifier() and overload.isidentifier() and not packet.startswith("__"):
+    if space == "aten" and packet in OPERATORS and overload.isidentifier():
         found = getattr(getattr(torch.ops.aten, packet, None), overload, None)
     if not isinstance(found, torch._ops.OpOverload) or not _is_pure(found):
         raise Refuse(
-            f"the network calls {name[:80]!r}, which is not of core ATen",
+            f"the network calls {name[:80]!r}, which is none of the operators that may be called",
             reason="custom_operator",
-            hint="Export it again with torch's own operators, or bring it as ONNX.",
+            hint="inference/torch_graph.py names them. Export it again without this one, or bring it as ONNX.",
         )
-    return found
+    return CHECKED.get(name, found)
 
 
 def _is_pure(found: "torch._ops.OpOverload[..., Any]") -> bool:
-    """Nothing that changes its input, draws lots, or gives out memory as it lies there."""
+    """Of an operator's forms, neither the one that changes its input nor one that draws lots."""
     is_fixed = torch.Tag.nondeterministic_seeded not in found.tags and not found._schema.is_mutable
-    return torch.Tag.core in found.tags and is_fixed and not found._schema.name.startswith("aten::empty")
+    return torch.Tag.core in found.tags and is_fixed
+
+
+def _batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> Any:
+    _require_one_a_channel(input, weight, bias, running_mean, running_var)
+    return torch.ops.aten._native_batch_norm_legit_no_training.default(
+        input, weight, bias, running_mean, running_var, momentum, eps
+    )
+
+
+def _instance_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float
+) -> Any:
+    _require_one_a_channel(input, weight, bias)
+    if training is not True:
+        raise ValueError("a normalisation has neither statistics of its own nor those of the image")
+    return torch.ops.aten._native_batch_norm_legit.no_stats(input, weight, bias, training, momentum, eps)
+
+
+def _require_one_a_channel(input: Tensor, *vectors: Tensor | None) -> None:
+    """Below its modules torch does not ask, and reads on behind the end of one that is too short."""
+    for vector in vectors:
+        if vector is not None and vector.shape != input.shape[1:2]:
+            raise ValueError(f"a normalisation of {tuple(input.shape)} has a vector of {tuple(vector.shape)}")
+
+
+CHECKED: Mapping[str, Callable[..., Any]] = {
+    "aten._native_batch_norm_legit_no_training.default": _batch_norm,
+    "aten._native_batch_norm_legit.no_stats": _instance_norm,
+}
 
 
 def _tensor(program: torch.export.ExportedProgram, name: str) -> Tensor:

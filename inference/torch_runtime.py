@@ -34,7 +34,9 @@ class TorchRuntime:
         try:
             with self._torch.inference_mode():
                 outputs = self._network(self._torch.from_numpy(batch))
-        except (RuntimeError, TypeError, KeyError, IndexError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # the calls are its maker's: they may go wrong in any way
             if "can't allocate memory" in str(error):
                 raise MemoryError(str(error)) from error
             raise Misconfigured(f"{self._name}: the network cannot be run: {error}"[:400]) from error

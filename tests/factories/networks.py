@@ -80,6 +80,56 @@ def classifier_of(activation: NDArray[np.float32]) -> ModelProto:
     return _model(1, nodes, {"scores": [1, labels], "class_activation": [1, *activation.shape]}, constants)
 
 
+def hungry(network: ModelProto, *, size_bytes: int) -> ModelProto:
+    """The same network, which needs so much memory on its way."""
+    graph = network.graph
+    first = graph.node[0]
+    more: dict[str, NDArray[Any]] = {
+        "one": np.ones(1, np.float32),
+        "many": np.array([size_bytes // 4], np.int64),
+        "across": np.array([0], np.int64),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in more.items())
+    nodes = [
+        helper.make_node("Expand", ["one", "many"], ["ones"]),
+        helper.make_node("ReduceMean", ["ones", "across"], ["still_one"], keepdims=0),
+        helper.make_node("Mul", [first.input[0], "still_one"], ["as_it_was"]),
+    ]
+    first.input[0] = "as_it_was"
+    return _with_first(network, nodes)
+
+
+def endless(network: ModelProto) -> ModelProto:
+    """The same network, which never comes to an end."""
+    graph = network.graph
+    first = graph.node[0]
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["goes_on"], ["on"]), helper.make_node("Identity", ["before"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["", "true", first.input[0]], ["at_last"], body=body)
+    first.input[0] = "at_last"
+    return _with_first(network, [loop])
+
+
+def _with_first(network: ModelProto, nodes: Sequence[NodeProto]) -> ModelProto:
+    """The network with these nodes before its own."""
+    own = list(network.graph.node)
+    del network.graph.node[:]
+    network.graph.node.extend([*nodes, *own])
+    return network
+
+
 def _boxes() -> NDArray[np.float32]:
     """(cells, 4) centre x, centre y, width, height; row by row."""
     centres = (np.arange(CELLS, dtype=np.float32) + 0.5) * CELL

@@ -204,7 +204,7 @@ def filters(labels: int) -> NDArray[np.float32]:
 def _label(label: str, threshold: float) -> str:
     known = {finding.label.casefold(): finding.code for finding in KNOWN_FINDINGS}
     code = known.get(label.casefold())
-    value, scheme, meaning = (code.value, code.scheme, code.meaning) if code else ("TEST", "99COLLIM", label)
+    value, scheme, meaning = (code.value, code.scheme, code.meaning) if code else (label[:16], "99COLLIM", label)
     return LABEL.format(
         label=json.dumps(label),
         threshold=threshold,

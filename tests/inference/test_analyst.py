@@ -276,6 +276,26 @@ def test_too_little_memory_to_start_asks_for_another_try(new_analyst: Callable[.
     assert "memory" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("limit_s", "program", "message"),
+    [
+        (0.01, sys.executable, r"the analysis process did not start within 0\.01 s"),
+        (60.0, "/bin/false", "the analysis process died while it started"),
+    ],
+    ids=["slow", "dead"],
+)
+def test_a_child_that_does_not_start_asks_for_another_try_and_is_ended(
+    analyst: Analyst, image: Path, monkeypatch: pytest.MonkeyPatch, limit_s: float, program: str, message: str
+) -> None:
+    with monkeypatch.context() as changed:
+        changed.setattr("inference.children.START_LIMIT_S", limit_s)
+        changed.setattr("inference.children.sys.executable", program)
+        with pytest.raises(Retry, match=message):
+            analyst.analyse("chest", [instance(image)])
+        assert running_children("inference.child") == []
+    assert analyst.analyse("chest", [instance(image)]).images
+
+
 def test_threads_take_turns_and_get_their_own_answers(analyst: Analyst, tmp_path: Path) -> None:
     instances = [
         instance(

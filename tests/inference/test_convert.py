@@ -38,6 +38,7 @@ from inference.network import Network
 from inference.package import load
 from inference.preprocess import Preprocessing
 from inference.registry import BUILTIN_DIR, Registry
+from tests.inference.processes import has_landlock
 
 pytestmark = pytest.mark.slow
 
@@ -257,6 +258,7 @@ def test_unpickling_happens_in_a_process_that_has_no_secret_no_network_and_an_em
     assert f"HOME={os.environ.get('HOME')}\n" not in seen
     assert f"PROCESS={os.getpid()}\n" not in seen
     assert "PermissionError" in seen
+    assert "READ ITS PARENT" not in seen or not has_landlock()
 
 
 class Spy:
@@ -267,7 +269,8 @@ class Spy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         connects = f"'{sys.executable}' -c 'import socket; socket.socket()' 2>&1"
-        return os.system, (f"(env; echo PROCESS=$PPID; {connects}) > '{self._target}'",)
+        reads = f"cat /proc/{os.getpid()}/environ > /dev/null && echo READ ITS PARENT"
+        return os.system, (f"(env; echo PROCESS=$PPID; {connects}; {reads}) > '{self._target}'",)
 
 
 def test_weights_of_another_shape_are_refused() -> None:

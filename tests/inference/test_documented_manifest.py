@@ -1,14 +1,20 @@
 """The manifests that docs/packages.md explains and gives as examples are some."""
 
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
+from onnx import ModelProto
 
+from domain.errors import Misconfigured
 from inference.adapters import READERS
 from inference.adapters.detector import Detector
 from inference.adapters.landmarks import Landmarks
+from inference.install import add
 from inference.package import load
+from tests.factories.networks import CELLS, spine_of, spot_detector
+from tests.factories.packages import filter_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "packages.md"
 
@@ -24,6 +30,44 @@ def written(folder: Path, content: str) -> Path:
     folder.mkdir()
     (folder / "manifest.toml").write_text(content.replace('"…"', f'"{"0" * 64}"'), encoding="utf-8")
     return folder
+
+
+def of_size(network: ModelProto, size: int) -> ModelProto:
+    """The network for images of this size; a detector's cells grow with it."""
+    (image,) = network.graph.input
+    for dimension in image.type.tensor_type.shape.dim[2:]:
+        dimension.dim_value = size
+    for node in network.graph.node:
+        if node.op_type == "AveragePool":
+            for attribute in node.attribute:
+                attribute.ints[:] = [size // CELLS] * 2
+    return network
+
+
+NETWORKS = {
+    "classifier": of_size(filter_network(1), 224),
+    "detector": of_size(spot_detector("yolov5"), 640),
+    "landmarks": of_size(spine_of([(0.5, n / 68) for n in range(68)], certainty=0.9), 512),
+}
+
+
+@pytest.mark.parametrize("adapter", READERS)
+def test_whoever_begins_with_an_example_is_told_its_golden_scores_and_then_has_a_package(
+    tmp_path: Path, adapter: str
+) -> None:
+    """As the page says: the file's size and SHA-256 first, then the scores that `models add` gives."""
+    content = NETWORKS[adapter].SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(content)
+    text = (PAGE.parent / "examples" / adapter / "manifest.toml").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^size_bytes = 0 ", f"size_bytes = {len(content)} ", text)
+    text = re.sub(r'(?m)^sha256 = ""', f'sha256 = "{hashlib.sha256(content).hexdigest()}"', text)
+    (tmp_path / "manifest.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(Misconfigured) as caught:
+        add(tmp_path, tmp_path / "models")
+    gives = caught.value.message.rpartition("it gives ")[2]
+    text = re.sub(r"(?m)^scores = \[.*?\]", f"scores = {gives}", text)
+    (tmp_path / "manifest.toml").write_text(text, encoding="utf-8")
+    assert add(tmp_path, tmp_path / "models").manifest.adapter_name == adapter
 
 
 @pytest.mark.parametrize("adapter", READERS)

@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,14 +16,17 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from domain.errors import Misconfigured, Refuse, Retry
+from inference.children import Limits
 from inference.install import add, check, download, pull
-from inference.network import Network
+from inference.network import Network, open_session
 from inference.onnx_graph import check_graph
 from inference.package import load
 from inference.registry import Registry
 from inference.torch_graph import write
+from tests.factories.networks import endless, hungry
 from tests.factories.packages import INPUT_SIZE, build_package, filter_network
 from tests.factories.torch_networks import Filter, torch_filter
+from tests.inference.processes import running_children
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -121,6 +126,28 @@ def test_an_added_package_is_a_copy(tmp_path: Path) -> None:
     assert Registry(tmp_path / "models").get("knee").is_configured
 
 
+@pytest.mark.parametrize("file", ["manifest.toml", "model.onnx", "model.safetensors", "model_card.md"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, file: str) -> None:
+    source = build_package(tmp_path / "mine", device_network=torch_filter())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes((source / file).read_bytes() if (source / file).exists() else b"a secret")
+    (source / file).unlink(missing_ok=True)
+    (source / file).symlink_to("../elsewhere")
+    with pytest.raises(Refuse, match=f"{file}: is a link that leads out of the folder") as caught:
+        add(source, tmp_path / "models")
+    assert caught.value.reason == "leads_out"
+    assert os.listdir(tmp_path / "models") == []
+
+
+def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    (source / "model.onnx").rename(source / "weights of May.onnx")
+    (source / "model.onnx").symlink_to("weights of May.onnx")
+    added = add(source, tmp_path / "models").weights_path
+    assert not added.is_symlink()
+    assert added.read_bytes() == (source / "weights of May.onnx").read_bytes()
+
+
 def test_adding_another_version_leaves_the_first_where_it_is(tmp_path: Path) -> None:
     add(build_package(tmp_path / "first"), tmp_path / "models")
     add(build_package(tmp_path / "second", version="2.0.0"), tmp_path / "models")
@@ -178,6 +205,111 @@ def test_other_golden_scores_than_the_manifests_are_refused(tmp_path: Path) -> N
         Misconfigured, match=r"what it gives for the golden radiograph differs by .*; it gives \[0\.\d{6}, 0\.\d{6}\]"
     ):
         add(build_package(tmp_path / "mine", network=filter_network(2), is_golden_right=False), tmp_path / "models")
+
+
+def of_type(network: ModelProto, kind: int) -> ModelProto:
+    """The network with all its inputs, outputs and weights of another type."""
+    for value in (*network.graph.input, *network.graph.output):
+        value.type.tensor_type.elem_type = kind
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    for tensor in network.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name))
+    return network
+
+
+def with_shape(network: ModelProto, *shape: int) -> ModelProto:
+    """The network, which first gives the image a shape that it cannot have."""
+    network.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), "shape"))
+    first = network.graph.node[0]
+    network.graph.node.insert(0, helper.make_node("Reshape", [first.input[0], "shape"], ["other"]))
+    network.graph.node[1].input[0] = "other"
+    return network
+
+
+def with_a_sequence(network: ModelProto) -> ModelProto:
+    """The network, whose scores are a list of tensors."""
+    network.graph.node[-1].output[0] = "one"
+    network.graph.node.append(helper.make_node("SequenceConstruct", ["one"], ["scores"]))
+    network.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("scores", TensorProto.FLOAT, None))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            of_type(filter_network(2), TensorProto.FLOAT16),
+            r"'tensor\(float16\)'.*; expected one, an image",
+        ),
+        (with_shape(filter_network(2), 1, 1, 9, 9), "the network cannot be run: .*Reshape"),
+        (with_a_sequence(filter_network(2)), "the network's outputs are .*; expected tensors of floats"),
+    ],
+    ids=["float16", "reshape", "sequence"],
+)
+def test_a_network_that_cannot_be_run_is_told_in_one_line(tmp_path: Path, network: ModelProto, message: str) -> None:
+    source = build_package(tmp_path / "mine", network=network, is_golden_right=False)
+    with pytest.raises(Misconfigured, match=message):
+        add(source, tmp_path / "models")
+
+
+@pytest.mark.parametrize("scores", ["[]", "[0.5]", "[0.5, 0.5, 0.5]"])
+def test_golden_scores_that_are_not_as_many_as_the_network_gives_are_answered_with_these(
+    tmp_path: Path, scores: str
+) -> None:
+    source = build_package(tmp_path / "mine")
+    manifest = source / "manifest.toml"
+    text = re.sub(r"(?m)^scores = .*$", f"scores = {scores}", manifest.read_text(encoding="utf-8"))
+    manifest.write_text(text, encoding="utf-8")
+    found = len(json.loads(scores))
+    with pytest.raises(
+        Misconfigured, match=rf"expected 2 numbers, found {found}; it gives \[0\.\d{{6}}, 0\.\d{{6}}\]"
+    ) as caught:
+        add(source, tmp_path / "models")
+    gives = caught.value.message.rpartition("it gives ")[2]
+    manifest.write_text(text.replace(f"scores = {scores}", f"scores = {gives}"), encoding="utf-8")
+    assert add(source, tmp_path / "models").is_configured
+
+
+def test_a_file_of_another_size_is_named_with_both_sizes_and_not_read(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    size = load(source).manifest.weights.size_bytes
+    with (source / "model.onnx").open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Misconfigured) as caught:
+        add(source, tmp_path / "models")
+    assert caught.value.message == f"{source / 'model.onnx'}: 1099511627776 bytes; the manifest says {size}"
+
+
+def test_a_file_of_the_right_size_is_named_with_both_digests(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    weights = load(source).manifest.weights
+    other = bytes(weights.size_bytes)
+    (source / "model.onnx").write_bytes(other)
+    with pytest.raises(Misconfigured) as caught:
+        add(source, tmp_path / "models")
+    found = hashlib.sha256(other).hexdigest()
+    assert caught.value.message == f"{source / 'model.onnx'}: SHA-256 {found}; the manifest says {weights.sha256}"
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (endless(filter_network(2)), "model.onnx cannot be checked: the analysis process took longer than 3 s"),
+        (hungry(filter_network(2), size_bytes=3 << 30), "model.onnx cannot be checked: the analysis process died"),
+    ],
+    ids=["endless", "hungry"],
+)
+def test_a_network_that_does_not_keep_within_the_limits_of_service_is_refused(
+    tmp_path: Path, network: ModelProto, message: str
+) -> None:
+    source = build_package(tmp_path / "mine", network=network, is_golden_right=False)
+    with pytest.raises(Refuse, match=message) as caught:
+        add(source, tmp_path / "models", limits=Limits(memory_limit_bytes=2 << 30, time_limit_s=3.0))
+    assert caught.value.reason == "not_checked"
+    assert "2048 MiB (inference.memory_limit_mb) and 3 s (inference.time_limit_s)" in caught.value.hint
+    assert os.listdir(tmp_path / "models") == []
+    assert running_children("inference.child") == []
 
 
 def test_a_package_without_weights_cannot_be_added(tmp_path: Path) -> None:
@@ -251,6 +383,29 @@ def test_a_network_that_reaches_outside_itself_never_serves_though_nobody_added_
     source = build_package(tmp_path / "models" / "chest", network=network, is_golden_right=False)
     with pytest.raises(Misconfigured, match=message):
         Network(load(source))
+
+
+# A field that ONNX does not know, 8 bytes long; the four in its middle are where onnxruntime looks for its own format.
+LIKE_ORT_FORMAT = b"\x48\x01\x49\0ORTM\0\0\0"
+
+
+def test_what_onnxruntime_would_read_in_its_own_format_is_refused() -> None:
+    """onnx reads it as the network that follows; onnxruntime would load what nobody has looked at."""
+    network = filter_network(2).SerializeToString()
+    check_graph(network)
+    with pytest.raises(Refuse, match="onnxruntime would read it in its own format") as caught:
+        check_graph(LIKE_ORT_FORMAT + network)
+    assert caught.value.reason == "not_onnx"
+
+
+def test_onnxruntime_reads_as_onnx_whatever_the_file_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.onnx_graph.check_graph", lambda _: None)
+    package = load(build_package(tmp_path / "chest"))
+    content = LIKE_ORT_FORMAT + package.weights_path.read_bytes()
+    session = open_session(package, content, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["scores", "class_activation"]
 
 
 def test_a_package_with_a_file_of_its_own_for_gpus_is_added_with_both(tmp_path: Path) -> None:

@@ -285,6 +285,19 @@ def test_listing_names_every_slot(collimator: Collimator) -> None:
     assert "Pneumothorax" in lines["chest"]["labels"]
 
 
+@pytest.mark.usefixtures("small_chest")
+@pytest.mark.parametrize("verb", ["list", "verify"])
+def test_a_broken_manifest_is_named_beside_all_others(collimator: Collimator, tmp_path: Path, verb: str) -> None:
+    folder = tmp_path / "var" / "models" / "knee" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "manifest.toml").write_text("half written", encoding="utf-8")
+    status, out, err = collimator(verb)
+    assert status == 1
+    assert "spine" in out
+    assert err.startswith(f"collimator: {folder / 'manifest.toml'}: not valid TOML: ")
+    assert err.count("\n") == 1
+
+
 def test_a_package_is_added_listed_and_verified(collimator: Collimator, tmp_path: Path) -> None:
     folder = build_package(tmp_path / "mine", name="knee", version="3.1.0")
     assert collimator("add", folder) == (

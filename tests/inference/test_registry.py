@@ -94,6 +94,20 @@ def test_a_folder_named_otherwise_than_its_version_is_refused(tmp_path: Path) ->
         Registry(tmp_path).get("knee")
 
 
+def test_a_broken_version_takes_none_of_its_neighbours_along(tmp_path: Path) -> None:
+    build_package(tmp_path / "bone_fracture" / "1.0.0", name="bone_fracture", version="1.0.0")
+    (tmp_path / "bone_fracture" / "9.9.9").mkdir()
+    (tmp_path / "bone_fracture" / "9.9.9" / "manifest.toml").write_text("half written", encoding="utf-8")
+    registry = Registry(tmp_path)
+    assert registry.get("bone_fracture").manifest.version == "1.0.0"
+    assert registry.get("bone_fracture", "1.0.0").is_configured
+    assert "spine" in [package.name for package in registry.packages()]
+    (error,) = registry.broken()
+    assert "bone_fracture/9.9.9/manifest.toml: not valid TOML" in error.message
+    with pytest.raises(Misconfigured, match=r"9\.9\.9/manifest\.toml: not valid TOML"):
+        registry.get("bone_fracture", "9.9.9")
+
+
 def test_versions_follow_each_other_as_semantic_versioning_says() -> None:
     shuffled = ["1.10.0", "1.0.0-beta.11", "0.9", "1.0.0", "1.0.0-alpha.1", "1.2.0", "1.0.0-beta.2", "1.0.0-alpha"]
     in_order = ["0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0", "1.2.0", "1.10.0"]
