@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
+from cli.at_rest import check_keys
 from cli.devices import open_devices
 from cli.parts import (
     SOFTWARE_VERSION,
@@ -83,6 +84,7 @@ def work(
     """Be a worker until told to stop. Only the demonstration passes `stand_ins`; tests watch the steps."""
     settings = settings_for(config)
     check_clinic_models(Registry(models_dir(settings)), settings.clinic_directory)
+    check_keys(settings)
     stop = stop_signal()
     database = open_database(settings)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
