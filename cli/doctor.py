@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
+from cli.at_rest import look_at_keys
 from cli.devices import open_devices
 from cli.finding import Finding
 from cli.parts import models_dir, settings_for
@@ -59,6 +60,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one finding after the other."""
     yield _data_folder(settings)
     yield _free_space(settings)
+    yield from look_at_keys(settings)
     yield from _shared_store(settings)
     yield _database(settings)
     yield _clinics(settings)

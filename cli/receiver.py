@@ -14,6 +14,7 @@ from functools import partial
 
 import structlog
 
+from cli.at_rest import check_keys
 from cli.children import Child, Crew
 from cli.parts import open_spool, settings_for
 from config.settings import ReceiverSettings
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """In the parent, until all have stopped; in each child, until that one has (see `Crew.run`)."""
     settings = settings_for(args.config)
     check(settings.receiver)
+    check_keys(settings)
     leave_out(NOT_NEEDED)
     from cli.indexer import index  # only now: these bring pydicom
     from cli.listener import listen

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 import structlog
 
+from cli.at_rest import check_keys
 from cli.devices import open_devices
 from cli.parts import (
     SOFTWARE_VERSION,
@@ -88,6 +89,7 @@ def work(
     check_clinic_models(registry, settings.clinic_directory)
     for error in registry.broken():
         log.error("package_left_out", reason=error.message)
+    check_keys(settings)
     stop = stop_signal()
     database = open_database(settings)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}

@@ -123,7 +123,8 @@ def service_statuses() -> str:
     meanings = {
         Status.SUCCESS: "done; for N-ACTION: an N-EVENT-REPORT will follow",
         Status.INVALID_ATTRIBUTE_VALUE: "an attribute has a value that it may not have, or the data set is none",
-        Status.PROCESSING_FAILURE: "N-SET: the step has ended already; N-ACTION: the outcome could not be reported",
+        Status.PROCESSING_FAILURE: "N-SET: the step has ended already (Error ID 0xA710); N-ACTION: the outcome"
+        " could not be reported",
         Status.DUPLICATE_SOP_INSTANCE: "N-CREATE: there is a step with this SOP Instance UID",
         Status.NO_SUCH_SOP_INSTANCE: "N-SET: there is no such step; N-ACTION, N-EVENT-REPORT: not the well-known"
         " instance",

@@ -109,7 +109,9 @@ def test_a_request_gets_its_row_after_all_that_was_stored_before_it(
             follower.work()
         assert counts(database)[0] == 0
         is_back.set()
-        until(lambda: (follower.work(), counts(database)[0])[1] == 1)
+        follower.start()
+        until(lambda: counts(database)[0] == 1)
+        follower.stop()
         assert keys_in(database, quarantine) == {conflicting}
 
 
