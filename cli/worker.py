@@ -179,6 +179,7 @@ def build_rooms(
         installed_dir=installed_dir,
         memory_limit_bytes=settings.inference.memory_limit_mb << 20,
         time_limit_s=settings.inference.time_limit_s,
+        rulebook=settings.rulebook,
         lend_file=spool.lend_at,
     )
     devices = open_devices(settings)

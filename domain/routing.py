@@ -48,6 +48,22 @@ class RuleBook:
     modalities: Mapping[str, str]
 
 
+# Knows no term and no word.
+NO_RULEBOOK = RuleBook(rules=(), terms={}, codes={}, words={}, modalities={})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """What a coded attribute says is shown: the terms of Body Part Examined that it names, and their body parts.
+
+    Neither: nobody knows what it says. A code that is known and whose meaning names no term has a body part alone.
+    """
+
+    seen: str
+    terms: tuple[str, ...]
+    body_parts: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
     """One attribute that says something about the body part. `body_parts` is empty when the word is unknown."""
@@ -148,8 +164,15 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
     if facts.modality in rulebook.modalities:
         signals.append(_signal("Modality (0008,0060)", facts.modality, rulebook.modalities[facts.modality]))
     if facts.body_part_examined:
-        part = rulebook.terms.get(plain_term(facts.body_part_examined))
-        signals.append(_signal("Body Part Examined (0018,0015)", facts.body_part_examined, part))
+        parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms_in(facts.body_part_examined, rulebook)))
+        signals.append(
+            Signal(
+                attribute="Body Part Examined (0018,0015)",
+                seen=facts.body_part_examined,
+                body_parts=parts,
+                is_coded=True,
+            )
+        )
     for code in facts.anatomic_regions:
         signals.append(_signal("Anatomic Region Sequence (0008,2218)", code.meaning, rulebook.codes.get(code.value)))
     texts = [("Procedure Code Sequence (0008,1032)", code.meaning) for code in facts.procedure_codes]
@@ -165,6 +188,34 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
             )
             signals.append(Signal(attribute=attribute, seen=text, body_parts=parts, is_coded=False))
     return signals
+
+
+def shown_in(facts: InstanceFacts, rulebook: RuleBook) -> list[Shown]:
+    """What the coded attributes say, term by term: routing asks which body part it is, a model's gate which bone."""
+    shown = []
+    if facts.body_part_examined:
+        terms = terms_in(facts.body_part_examined, rulebook)
+        parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms))
+        shown.append(Shown(seen=facts.body_part_examined, terms=terms, body_parts=parts))
+    for code in facts.anatomic_regions:
+        terms = terms_in(code.meaning, rulebook)
+        part = rulebook.codes.get(code.value)
+        shown.append(
+            Shown(
+                seen=code.meaning or code.value,
+                # The code is what was meant; words of its meaning that are about another part are no terms of it.
+                terms=tuple(term for term in terms if part in (None, rulebook.terms[term])),
+                body_parts=(part,) if part else tuple(dict.fromkeys(rulebook.terms[term] for term in terms)),
+            )
+        )
+    return shown
+
+
+def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
+    """The known terms of Body Part Examined in a text: the whole of it, "LOWER LEG", else its words, "CHEST PA"."""
+    if (term := plain_term(text)) in rulebook.terms:
+        return (term,)
+    return tuple(dict.fromkeys(word for word in plain_words(text).split() if word in rulebook.terms))
 
 
 def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:

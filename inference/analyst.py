@@ -20,6 +20,7 @@ import structlog
 
 from domain.errors import Misconfigured, Refuse
 from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis, ImageRun
+from domain.routing import RuleBook
 from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
@@ -47,6 +48,7 @@ class Analyst:
         installed_dir: where pulled and added packages lie.
         memory_limit_bytes: address space of a child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
+        rulebook: what terms and codes of body parts mean, for the gate.
         lend_file: opens an instance's file.
         processes: children that work at the same time; more than one is of use only to devices.
         devices: what infers; None: the children do.
@@ -61,6 +63,7 @@ class Analyst:
         installed_dir: Path,
         memory_limit_bytes: int,
         time_limit_s: float,
+        rulebook: RuleBook,
         lend_file: LendFile = lend_plain_file,
         processes: int = 1,
         devices: Devices | None = None,
@@ -68,6 +71,7 @@ class Analyst:
         is_shadow: bool = False,
     ) -> None:
         self._registry = Registry(installed_dir)
+        self._rulebook = rulebook
         self._children = Children(
             processes=processes,
             memory_limit_bytes=memory_limit_bytes,
@@ -118,7 +122,7 @@ class Analyst:
         package = self._registry.get(package_name, version)
         if not package.is_configured:
             raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
-        accepted = _accepted(package, instances, is_demonstration=is_demonstration)
+        accepted = _accepted(package, instances, self._rulebook, is_demonstration=is_demonstration)
         images: list[ImageAnalysis] = []
         refusals: list[Refuse] = []
         turn = Turn.SHADOW if self._is_shadow else Turn.STAT if is_urgent else Turn.ORDINARY
@@ -197,12 +201,14 @@ class Analyst:
         return answer, served.device, _run(package, served.device, reply)
 
 
-def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstration: bool) -> list[Instance]:
+def _accepted(
+    package: Package, instances: Sequence[Instance], rulebook: RuleBook, *, is_demonstration: bool
+) -> list[Instance]:
     """The instances that pass the gates, in their order."""
     accepted: list[Instance] = []
     refused: list[str] = []
     for instance in instances:
-        clauses = accepts(package.manifest, instance.facts, sop_class_uid=instance.sop_class_uid)
+        clauses = accepts(package.manifest, instance.facts, sop_class_uid=instance.sop_class_uid, rulebook=rulebook)
         failed = [c for c in clauses if not c.passed and not (is_demonstration and c.name == AGE_GATE)]
         if failed:
             refused += [f"{c.name}: {c.seen or 'unknown'} where {c.expected} is accepted" for c in failed]

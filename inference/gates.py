@@ -1,13 +1,14 @@
 """May this model see this image? One clause a gate, with what was expected and what was seen.
 
-Gates are hard: no configuration opens one; only `collimator demo` may skip the age gate. The body part is routing's
-to decide: it weighs several signals, because Body Part Examined (0018,0015) alone is wrong in about one study of seven.
+Gates are hard: no configuration opens one; only `collimator demo` may skip the age gate. Which body part an image shows
+is routing's to decide: it weighs several signals, because Body Part Examined (0018,0015) alone is wrong in about one
+study of seven. What routing takes for a bone may still be a hip, and the model made for wrists: that is the gate here.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 
+from domain.routing import NO_RULEBOOK, RuleBook, Shown, plain_term, shown_in
 from domain.study import InstanceFacts
 from inference.package import Accepts, Manifest
 
@@ -26,18 +27,32 @@ class GateClause:
     passed: bool
 
 
-def accepts(manifest: Manifest, facts: InstanceFacts, *, sop_class_uid: str = "") -> list[GateClause]:
-    """All gates of one image in fixed order; the model may see it when every clause passed."""
-    return [gate(manifest.accepts, facts, sop_class_uid) for gate in _GATES]
+def accepts(
+    manifest: Manifest, facts: InstanceFacts, *, sop_class_uid: str = "", rulebook: RuleBook = NO_RULEBOOK
+) -> list[GateClause]:
+    """All gates of one image in fixed order; the model may see it when every clause passed.
+
+    rulebook: what terms and codes of body parts mean. One that it does not know passes: routing has answered for it.
+    """
+    accepted = manifest.accepts
+    return [
+        _pixels(facts),
+        _presentation(facts),
+        _one_of("modality", accepted.modalities, facts.modality),
+        _one_of("sop_class", accepted.sop_classes, sop_class_uid),
+        _body_part(accepted, facts, rulebook),
+        _view(accepted, facts),
+        _age(accepted, facts),
+    ]
 
 
-def _pixels(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
+def _pixels(facts: InstanceFacts) -> GateClause:
     seen = f"{facts.number_of_frames} frame(s)" if facts.has_pixels else "no Pixel Data"
     passed = facts.has_pixels and facts.number_of_frames == 1
     return GateClause(name="pixels", expected="a single-frame image", seen=seen, passed=passed)
 
 
-def _presentation(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
+def _presentation(facts: InstanceFacts) -> GateClause:
     """A detector's raw data, which a modality may send beside the image, are no image yet (PS3.3 C.8.11.1)."""
     seen = facts.presentation_intent.strip().upper()
     return GateClause(
@@ -45,22 +60,38 @@ def _presentation(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
     )
 
 
-def _modality(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
-    return _one_of("modality", accepts.modalities, facts.modality)
+def _body_part(accepts: Accepts, facts: InstanceFacts, rulebook: RuleBook) -> GateClause:
+    """Body Part Examined and each anatomic region have to be the model's, as far as they are there and known."""
+    shown = shown_in(facts, rulebook)
+    terms = {plain_term(term) for term in accepts.body_parts}
+    return GateClause(
+        name="body_part",
+        expected=f"{_any_of(accepts.body_parts)}, or unknown" if terms else "any",
+        seen=" and ".join(one.seen for one in shown),
+        passed=not terms or all(_is_of(one, terms, rulebook) for one in shown),
+    )
 
 
-def _sop_class(accepts: Accepts, _: InstanceFacts, sop_class_uid: str) -> GateClause:
-    return _one_of("sop_class", accepts.sop_classes, sop_class_uid)
+def _is_of(shown: Shown, terms: set[str], rulebook: RuleBook) -> bool:
+    """HAND is of a model for HAND, and of one for BONE, which is what routing makes of HAND; not of one for WRIST.
+
+    A code that says no more than the body part is of a model for anything there.
+    """
+    if not shown.body_parts:
+        return True
+    if terms & {*shown.terms, *(plain_term(part) for part in shown.body_parts)}:
+        return True
+    return not shown.terms and any(rulebook.terms.get(term) in shown.body_parts for term in terms)
 
 
-def _view(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
+def _view(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     """A frontal model refuses a lateral view; most films name no view, and routing answers for those."""
     seen = facts.view_position.strip().upper()
     passed = not accepts.views or not seen or short_view(seen) in accepts.views
     return GateClause(name=VIEW_GATE, expected=f"{_any_of(accepts.views)}, or absent", seen=seen, passed=passed)
 
 
-def _age(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
+def _age(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     low, high = accepts.age_min_years, accepts.age_max_years
     bounds = f"{low or 0} or more" if high is None else f"{low or 0} to {high}"
     expected = f"{bounds} completed years{', or unknown' if accepts.accepts_unknown_age else ''}"
@@ -71,15 +102,6 @@ def _age(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
     passed = (low is None or years >= low) and (high is None or years <= high)
     return GateClause(name=AGE_GATE, expected=expected, seen=f"{years}", passed=passed)
 
-
-_GATES: tuple[Callable[[Accepts, InstanceFacts, str], GateClause], ...] = (
-    _pixels,
-    _presentation,
-    _modality,
-    _sop_class,
-    _view,
-    _age,
-)
 
 # View Code Sequence (0054,0220), CID 4010, comes as its Code Meaning.
 _VIEW_MEANINGS = {

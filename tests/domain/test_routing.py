@@ -52,6 +52,8 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(body_part_examined="CHEST", modality="CR"), "chest"),
         (image(body_part_examined="chest"), "chest"),
         (image(body_part_examined="THORAX"), "chest"),
+        (image(body_part_examined="CHEST PA"), "chest"),
+        (image(body_part_examined="LEFT HAND"), "bone_fracture"),
         (image(body_part_examined="CHEST", patient_age_years=3.0), "pediatric_chest"),
         (image(body_part_examined="HAND"), "bone_fracture"),
         (image(body_part_examined="LOWER LEG"), "bone_fracture"),

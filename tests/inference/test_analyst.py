@@ -140,6 +140,17 @@ def test_a_demonstration_skips_the_age_gate_alone_and_says_so(analyst: Analyst, 
         analyst.analyse("chest", [instance(image, replace(child, modality="CT"))], is_demonstration=True)
 
 
+def test_a_hip_is_not_analysed_by_a_model_for_wrists_although_both_are_bones(
+    analyst: Analyst, installed_dir: Path, image: Path
+) -> None:
+    build_package(installed_dir / "bone_fracture", name="bone_fracture", body_parts=("WRIST", "HAND"))
+    wrist, hip = (replace(ADULT_PA, body_part_examined=term) for term in ("WRIST", "HIP"))
+    assert analyst.analyse("bone_fracture", [instance(image, wrist)]).images
+    with pytest.raises(Refuse, match="body_part: HIP where WRIST or HAND, or unknown is accepted") as caught:
+        analyst.analyse("bone_fracture", [instance(image, hip)])
+    assert caught.value.reason == "outside_population"
+
+
 def test_only_the_accepted_images_of_a_study_are_analysed(analyst: Analyst, image: Path) -> None:
     lateral = instance(image, replace(ADULT_PA, view_position="LL"), sop_instance_uid="2.25.8")
     analysis = analyst.analyse("chest", [lateral, instance(image, sop_instance_uid="2.25.9")])
@@ -320,11 +331,14 @@ PARENT = """
     from pathlib import Path
     sys.path.insert(0, {root!r})
     import structlog
+    from domain.routing import NO_RULEBOOK
     from inference.analyst import Analyst
     from tests.inference.images import instance
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    analyst = Analyst(installed_dir=Path({models!r}), memory_limit_bytes=4 << 30, time_limit_s=60.0)
+    analyst = Analyst(
+        installed_dir=Path({models!r}), memory_limit_bytes=4 << 30, time_limit_s=60.0, rulebook=NO_RULEBOOK
+    )
     analyst.display({image!r})
     analyst.analyse("chest", [instance(Path({image!r}))])
     {then}

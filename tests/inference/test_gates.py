@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import check
+from domain.findings import Code
 from domain.study import InstanceFacts
 from inference.gates import accepts
 from inference.package import Manifest, load
@@ -12,6 +14,7 @@ from tests.factories.packages import build_package
 from tests.inference.images import ADULT_PA
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
+RULEBOOK = check({"routing": {"terms": {"BRUSTKORB": "chest"}}}, origin="the shipped routing and a term").rulebook
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,62 @@ def test_a_gate_opens_only_for_the_images_that_the_model_is_meant_for(
     assert failed_gates(manifest, replace(ADULT_PA, **change)) == failed  # type: ignore[arg-type]
 
 
+def region(value: str, meaning: str) -> InstanceFacts:
+    return replace(ADULT_PA, anatomic_regions=(Code(value=value, scheme="SCT", meaning=meaning),))
+
+
+def examined(term: str) -> InstanceFacts:
+    return replace(ADULT_PA, body_part_examined=term)
+
+
+@pytest.mark.parametrize(
+    ("body_parts", "facts", "passed"),
+    [
+        (["WRIST", "HAND"], examined("HAND"), True),
+        (["WRIST", "HAND"], examined("left hand"), True),
+        (["WRIST", "HAND"], examined("HAND/WRIST"), True),
+        (["WRIST", "HAND"], examined("HIP"), False),  # a bone as well
+        (["WRIST", "HAND"], examined("LEFT HIP"), False),
+        (["WRIST", "HAND"], examined("EXTREMITY"), False),
+        (["WRIST", "HAND"], examined("CHEST"), False),
+        (["LOWER LEG"], examined("LOWERLEG"), True),
+        (["CHEST"], examined("CHEST"), True),
+        (["CHEST"], examined("THORAX"), True),  # of the body part that the list names
+        (["CHEST"], examined("CHEST PA"), True),
+        (["CHEST"], examined("Brustkorb"), True),
+        (["CHEST"], examined("HAND"), False),
+        (["BONE"], examined("HIP"), True),
+        (["SPINE"], examined("LSPINE"), True),
+        (["LSPINE"], examined("CSPINE"), False),
+        (["CHEST"], examined(""), True),
+        (["CHEST"], examined("FLUX CAPACITOR"), True),
+        ([], examined("HIP"), True),
+        (["WRIST", "HAND"], region("85562004", "Hand"), True),
+        (["WRIST", "HAND"], region("29836001", "Hip"), False),
+        (["WRIST", "HAND"], region("85562004", "Extrémité"), True),  # a bone, and nobody can say which
+        (["CHEST"], region("85562004", "Extrémité"), False),
+        (["CHEST"], region("51185008", "Thorax, structure"), True),
+        (["CHEST"], region("123", "flux capacitor"), True),
+        (["HAND"], replace(region("29836001", "Hip"), body_part_examined="HAND"), False),  # both have to agree
+    ],
+)
+def test_a_model_sees_the_body_parts_of_its_manifest_only(
+    tmp_path: Path, body_parts: list[str], facts: InstanceFacts, passed: bool
+) -> None:
+    build_package(tmp_path / "any", body_parts=body_parts)
+    clauses = accepts(load(tmp_path / "any").manifest, facts, rulebook=RULEBOOK)
+    assert [one.name for one in clauses if not one.passed] == ([] if passed else ["body_part"])
+
+
+def test_the_gate_of_the_body_part_says_what_it_saw(tmp_path: Path) -> None:
+    build_package(tmp_path / "wrist", body_parts=("WRIST", "HAND"))
+    facts = replace(region("29836001", "Hip"), body_part_examined="HIP")
+    clauses = accepts(load(tmp_path / "wrist").manifest, facts, rulebook=RULEBOOK)
+    assert [(one.expected, one.seen) for one in clauses if not one.passed] == [
+        ("WRIST or HAND, or unknown", "HIP and Hip")
+    ]
+
+
 def test_an_unknown_age_passes_where_the_manifest_says_so(tmp_path: Path) -> None:
     build_package(tmp_path / "chest", age_min_years=18, accepts_unknown_age=True)
     assert failed_gates(load(tmp_path / "chest").manifest, replace(ADULT_PA, patient_age_years=None)) == []
@@ -74,6 +133,7 @@ def test_every_gate_says_what_it_expected_and_saw(manifest: Manifest) -> None:
         ("presentation", "an image that is not FOR PROCESSING", ""),
         ("modality", "CR or DX", "DX"),
         ("sop_class", "any", DX),
+        ("body_part", "any", ""),
         ("view", "AP or PA, or absent", "PA"),
         ("age", "18 to 64 completed years", "3"),
     ]

@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import Refuse, Retry
+from domain.routing import NO_RULEBOOK
 from inference.analyst import Analyst
 from inference.gpu.batches import Turn
 from inference.gpu.devices import REST_S, Devices, NoDevice, OwnerProcess
@@ -77,6 +78,7 @@ class House:
             installed_dir=self.installed_dir,
             memory_limit_bytes=8 << 30,
             time_limit_s=60.0,
+            rulebook=NO_RULEBOOK,
             processes=processes,
             devices=self.devices if names else None,
             pinned=pinned,
@@ -90,6 +92,7 @@ class House:
             installed_dir=self.installed_dir,
             memory_limit_bytes=8 << 30,
             time_limit_s=60.0,
+            rulebook=NO_RULEBOOK,
             devices=self.devices,
             is_shadow=True,
         )
