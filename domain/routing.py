@@ -3,6 +3,7 @@
     decide(study, rulebook)
       └─ for each image   body part from every signal in its header; two that disagree are a conflict, never a guess
          └─ rules in order: the first whose clauses all hold names the package
+            └─ the package's gates (inference/gates.py), once its version is chosen: it may still refuse the image
 
 Body Part Examined is wrong in about 15 % of real studies and often absent, so it is one signal among several.
 Every signal, every clause and what it saw is part of the decision: `rules explain` and the study's history print it,
@@ -11,7 +12,7 @@ and the SR says in a sentence why an image went where it went.
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domain.study import Instance, InstanceFacts, Study
@@ -71,7 +72,6 @@ class Signal:
     attribute: str
     seen: str
     body_parts: tuple[str, ...]
-    is_coded: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,14 +86,51 @@ class Clause:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GateClause:
+    """One gate of a package: what its manifest accepts, what the image has, and whether it may pass.
+
+    `seen` is empty where the attribute was.
+    """
+
+    name: str
+    expected: str
+    seen: str
+    passed: bool
+
+    @property
+    def words(self) -> str:
+        """As a clause of a sentence that says why an image was refused."""
+        return f"{self.spoken_name} {self.seen or 'unknown'} where {self.expected} is accepted"
+
+    @property
+    def spoken_name(self) -> str:
+        return self.name.replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDecision:
-    """`package` is None when the image goes nowhere; `reason` says why in one sentence."""
+    """`package` is None when the image goes nowhere; `reason` says why in one sentence.
+
+    `gates`: of the package, asked once its version is chosen. A package that is outside the plan is not asked, and a
+    node of an earlier version has not kept them.
+    """
 
     sop_instance_uid: str
     package: str | None
     reason: str
     signals: tuple[Signal, ...]
     clauses: tuple[Clause, ...]
+    gates: tuple[GateClause, ...] = ()
+
+    @property
+    def refusal(self) -> str:
+        """Why the package refuses the image; "" where it does not."""
+        return why_refused(self.gates)
+
+    @property
+    def outcome(self) -> str:
+        """The reason, and what the package has to say to it."""
+        return f"{self.reason}, which refuses it: {self.refusal}" if self.refusal else self.reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +153,7 @@ class Decision:
     def reason(self) -> str:
         """One sentence for the whole study."""
         chosen = [image for image in self.images if image.package is not None]
-        return "; ".join(dict.fromkeys(image.reason for image in chosen or self.images)) or "the study has no instance"
+        return "; ".join(dict.fromkeys(image.outcome for image in chosen or self.images)) or "the study has no instance"
 
 
 def decide(study: Study, rulebook: RuleBook) -> Decision:
@@ -170,7 +207,6 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
                 attribute="Body Part Examined (0018,0015)",
                 seen=facts.body_part_examined,
                 body_parts=parts,
-                is_coded=True,
             )
         )
     for code in facts.anatomic_regions:
@@ -186,7 +222,7 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
             parts = tuple(
                 dict.fromkeys(rulebook.words[word] for word in plain_words(text).split() if word in rulebook.words)
             )
-            signals.append(Signal(attribute=attribute, seen=text, body_parts=parts, is_coded=False))
+            signals.append(Signal(attribute=attribute, seen=text, body_parts=parts))
     return signals
 
 
@@ -288,14 +324,24 @@ def explain(decision: Decision) -> tuple[str, ...]:
     """The whole decision as lines of text; the same lines go to the study's history and the terminal."""
     lines = []
     for image in decision.images:
-        lines.append(f"{image.sop_instance_uid}: {image.reason}")
+        lines.append(f"{image.sop_instance_uid}: {image.outcome}")
         lines += [f"  {s.attribute} '{s.seen}': {' or '.join(s.body_parts) or 'no known word'}" for s in image.signals]
         lines += [
             f"  rule '{c.rule}': {c.attribute} wants {c.expected}, saw {c.seen}: {'yes' if c.holds else 'no'}"
             for c in image.clauses
         ]
+        lines += [
+            f"  gate of {image.package}: {g.spoken_name} wants {g.expected}, saw {g.seen or 'none'}: "
+            f"{'yes' if g.passed else 'no'}"
+            for g in image.gates
+        ]
     lines += [f"{choice.package}: {choice.why}" for choice in decision.choices]
     return tuple(lines)
+
+
+def why_refused(gates: Iterable[GateClause]) -> str:
+    """Every gate that is shut, in one clause of a sentence; "" where all are open."""
+    return "; ".join(gate.words for gate in gates if not gate.passed)
 
 
 def plain_term(text: str) -> str:
@@ -310,4 +356,4 @@ def plain_words(text: str) -> str:
 
 
 def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:
-    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else (), is_coded=True)
+    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else ())

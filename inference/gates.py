@@ -5,34 +5,55 @@ is routing's to decide: it weighs several signals, because Body Part Examined (0
 study of seven. What routing takes for a bone may still be a hip, and the model made for wrists: that is the gate here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from math import floor
 
-from domain.routing import NO_RULEBOOK, RuleBook, Shown, plain_term, shown_in
-from domain.study import InstanceFacts
-from inference.package import Accepts, Manifest
+from domain.routing import NO_RULEBOOK, Decision, GateClause, RuleBook, Shown, plain_term, shown_in
+from domain.study import InstanceFacts, Study
+from inference.package import Accepts, Manifest, Package
 
 AGE_GATE = "age"
 VIEW_GATE = "view"
 FOR_PROCESSING = "FOR PROCESSING"  # Presentation Intent Type (0008,0068)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateClause:
-    """One gate's answer about one image; `seen` is empty where the attribute was."""
+def with_gates(decision: Decision, study: Study, packages: Mapping[str, Package], rulebook: RuleBook) -> Decision:
+    """The decision, with what the packages' gates say to the images that were sent to them.
 
-    name: str
-    expected: str
-    seen: str
-    passed: bool
+    packages: what answers for each package that a rule names. One of another name stands in for it in the
+        demonstration; one that is missing is not asked.
+    """
+    instances = {instance.sop_instance_uid: instance for instance in study.instances}
+    images = []
+    for image in decision.images:
+        package = packages.get(image.package or "")
+        if package is not None:
+            instance = instances[image.sop_instance_uid]
+            gates = accepts(
+                package.manifest,
+                instance.facts,
+                sop_class_uid=instance.sop_class_uid,
+                rulebook=rulebook,
+                is_demonstration=package.name != image.package,
+            )
+            image = replace(image, gates=tuple(gates))
+        images.append(image)
+    return replace(decision, images=tuple(images))
 
 
 def accepts(
-    manifest: Manifest, facts: InstanceFacts, *, sop_class_uid: str = "", rulebook: RuleBook = NO_RULEBOOK
+    manifest: Manifest,
+    facts: InstanceFacts,
+    *,
+    sop_class_uid: str = "",
+    rulebook: RuleBook = NO_RULEBOOK,
+    is_demonstration: bool = False,
 ) -> list[GateClause]:
     """All gates of one image in fixed order; the model may see it when every clause passed.
 
     rulebook: what terms and codes of body parts mean. One that it does not know passes: routing has answered for it.
+    is_demonstration: the age gate is open, and says so.
     """
     accepted = manifest.accepts
     return [
@@ -42,7 +63,7 @@ def accepts(
         _one_of("sop_class", accepted.sop_classes, sop_class_uid),
         _body_part(accepted, facts, rulebook),
         _view(accepted, facts),
-        _age(accepted, facts),
+        _open_to_all(_age(accepted, facts)) if is_demonstration else _age(accepted, facts),
     ]
 
 
@@ -101,6 +122,10 @@ def _age(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     years = floor(facts.patient_age_years)
     passed = (low is None or years >= low) and (high is None or years <= high)
     return GateClause(name=AGE_GATE, expected=expected, seen=f"{years}", passed=passed)
+
+
+def _open_to_all(clause: GateClause) -> GateClause:
+    return replace(clause, expected=f"{clause.expected}, or any in the demonstration", passed=True)
 
 
 # View Code Sequence (0054,0220), CID 4010, comes as its Code Meaning.

@@ -6,7 +6,7 @@ import pytest
 
 from config.settings import check
 from domain.findings import Code
-from domain.routing import Decision, ImageDecision, Rule, decide, explain
+from domain.routing import Decision, GateClause, ImageDecision, Rule, decide, explain
 from domain.study import Instance, InstanceFacts, Study
 from tests.factories.sources import COMPLETED_AT
 
@@ -209,6 +209,26 @@ def test_the_reason_of_a_study_leaves_out_the_images_that_go_nowhere() -> None:
 def test_a_study_without_an_instance_says_so() -> None:
     assert decide(study(), SHIPPED) == Decision(images=())
     assert decide(study(), SHIPPED).reason == "the study has no instance"
+
+
+def test_the_explanation_holds_every_gate_and_says_where_the_model_refuses_what_it_was_sent() -> None:
+    decision = decide(study(image(body_part_examined="CHEST"), image(body_part_examined="CHEST")), SHIPPED)
+    frontal, lateral = (
+        replace(one, gates=(GateClause(name="view", expected="AP or PA", seen=view, passed=view != "LL"),))
+        for one, view in zip(decision.images, ("", "LL"), strict=True)
+    )
+    decision = replace(decision, images=(frontal, lateral))
+    sent = "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
+    lines = explain(decision)
+    assert [line for line in lines if not line.startswith("  ")] == [
+        f"1.2.3.1: {sent}",
+        f"1.2.3.2: {sent}, which refuses it: view LL where AP or PA is accepted",
+    ]
+    assert [line for line in lines if "gate of" in line] == [
+        "  gate of chest: view wants AP or PA, saw none: yes",
+        "  gate of chest: view wants AP or PA, saw LL: no",
+    ]
+    assert decision.reason == f"{sent}; {sent}, which refuses it: view LL where AP or PA is accepted"
 
 
 def test_the_explanation_holds_every_signal_and_every_clause_with_what_it_saw() -> None:

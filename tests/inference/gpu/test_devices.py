@@ -295,7 +295,7 @@ def test_an_image_that_cannot_be_decoded_is_refused_and_the_others_are_served(
     analyst = house.analyst("cpu")
     analysis = analyst.analyse("chest", [instance(broken), instance(image, sop_instance_uid="2.25.9")])
     assert [one.sop_instance_uid for one in analysis.images] == ["2.25.9"]
-    assert analysis.model.limits[-1].startswith("An image was not analysed: the pixels cannot be decoded")
+    assert [one.why.startswith("the pixels cannot be decoded") for one in analysis.left_out] == [True]
     with pytest.raises(Refuse, match="cannot be decoded"):
         analyst.analyse("chest", [instance(broken)])
 
