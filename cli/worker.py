@@ -33,6 +33,7 @@ from domain.identity import MANUFACTURER, MODEL_NAME
 from inference.analyst import Analyst
 from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
+from inference.rule_packages import check_rule_packages
 from metering.billing import Billing
 from metering.invoice_billing import InvoiceBilling
 from metering.subscriptions import sync_subscriptions
@@ -83,6 +84,7 @@ def work(
     """Be a worker until told to stop. Only the demonstration passes `stand_ins`; tests watch the steps."""
     settings = settings_for(config)
     check_clinic_models(Registry(models_dir(settings)), settings.clinic_directory)
+    check_rule_packages(Registry(models_dir(settings)), settings.rulebook)
     stop = stop_signal()
     database = open_database(settings)
     tiers = {clinic.name: clinic.tier for clinic in settings.clinics}
