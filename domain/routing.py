@@ -15,10 +15,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from domain.findings import Code
 from domain.study import Instance, InstanceFacts, Study
 from domain.versions import Choice
 
 BODY_PART = "body part"
+# SNOMED CT, and the retired designators of its predecessor that modalities still send (PS3.16 8.2).
+SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +41,8 @@ class Rule:
 class RuleBook:
     """Routing as data.
 
-    `terms`: Body Part Examined value -> body part. `codes`: Anatomic Region code value -> body part.
+    `terms`: Body Part Examined value -> body part. `codes`: code value of an anatomic region or a procedure, SNOMED's as
+    it is and another scheme's as SCHEME:VALUE -> body part.
     `words`: word in a description -> body part. `modalities`: Modality that by itself tells the body part.
     """
 
@@ -209,20 +213,20 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
                 body_parts=parts,
             )
         )
-    for code in facts.anatomic_regions:
-        signals.append(_signal("Anatomic Region Sequence (0008,2218)", code.meaning, rulebook.codes.get(code.value)))
-    texts = [("Procedure Code Sequence (0008,1032)", code.meaning) for code in facts.procedure_codes]
-    texts += [
+    coded = [("Anatomic Region Sequence (0008,2218)", code) for code in facts.anatomic_regions]
+    coded += [("Procedure Code Sequence (0008,1032)", code) for code in facts.procedure_codes]
+    for attribute, code in coded:
+        part = part_of_code(code, rulebook)
+        parts = (part,) if part else parts_in(code.meaning, rulebook)
+        signals.append(Signal(attribute=attribute, seen=code.meaning or code.value, body_parts=parts))
+    texts = [
         ("Study Description (0008,1030)", facts.study_description),
         ("Series Description (0008,103E)", facts.series_description),
         ("Protocol Name (0018,1030)", facts.protocol_name),
     ]
     for attribute, text in texts:
         if text:
-            parts = tuple(
-                dict.fromkeys(rulebook.words[word] for word in plain_words(text).split() if word in rulebook.words)
-            )
-            signals.append(Signal(attribute=attribute, seen=text, body_parts=parts))
+            signals.append(Signal(attribute=attribute, seen=text, body_parts=parts_in(text, rulebook)))
     return signals
 
 
@@ -235,7 +239,7 @@ def shown_in(facts: InstanceFacts, rulebook: RuleBook) -> list[Shown]:
         shown.append(Shown(seen=facts.body_part_examined, terms=terms, body_parts=parts))
     for code in facts.anatomic_regions:
         terms = terms_in(code.meaning, rulebook)
-        part = rulebook.codes.get(code.value)
+        part = part_of_code(code, rulebook)
         shown.append(
             Shown(
                 seen=code.meaning or code.value,
@@ -252,6 +256,19 @@ def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
     if (term := plain_term(text)) in rulebook.terms:
         return (term,)
     return tuple(dict.fromkeys(word for word in plain_words(text).split() if word in rulebook.terms))
+
+
+def parts_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
+    """The body parts that the words of a text name."""
+    words = plain_words(text).split()
+    return tuple(dict.fromkeys(rulebook.words[word] for word in words if word in rulebook.words))
+
+
+def part_of_code(code: Code, rulebook: RuleBook) -> str | None:
+    """What a code stands for: a value means nothing without its scheme (PS3.3 8.1)."""
+    if code.scheme.upper() in SNOMED:
+        return rulebook.codes.get(code.value)
+    return rulebook.codes.get(f"{code.scheme}:{code.value}")
 
 
 def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:
@@ -298,7 +315,7 @@ def clauses_of(rule: Rule, facts: InstanceFacts, body_part: str, calling_ae_titl
             clause(
                 "Patient's Age (0010,1010)",
                 f"{low:g} to {high:g} years" if rule.age_max_years is not None else f"at least {low:g} years",
-                "unknown" if age is None else f"{int(age)} years",
+                f"{int(age)} years" if age is not None else facts.age_conflict or "unknown",
                 holds,
             )
         )

@@ -11,6 +11,7 @@ from math import floor
 
 from domain.routing import NO_RULEBOOK, Decision, GateClause, RuleBook, Shown, plain_term, shown_in
 from domain.study import InstanceFacts, Study
+from domain.views import VIEW_POSITION, is_same_view, view_named, view_signals
 from inference.package import Accepts, Manifest, Package
 
 AGE_GATE = "age"
@@ -106,10 +107,23 @@ def _is_of(shown: Shown, terms: set[str], rulebook: RuleBook) -> bool:
 
 
 def _view(accepts: Accepts, facts: InstanceFacts) -> GateClause:
-    """A frontal model refuses a lateral view; most films name no view, and routing answers for those."""
-    seen = facts.view_position.strip().upper()
-    passed = not accepts.views or not seen or short_view(seen) in accepts.views
-    return GateClause(name=VIEW_GATE, expected=f"{_any_of(accepts.views)}, or absent", seen=seen, passed=passed)
+    """A frontal model refuses a lateral view; most films name no view, and routing answers for those.
+
+    Attributes that disagree are a conflict, never a guess.
+    """
+    signals = view_signals(facts)
+    is_accepted = all(any(is_same_view(one.view, view) for view in accepts.views) for one in signals)
+    is_agreed = all(is_same_view(one.view, signals[0].view) for one in signals)
+    if [one.attribute for one in signals] == [VIEW_POSITION]:
+        seen = signals[0].view
+    else:
+        seen = " and ".join(f"{one.view} by {one.attribute}" for one in signals)
+    return GateClause(
+        name=VIEW_GATE,
+        expected=f"{_any_of(accepts.views)}, or absent",
+        seen=seen,
+        passed=not accepts.views or (is_accepted and is_agreed),
+    )
 
 
 def _age(accepts: Accepts, facts: InstanceFacts) -> GateClause:
@@ -118,7 +132,8 @@ def _age(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     expected = f"{bounds} completed years{', or unknown' if accepts.accepts_unknown_age else ''}"
     if facts.patient_age_years is None:
         is_unlimited = low is None and high is None
-        return GateClause(name=AGE_GATE, expected=expected, seen="", passed=accepts.accepts_unknown_age or is_unlimited)
+        passed = accepts.accepts_unknown_age or is_unlimited
+        return GateClause(name=AGE_GATE, expected=expected, seen=facts.age_conflict, passed=passed)
     years = floor(facts.patient_age_years)
     passed = (low is None or years >= low) and (high is None or years <= high)
     return GateClause(name=AGE_GATE, expected=expected, seen=f"{years}", passed=passed)
@@ -128,20 +143,9 @@ def _open_to_all(clause: GateClause) -> GateClause:
     return replace(clause, expected=f"{clause.expected}, or any in the demonstration", passed=True)
 
 
-# View Code Sequence (0054,0220), CID 4010, comes as its Code Meaning.
-_VIEW_MEANINGS = {
-    "ANTERO-POSTERIOR": "AP",
-    "ANTEROPOSTERIOR": "AP",
-    "POSTERO-ANTERIOR": "PA",
-    "POSTEROANTERIOR": "PA",
-    "LEFT LATERAL": "LL",
-    "RIGHT LATERAL": "RL",
-}
-
-
 def short_view(view: str) -> str:
-    """View Position (0018,5101) for the meaning of a view's code; any other text as it is."""
-    return _VIEW_MEANINGS.get(view, view)
+    """View Position (0018,5101) as a known term, also from the meaning of a view's code; any other text as it is."""
+    return view_named(view) or view
 
 
 def _one_of(name: str, allowed: tuple[str, ...], seen: str) -> GateClause:

@@ -67,6 +67,11 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(anatomic_regions=(HAND,)), "bone_fracture"),
         (image(anatomic_regions=(OLD_CHEST,)), "chest"),
         (image(procedure_codes=(Code(value="X", scheme="99LOCAL", meaning="Chest PA"),)), "chest"),
+        (image(anatomic_regions=(replace(OLD_CHEST, scheme="SNM3"),)), "chest"),
+        # A value of another scheme is another code, and a code that nobody knows has the words of its meaning.
+        (image(anatomic_regions=(Code(value="T-D3000", scheme="99ACME", meaning="Left knee"),)), "bone_fracture"),
+        (image(anatomic_regions=(Code(value="39607008", scheme="SCT", meaning="Lung"),)), "chest"),
+        (image(procedure_codes=(Code(value="51185008", scheme="SCT", meaning="Brustkorb"),)), "chest"),
         (image(study_description="Chest PA and lateral"), "chest"),
         (image(series_description="THORAX"), "chest"),
         (image(protocol_name="Wrist AP"), "bone_fracture"),
@@ -137,6 +142,33 @@ def test_each_shipped_rule_takes_its_images(facts: InstanceFacts, package: str) 
 def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFacts, reason: str) -> None:
     decision = decided(facts)
     assert (decision.package, decision.reason) == (None, reason)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        {"anatomic_regions": (Code(value="T-D3000", scheme="99ACME", meaning=""),)},
+        {"anatomic_regions": (Code(value="43799004", scheme="", meaning=""),)},
+        {"anatomic_regions": (Code(value="1", scheme="99ACME", meaning="flux capacitor"),)},
+        {"procedure_codes": (Code(value="CXR2", scheme="99OTHER", meaning="2 views"),)},
+    ],
+)
+def test_a_code_of_a_scheme_that_nobody_named_says_nothing(codes: dict[str, object]) -> None:
+    assert decided(image(**codes)).reason == "no attribute tells the body part"
+
+
+@pytest.mark.parametrize("attribute", ["anatomic_regions", "procedure_codes"])
+def test_a_code_of_a_scheme_of_ones_own_is_named_with_the_scheme(attribute: str) -> None:
+    rulebook = check({"routing": {"codes": {"99ACME:CXR2": "chest"}}}, origin="test").rulebook
+    facts = image(**{attribute: (Code(value="CXR2", scheme="99ACME", meaning="2 views"),)})
+    assert decide(study(facts), rulebook).packages == ("chest",)
+
+
+def test_an_age_that_two_attributes_contradict_is_told_as_such() -> None:
+    facts = image(
+        body_part_examined="CHEST", patient_age_years=None, age_conflict="5 years by the one and 74 by the other"
+    )
+    assert decided(facts).reason.endswith("1 to 5 years, and it is 5 years by the one and 74 by the other")
 
 
 @pytest.mark.parametrize(
