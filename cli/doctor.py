@@ -22,6 +22,7 @@ from domain.clinics import Destination
 from domain.errors import CollimatorError, Misconfigured, Retry
 from inference.clinic_models import troubles_of
 from inference.registry import Registry
+from inference.rule_packages import troubles_of_rules
 from reports.write import contexts_of_profile, contexts_of_rejection
 from scp.callers import Callers
 from scp.contexts import STORAGE_COMMITMENT_PUSH_MODEL
@@ -254,6 +255,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
                 is_fatal=False,
             )
     yield from _versions(settings)
+    yield from _rules(settings)
 
 
 def _versions(settings: Settings) -> Iterator[Finding]:
@@ -266,6 +268,16 @@ def _versions(settings: Settings) -> Iterator[Finding]:
         if clinic.models and not troubles:
             named = ", ".join(f"{model.package} {' '.join(model.named_versions)}" for model in clinic.models)
             yield Finding(what="model versions", is_well=True, says=f"{clinic.name} has what it names: {named}")
+
+
+def _rules(settings: Settings) -> Iterator[Finding]:
+    """What [[routing.rules]] names. A worker does not start without all of it."""
+    rules = settings.rulebook.rules
+    troubles = list(troubles_of_rules(Registry(models_dir(settings)), settings.rulebook))
+    for trouble in troubles:
+        yield Finding(what="routing rules", is_well=False, says=trouble.message, advice=trouble.hint)
+    if not troubles:
+        yield Finding(what="routing rules", is_well=True, says=f"each of {len(rules)} names a model that is known here")
 
 
 def _devices(settings: Settings) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ from domain.versions import ClinicModel
 from inference.analyst import Analyst
 from inference.clinic_models import check_clinic_models
 from inference.registry import Registry
+from inference.rule_packages import check_rule_packages
 from metering.billing import Billing
 from metering.invoice_billing import InvoiceBilling
 from metering.subscriptions import sync_subscriptions
@@ -87,6 +88,7 @@ def work(
     settings = settings_for(config)
     registry = Registry(models_dir(settings))
     check_clinic_models(registry, settings.clinic_directory)
+    check_rule_packages(registry, settings.rulebook)
     for error in registry.broken():
         log.error("package_left_out", reason=error.message)
     check_keys(settings)
@@ -186,6 +188,7 @@ def build_rooms(
         installed_dir=installed_dir,
         memory_limit_bytes=settings.inference.memory_limit_mb << 20,
         time_limit_s=settings.inference.time_limit_s,
+        rulebook=settings.rulebook,
         lend_file=spool.lend_at,
     )
     devices = open_devices(settings)

@@ -189,11 +189,20 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """An image that the model was to see and has not: a gate is shut to it, or nobody can decode it."""
+
+    sop_instance_uid: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
     """One model's answer for a study: one entry in `images` for each image that was analysed."""
 
     model: ModelIdentity
     images: tuple[ImageAnalysis, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@
     decide(study, rulebook)
       └─ for each image   body part from every signal in its header; two that disagree are a conflict, never a guess
          └─ rules in order: the first whose clauses all hold names the package
+            └─ the package's gates (inference/gates.py), once its version is chosen: it may still refuse the image
 
 Body Part Examined is wrong in about 15 % of real studies and often absent, so it is one signal among several.
 Every signal, every clause and what it saw is part of the decision: `rules explain` and the study's history print it,
@@ -11,13 +12,16 @@ and the SR says in a sentence why an image went where it went.
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from domain.findings import Code
 from domain.study import Instance, InstanceFacts, Study
 from domain.versions import Choice
 
 BODY_PART = "body part"
+# SNOMED CT, and the retired designators of its predecessor that modalities still send (PS3.16 8.2).
+SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +41,8 @@ class Rule:
 class RuleBook:
     """Routing as data.
 
-    `terms`: Body Part Examined value -> body part. `codes`: Anatomic Region code value -> body part.
+    `terms`: Body Part Examined value -> body part. `codes`: code of an anatomic region or a procedure -> body part, a
+    value of SNOMED's as it is, one of another scheme as SCHEME:VALUE.
     `words`: word in a description -> body part. `modalities`: Modality that by itself tells the body part.
     """
 
@@ -48,6 +53,22 @@ class RuleBook:
     modalities: Mapping[str, str]
 
 
+# Knows no term and no word.
+NO_RULEBOOK = RuleBook(rules=(), terms={}, codes={}, words={}, modalities={})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """What a coded attribute says is shown: the terms of Body Part Examined that it names, and their body parts.
+
+    Neither: nobody knows what it says. A code that is known and whose meaning names no term has a body part alone.
+    """
+
+    seen: str
+    terms: tuple[str, ...]
+    body_parts: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
     """One attribute that says something about the body part. `body_parts` is empty when the word is unknown."""
@@ -55,7 +76,6 @@ class Signal:
     attribute: str
     seen: str
     body_parts: tuple[str, ...]
-    is_coded: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,14 +90,51 @@ class Clause:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GateClause:
+    """One gate of a package: what its manifest accepts, what the image has, and whether it may pass.
+
+    `seen` is empty where the attribute was.
+    """
+
+    name: str
+    expected: str
+    seen: str
+    passed: bool
+
+    @property
+    def words(self) -> str:
+        """As a clause of a sentence that says why an image was refused."""
+        return f"{self.spoken_name} {self.seen or 'unknown'} where {self.expected} is accepted"
+
+    @property
+    def spoken_name(self) -> str:
+        return self.name.replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDecision:
-    """`package` is None when the image goes nowhere; `reason` says why in one sentence."""
+    """`package` is None when the image goes nowhere; `reason` says why in one sentence.
+
+    `gates`: of the package, asked once its version is chosen. A package that is outside the plan is not asked, and a
+    node of an earlier version has not kept them.
+    """
 
     sop_instance_uid: str
     package: str | None
     reason: str
     signals: tuple[Signal, ...]
     clauses: tuple[Clause, ...]
+    gates: tuple[GateClause, ...] = ()
+
+    @property
+    def refusal(self) -> str:
+        """Why the package refuses the image; "" where it does not."""
+        return why_refused(self.gates)
+
+    @property
+    def outcome(self) -> str:
+        """The reason, and what the package has to say to it."""
+        return f"{self.reason}, which refuses it: {self.refusal}" if self.refusal else self.reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +157,7 @@ class Decision:
     def reason(self) -> str:
         """One sentence for the whole study."""
         chosen = [image for image in self.images if image.package is not None]
-        return "; ".join(dict.fromkeys(image.reason for image in chosen or self.images)) or "the study has no instance"
+        return "; ".join(dict.fromkeys(image.outcome for image in chosen or self.images)) or "the study has no instance"
 
 
 def decide(study: Study, rulebook: RuleBook) -> Decision:
@@ -148,23 +205,70 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
     if facts.modality in rulebook.modalities:
         signals.append(_signal("Modality (0008,0060)", facts.modality, rulebook.modalities[facts.modality]))
     if facts.body_part_examined:
-        part = rulebook.terms.get(plain_term(facts.body_part_examined))
-        signals.append(_signal("Body Part Examined (0018,0015)", facts.body_part_examined, part))
-    for code in facts.anatomic_regions:
-        signals.append(_signal("Anatomic Region Sequence (0008,2218)", code.meaning, rulebook.codes.get(code.value)))
-    texts = [("Procedure Code Sequence (0008,1032)", code.meaning) for code in facts.procedure_codes]
-    texts += [
+        parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms_in(facts.body_part_examined, rulebook)))
+        signals.append(
+            Signal(
+                attribute="Body Part Examined (0018,0015)",
+                seen=facts.body_part_examined,
+                body_parts=parts,
+            )
+        )
+    coded = [("Anatomic Region Sequence (0008,2218)", code) for code in facts.anatomic_regions]
+    coded += [("Procedure Code Sequence (0008,1032)", code) for code in facts.procedure_codes]
+    for attribute, code in coded:
+        part = part_of_code(code, rulebook)
+        parts = (part,) if part else parts_in(code.meaning, rulebook)
+        signals.append(Signal(attribute=attribute, seen=code.meaning or code.value, body_parts=parts))
+    texts = [
         ("Study Description (0008,1030)", facts.study_description),
         ("Series Description (0008,103E)", facts.series_description),
         ("Protocol Name (0018,1030)", facts.protocol_name),
     ]
     for attribute, text in texts:
         if text:
-            parts = tuple(
-                dict.fromkeys(rulebook.words[word] for word in plain_words(text).split() if word in rulebook.words)
-            )
-            signals.append(Signal(attribute=attribute, seen=text, body_parts=parts, is_coded=False))
+            signals.append(Signal(attribute=attribute, seen=text, body_parts=parts_in(text, rulebook)))
     return signals
+
+
+def shown_in(facts: InstanceFacts, rulebook: RuleBook) -> list[Shown]:
+    """What the coded attributes say, term by term: routing asks which body part it is, a model's gate which bone."""
+    shown = []
+    if facts.body_part_examined:
+        terms = terms_in(facts.body_part_examined, rulebook)
+        parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms))
+        shown.append(Shown(seen=facts.body_part_examined, terms=terms, body_parts=parts))
+    for code in facts.anatomic_regions:
+        terms = terms_in(code.meaning, rulebook)
+        part = part_of_code(code, rulebook)
+        shown.append(
+            Shown(
+                seen=code.meaning or code.value,
+                # The code is what was meant; words of its meaning that are about another part are no terms of it.
+                terms=tuple(term for term in terms if part in (None, rulebook.terms[term])),
+                body_parts=(part,) if part else tuple(dict.fromkeys(rulebook.terms[term] for term in terms)),
+            )
+        )
+    return shown
+
+
+def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
+    """The known terms of Body Part Examined in a text: the whole of it, "LOWER LEG", else its words, "CHEST PA"."""
+    if (term := plain_term(text)) in rulebook.terms:
+        return (term,)
+    return tuple(dict.fromkeys(word for word in plain_words(text).split() if word in rulebook.terms))
+
+
+def parts_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
+    """The body parts that the words of a text name."""
+    words = plain_words(text).split()
+    return tuple(dict.fromkeys(rulebook.words[word] for word in words if word in rulebook.words))
+
+
+def part_of_code(code: Code, rulebook: RuleBook) -> str | None:
+    """What a code stands for: a value means nothing without its scheme (PS3.3 8.1)."""
+    if code.scheme.upper() in SNOMED:
+        return rulebook.codes.get(code.value)
+    return rulebook.codes.get(f"{code.scheme}:{code.value}")
 
 
 def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:
@@ -211,7 +315,7 @@ def clauses_of(rule: Rule, facts: InstanceFacts, body_part: str, calling_ae_titl
             clause(
                 "Patient's Age (0010,1010)",
                 f"{low:g} to {high:g} years" if rule.age_max_years is not None else f"at least {low:g} years",
-                "unknown" if age is None else f"{int(age)} years",
+                f"{int(age)} years" if age is not None else facts.age_conflict or "unknown",
                 holds,
             )
         )
@@ -237,14 +341,24 @@ def explain(decision: Decision) -> tuple[str, ...]:
     """The whole decision as lines of text; the same lines go to the study's history and the terminal."""
     lines = []
     for image in decision.images:
-        lines.append(f"{image.sop_instance_uid}: {image.reason}")
+        lines.append(f"{image.sop_instance_uid}: {image.outcome}")
         lines += [f"  {s.attribute} '{s.seen}': {' or '.join(s.body_parts) or 'no known word'}" for s in image.signals]
         lines += [
             f"  rule '{c.rule}': {c.attribute} wants {c.expected}, saw {c.seen}: {'yes' if c.holds else 'no'}"
             for c in image.clauses
         ]
+        lines += [
+            f"  gate of {image.package}: {g.spoken_name} wants {g.expected}, saw {g.seen or 'none'}: "
+            f"{'yes' if g.passed else 'no'}"
+            for g in image.gates
+        ]
     lines += [f"{choice.package}: {choice.why}" for choice in decision.choices]
     return tuple(lines)
+
+
+def why_refused(gates: Iterable[GateClause]) -> str:
+    """Every gate that is shut, in one clause of a sentence; "" where all are open."""
+    return "; ".join(gate.words for gate in gates if not gate.passed)
 
 
 def plain_term(text: str) -> str:
@@ -259,4 +373,4 @@ def plain_words(text: str) -> str:
 
 
 def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:
-    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else (), is_coded=True)
+    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else ())

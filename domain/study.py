@@ -14,12 +14,14 @@ class InstanceFacts:
     body_part_examined: str = ""  # Body Part Examined (0018,0015)
     anatomic_regions: tuple[Code, ...] = ()  # Anatomic Region Sequence (0008,2218)
     view_position: str = ""  # View Position (0018,5101), or the meaning of View Code Sequence (0054,0220)
+    view_codes: tuple[Code, ...] = ()  # View Code Sequence (0054,0220)
     image_laterality: str = ""  # Image Laterality (0020,0062) or Laterality (0020,0060)
     study_description: str = ""  # Study Description (0008,1030)
     series_description: str = ""  # Series Description (0008,103E)
     protocol_name: str = ""  # Protocol Name (0018,1030)
     procedure_codes: tuple[Code, ...] = ()  # Procedure Code Sequence (0008,1032)
     patient_age_years: float | None = None  # Patient's Age (0010,1010), or from birth and study dates
+    age_conflict: str = ""  # what Patient's Age and the dates say, where that makes the age unknown
     patient_sex: str = ""  # Patient's Sex (0010,0040)
     requested_procedure_priority: str = ""  # Requested Procedure Priority (0040,1003)
     presentation_intent: str = ""  # Presentation Intent Type (0008,0068)

@@ -11,7 +11,6 @@ device can serve, a child serves.
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ from typing import Any
 import structlog
 
 from domain.errors import Misconfigured, Refuse
-from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis, ImageRun
+from domain.findings import INSTEAD_OF, Analysis, DisplayImage, ImageAnalysis, ImageRun, LeftOut
+from domain.routing import RuleBook, why_refused
 from domain.states import Reason
 from domain.study import Instance
 from inference.analysis import image_analysis
 from inference.answer import Answer
 from inference.children import LEAST_NICENESS, NICENESS, TRAYS, Children, LendFile, lend_plain_file
-from inference.gates import AGE_GATE, accepts
+from inference.gates import accepts
 from inference.gpu.batches import Turn
 from inference.gpu.devices import Devices, NoDevice
 from inference.package import Package
@@ -47,6 +47,7 @@ class Analyst:
         installed_dir: where pulled and added packages lie.
         memory_limit_bytes: address space of a child. A 20-megapixel image needs about 1 GiB.
         time_limit_s: for one image, from request to answer.
+        rulebook: what terms and codes of body parts mean, for the gate.
         lend_file: opens an instance's file.
         processes: children that work at the same time; more than one is of use only to devices.
         devices: what infers; None: the children do.
@@ -61,6 +62,7 @@ class Analyst:
         installed_dir: Path,
         memory_limit_bytes: int,
         time_limit_s: float,
+        rulebook: RuleBook,
         lend_file: LendFile = lend_plain_file,
         processes: int = 1,
         devices: Devices | None = None,
@@ -68,6 +70,7 @@ class Analyst:
         is_shadow: bool = False,
     ) -> None:
         self._registry = Registry(installed_dir)
+        self._rulebook = rulebook
         self._children = Children(
             processes=processes,
             memory_limit_bytes=memory_limit_bytes,
@@ -118,13 +121,14 @@ class Analyst:
         package = self._registry.get(package_name, version)
         if not package.is_configured:
             raise Misconfigured(f"{package_name} is not configured", hint=package.why_not)
-        accepted = _accepted(package, instances, is_demonstration=is_demonstration)
+        accepted, left_out = _accepted(package, instances, self._rulebook, is_demonstration=is_demonstration)
         images: list[ImageAnalysis] = []
         refusals: list[Refuse] = []
         turn = Turn.SHADOW if self._is_shadow else Turn.STAT if is_urgent else Turn.ORDINARY
         for instance, answered in zip(accepted, self._answers(package, accepted, turn), strict=True):
             if isinstance(answered, Refuse):
                 refusals.append(answered)
+                left_out.append(LeftOut(sop_instance_uid=instance.sop_instance_uid, why=answered.message))
             else:
                 answer, device, run = answered
                 images.append(
@@ -133,8 +137,7 @@ class Analyst:
         if not images:
             raise refusals[0]
         model = package.identity(is_demonstration=is_demonstration)
-        unread = tuple(f"An image was not analysed: {refusal.message}." for refusal in refusals)
-        return Analysis(model=replace(model, limits=(*model.limits, *unread)), images=tuple(images))
+        return Analysis(model=model, images=tuple(images), left_out=tuple(left_out))
 
     def display(self, path: str, *, within: Sequence[tuple[int, int]] = ((1536, 1536),)) -> DisplayImage:
         """The image as a viewer would show it, as large as fits into one of the (width, height) in pixels.
@@ -197,21 +200,28 @@ class Analyst:
         return answer, served.device, _run(package, served.device, reply)
 
 
-def _accepted(package: Package, instances: Sequence[Instance], *, is_demonstration: bool) -> list[Instance]:
-    """The instances that pass the gates, in their order."""
+def _accepted(
+    package: Package, instances: Sequence[Instance], rulebook: RuleBook, *, is_demonstration: bool
+) -> tuple[list[Instance], list[LeftOut]]:
+    """The instances that pass the gates, in their order; and why the others do not."""
     accepted: list[Instance] = []
-    refused: list[str] = []
+    left_out: list[LeftOut] = []
     for instance in instances:
-        clauses = accepts(package.manifest, instance.facts, sop_class_uid=instance.sop_class_uid)
-        failed = [c for c in clauses if not c.passed and not (is_demonstration and c.name == AGE_GATE)]
-        if failed:
-            refused += [f"{c.name}: {c.seen or 'unknown'} where {c.expected} is accepted" for c in failed]
+        clauses = accepts(
+            package.manifest,
+            instance.facts,
+            sop_class_uid=instance.sop_class_uid,
+            rulebook=rulebook,
+            is_demonstration=is_demonstration,
+        )
+        if why := why_refused(clauses):
+            left_out.append(LeftOut(sop_instance_uid=instance.sop_instance_uid, why=why))
         else:
             accepted.append(instance)
     if not accepted:
-        reasons = "; ".join(dict.fromkeys(refused)) or "the study has none"
+        reasons = "; ".join(dict.fromkeys(one.why for one in left_out)) or "the study has none"
         raise Refuse(f"{package.name} accepts none of the images: {reasons}", reason=Reason.OUTSIDE_POPULATION)
-    return accepted
+    return accepted, left_out
 
 
 def _run(package: Package, device: str, reply: Mapping[str, Any]) -> ImageRun:

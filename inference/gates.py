@@ -1,43 +1,80 @@
 """May this model see this image? One clause a gate, with what was expected and what was seen.
 
-Gates are hard: no configuration opens one; only `collimator demo` may skip the age gate. The body part is routing's
-to decide: it weighs several signals, because Body Part Examined (0018,0015) alone is wrong in about one study of seven.
+Gates are hard: no configuration opens one; only `collimator demo` may skip the age gate. Which body part an image shows
+is routing's to decide: it weighs several signals, because Body Part Examined (0018,0015) alone is wrong in about one
+study of seven. What routing takes for a bone may still be a hip, and the model made for wrists: that is the gate here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from math import floor
 
-from domain.study import InstanceFacts
-from inference.package import Accepts, Manifest
+from domain.routing import NO_RULEBOOK, Decision, GateClause, RuleBook, Shown, plain_term, shown_in
+from domain.study import InstanceFacts, Study
+from domain.views import VIEW_POSITION, is_same_view, view_named, view_signals
+from inference.package import Accepts, Manifest, Package
 
 AGE_GATE = "age"
 VIEW_GATE = "view"
 FOR_PROCESSING = "FOR PROCESSING"  # Presentation Intent Type (0008,0068)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateClause:
-    """One gate's answer about one image; `seen` is empty where the attribute was."""
+def with_gates(decision: Decision, study: Study, packages: Mapping[str, Package], rulebook: RuleBook) -> Decision:
+    """The decision, with what the packages' gates say to the images that were sent to them.
 
-    name: str
-    expected: str
-    seen: str
-    passed: bool
+    packages: what answers for each package that a rule names. One of another name stands in for it in the
+        demonstration; one that is missing is not asked.
+    """
+    instances = {instance.sop_instance_uid: instance for instance in study.instances}
+    images = []
+    for image in decision.images:
+        package = packages.get(image.package or "")
+        if package is not None:
+            instance = instances[image.sop_instance_uid]
+            gates = accepts(
+                package.manifest,
+                instance.facts,
+                sop_class_uid=instance.sop_class_uid,
+                rulebook=rulebook,
+                is_demonstration=package.name != image.package,
+            )
+            image = replace(image, gates=tuple(gates))
+        images.append(image)
+    return replace(decision, images=tuple(images))
 
 
-def accepts(manifest: Manifest, facts: InstanceFacts, *, sop_class_uid: str = "") -> list[GateClause]:
-    """All gates of one image in fixed order; the model may see it when every clause passed."""
-    return [gate(manifest.accepts, facts, sop_class_uid) for gate in _GATES]
+def accepts(
+    manifest: Manifest,
+    facts: InstanceFacts,
+    *,
+    sop_class_uid: str = "",
+    rulebook: RuleBook = NO_RULEBOOK,
+    is_demonstration: bool = False,
+) -> list[GateClause]:
+    """All gates of one image in fixed order; the model may see it when every clause passed.
+
+    rulebook: what terms and codes of body parts mean. One that it does not know passes: routing has answered for it.
+    is_demonstration: the age gate is open, and says so.
+    """
+    accepted = manifest.accepts
+    return [
+        _pixels(facts),
+        _presentation(facts),
+        _one_of("modality", accepted.modalities, facts.modality),
+        _one_of("sop_class", accepted.sop_classes, sop_class_uid),
+        _body_part(accepted, facts, rulebook),
+        _view(accepted, facts),
+        _open_to_all(_age(accepted, facts)) if is_demonstration else _age(accepted, facts),
+    ]
 
 
-def _pixels(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
+def _pixels(facts: InstanceFacts) -> GateClause:
     seen = f"{facts.number_of_frames} frame(s)" if facts.has_pixels else "no Pixel Data"
     passed = facts.has_pixels and facts.number_of_frames == 1
     return GateClause(name="pixels", expected="a single-frame image", seen=seen, passed=passed)
 
 
-def _presentation(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
+def _presentation(facts: InstanceFacts) -> GateClause:
     """A detector's raw data, which a modality may send beside the image, are no image yet (PS3.3 C.8.11.1)."""
     seen = facts.presentation_intent.strip().upper()
     return GateClause(
@@ -45,56 +82,70 @@ def _presentation(_: Accepts, facts: InstanceFacts, __: str) -> GateClause:
     )
 
 
-def _modality(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
-    return _one_of("modality", accepts.modalities, facts.modality)
+def _body_part(accepts: Accepts, facts: InstanceFacts, rulebook: RuleBook) -> GateClause:
+    """Body Part Examined and each anatomic region have to be the model's, as far as they are there and known."""
+    shown = shown_in(facts, rulebook)
+    terms = {plain_term(term) for term in accepts.body_parts}
+    return GateClause(
+        name="body_part",
+        expected=f"{_any_of(accepts.body_parts)}, or unknown" if terms else "any",
+        seen=" and ".join(one.seen for one in shown),
+        passed=not terms or all(_is_of(one, terms, rulebook) for one in shown),
+    )
 
 
-def _sop_class(accepts: Accepts, _: InstanceFacts, sop_class_uid: str) -> GateClause:
-    return _one_of("sop_class", accepts.sop_classes, sop_class_uid)
+def _is_of(shown: Shown, terms: set[str], rulebook: RuleBook) -> bool:
+    """HAND is of a model for HAND, and of one for BONE, which is what routing makes of HAND; not of one for WRIST.
+
+    A code that says no more than the body part is of a model for anything there.
+    """
+    if not shown.body_parts:
+        return True
+    if terms & {*shown.terms, *(plain_term(part) for part in shown.body_parts)}:
+        return True
+    return not shown.terms and any(rulebook.terms.get(term) in shown.body_parts for term in terms)
 
 
-def _view(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
-    """A frontal model refuses a lateral view; most films name no view, and routing answers for those."""
-    seen = facts.view_position.strip().upper()
-    passed = not accepts.views or not seen or short_view(seen) in accepts.views
-    return GateClause(name=VIEW_GATE, expected=f"{_any_of(accepts.views)}, or absent", seen=seen, passed=passed)
+def _view(accepts: Accepts, facts: InstanceFacts) -> GateClause:
+    """A frontal model refuses a lateral view; most films name no view, and routing answers for those.
+
+    Attributes that disagree are a conflict, never a guess.
+    """
+    signals = view_signals(facts)
+    is_accepted = all(any(is_same_view(one.view, view) for view in accepts.views) for one in signals)
+    is_agreed = all(is_same_view(one.view, signals[0].view) for one in signals)
+    if [one.attribute for one in signals] == [VIEW_POSITION]:
+        seen = signals[0].view
+    else:
+        seen = " and ".join(f"{one.view} by {one.attribute}" for one in signals)
+    return GateClause(
+        name=VIEW_GATE,
+        expected=f"{_any_of(accepts.views)}, or absent",
+        seen=seen,
+        passed=not accepts.views or (is_accepted and is_agreed),
+    )
 
 
-def _age(accepts: Accepts, facts: InstanceFacts, _: str) -> GateClause:
+def _age(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     low, high = accepts.age_min_years, accepts.age_max_years
     bounds = f"{low or 0} or more" if high is None else f"{low or 0} to {high}"
     expected = f"{bounds} completed years{', or unknown' if accepts.accepts_unknown_age else ''}"
     if facts.patient_age_years is None:
         is_unlimited = low is None and high is None
-        return GateClause(name=AGE_GATE, expected=expected, seen="", passed=accepts.accepts_unknown_age or is_unlimited)
+        passed = accepts.accepts_unknown_age or is_unlimited
+        return GateClause(name=AGE_GATE, expected=expected, seen=facts.age_conflict, passed=passed)
     years = floor(facts.patient_age_years)
     passed = (low is None or years >= low) and (high is None or years <= high)
     return GateClause(name=AGE_GATE, expected=expected, seen=f"{years}", passed=passed)
 
 
-_GATES: tuple[Callable[[Accepts, InstanceFacts, str], GateClause], ...] = (
-    _pixels,
-    _presentation,
-    _modality,
-    _sop_class,
-    _view,
-    _age,
-)
-
-# View Code Sequence (0054,0220), CID 4010, comes as its Code Meaning.
-_VIEW_MEANINGS = {
-    "ANTERO-POSTERIOR": "AP",
-    "ANTEROPOSTERIOR": "AP",
-    "POSTERO-ANTERIOR": "PA",
-    "POSTEROANTERIOR": "PA",
-    "LEFT LATERAL": "LL",
-    "RIGHT LATERAL": "RL",
-}
+def _open_to_all(clause: GateClause) -> GateClause:
+    return replace(clause, expected=f"{clause.expected}, or any in the demonstration", passed=True)
 
 
 def short_view(view: str) -> str:
-    """View Position (0018,5101) for the meaning of a view's code; any other text as it is."""
-    return _VIEW_MEANINGS.get(view, view)
+    """View Position (0018,5101) as a known term, also from the meaning of a view's code; any other text as it is."""
+    return view_named(view) or view
 
 
 def _one_of(name: str, allowed: tuple[str, ...], seen: str) -> GateClause:

@@ -166,6 +166,12 @@ class Database:
         self.engine.dispose()
 
 
+def is_there(url: str) -> bool:
+    """Whether it was ever set up, as far as can be told without setting it up: of a server that is not known."""
+    made = sa.make_url(_with_driver(url))
+    return made.get_backend_name() != "sqlite" or Path(made.database or "").is_file()
+
+
 def _with_driver(url: str) -> str:
     """`postgresql://` and `postgres://` mean psycopg 3 here."""
     for scheme in ("postgresql://", "postgres://"):

@@ -20,6 +20,7 @@ from storage.instances import Spool
 
 UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 AGE_PATTERN = re.compile(r"(\d{1,3})([DWMY])")
+OLDEST_YEARS, LARGEST_GAP_YEARS = 150, 2
 YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
@@ -73,18 +74,22 @@ def is_own_result(elements: Elements) -> bool:
 
 def read_facts(elements: Elements) -> InstanceFacts:
     """The facts that routing may look at; an attribute that cannot be read counts as absent."""
-    view = elements.text("ViewPosition") or next((code.meaning for code in elements.codes("ViewCodeSequence")), "")
+    view_codes = tuple(elements.codes("ViewCodeSequence"))
+    view = elements.text("ViewPosition") or next((code.meaning for code in view_codes), "")
+    age, age_conflict = _age_at_study(elements)
     return InstanceFacts(
         modality=elements.text("Modality").upper(),
         body_part_examined=elements.text("BodyPartExamined"),
         anatomic_regions=tuple(elements.codes("AnatomicRegionSequence")),
         view_position=view.upper(),
+        view_codes=view_codes,
         image_laterality=elements.text("ImageLaterality") or elements.text("Laterality"),
         study_description=elements.text("StudyDescription"),
         series_description=elements.text("SeriesDescription"),
         protocol_name=elements.text("ProtocolName"),
         procedure_codes=tuple(elements.codes("ProcedureCodeSequence")),
-        patient_age_years=patient_age_years(elements),
+        patient_age_years=age,
+        age_conflict=age_conflict,
         patient_sex=elements.text("PatientSex"),
         requested_procedure_priority=elements.text("RequestedProcedurePriority"),
         presentation_intent=elements.text("PresentationIntentType"),
@@ -100,11 +105,25 @@ def read_facts(elements: Elements) -> InstanceFacts:
 def patient_age_years(elements: Elements) -> float | None:
     """Age at the study: Patient's Age (0010,1010), or from Patient's Birth Date and Study Date; None when unknown.
 
-    An unparsable or impossible value counts as unknown. Some modalities write "62" for "062Y".
+    An unparsable or impossible value counts as absent, and an age of more than 150 years is one. Some modalities write
+    "62" for "062Y". Where both are there and are more than two years apart, one is wrong, nobody can say which, and the
+    age is unknown.
     """
-    years = age_in_years(elements.text("PatientAge"))
-    if years is not None:
-        return years
+    return _age_at_study(elements)[0]
+
+
+def _age_at_study(elements: Elements) -> tuple[float | None, str]:
+    """The age, and what speaks against it where two attributes contradict each other."""
+    told, reckoned = age_in_years(elements.text("PatientAge")), _years_since_birth(elements)
+    if told is not None and told > OLDEST_YEARS:
+        told = None
+    if told is not None and reckoned is not None and abs(told - reckoned) > LARGEST_GAP_YEARS:
+        return None, f"{told:g} years by Patient's Age and {reckoned:g} by birth and study dates"
+    return (reckoned if told is None else told), ""
+
+
+def _years_since_birth(elements: Elements) -> float | None:
+    """Completed years."""
     try:
         born = datetime.strptime(elements.text("PatientBirthDate"), "%Y%m%d")
         taken = datetime.strptime(elements.text("StudyDate"), "%Y%m%d")

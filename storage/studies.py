@@ -215,6 +215,8 @@ def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[A
         devices = sorted({image.device for image in analysis.images} - {"cpu"})
         where = f" on {' and '.join(devices)}" if devices else ""
         add_event(connection, study_id, "analysed", f"{analysis.model.package} {analysis.model.version}{where}")
+        for one in analysis.left_out:
+            add_event(connection, study_id, "left_out", f"{analysis.model.package}, {one.sop_instance_uid}: {one.why}")
 
 
 def save_results(

@@ -15,6 +15,7 @@ from domain.routing import Decision, decide, explain
 from domain.states import NOTED, Reason
 from domain.study import Instance, Study
 from domain.versions import Choice, Role, choose
+from inference.gates import with_gates
 from inference.package import Package
 from metering.entitlements import with_entitlements
 from metering.quota import release, reserve, why_none
@@ -72,6 +73,7 @@ def admit(rooms: Rooms, study_id: int, study: Study) -> Entry[Admission]:
         plan = with_entitlements(connection, plan, clinic=study.clinic)
     decision = decide(study, rooms.rulebook)
     decision = replace(decision, choices=tuple(_choices(rooms, study, decision, plan)))
+    decision = with_gates(decision, study, _answering(rooms, decision), rooms.rulebook)
 
     def enter(connection: sa.Connection) -> Admission:
         lock_clinic(connection, study.clinic)  # as in intake, before the study's row
@@ -302,6 +304,14 @@ def _choices(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Iter
                 study_instance_uid=study.study_instance_uid,
                 default=rooms.registry.get(package).manifest.version,
             )
+
+
+def _answering(rooms: Rooms, decision: Decision) -> dict[str, Package]:
+    """What answers for each package; one that is not configured says at least what it would accept."""
+    return {
+        choice.package: serving_package(rooms, choice) or rooms.registry.get(choice.package, choice.version)
+        for choice in decision.choices
+    }
 
 
 def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:

@@ -18,6 +18,7 @@ from math import prod
 from pathlib import Path
 
 from benchmarks.latency.node import Failed
+from domain.routing import NO_RULEBOOK
 from domain.study import Instance, InstanceFacts
 from inference.analyst import FLOAT32_BYTES, Analyst
 from inference.bare_environment import ONE_THREAD, bare_environment
@@ -135,6 +136,7 @@ def node(plan: Plan) -> float:
         installed_dir=plan.folder,
         memory_limit_bytes=MEMORY_LIMIT_BYTES,
         time_limit_s=TIME_LIMIT_S,
+        rulebook=NO_RULEBOOK,
         processes=plan.processes,
         devices=devices,
     )

@@ -47,6 +47,7 @@ from reports.request import Note
 from reports.sr.content import Item, code, container, text, uid
 from reports.sr.document import structured_report
 from reports.words import (
+    LANGUAGES,
     finding_in_words,
     findings_in_short,
     label_in_words,
@@ -105,7 +106,7 @@ def _sections_of_analysis(material: Material, analysis: Analysis) -> Iterator[Se
     yield Section(heading=MODEL, lines=tuple(_model_lines(analysis, words)))
     yield Section(heading=IMAGES, lines=tuple(_image_lines(material)))
     yield Section(heading=WHY_THIS_MODEL, lines=material.request.decision, is_english=True)
-    yield Section(heading=LIMITS, lines=tuple(_limits(analysis, words)), is_english=True)
+    yield Section(heading=LIMITS, lines=tuple(_limits(material, analysis)), is_english=True)
 
 
 def _sections_of_note(material: Material, note: Note) -> Iterator[Section]:
@@ -197,11 +198,16 @@ def _model_lines(analysis: Analysis, words: Words) -> Iterator[str]:
         yield words.weights.format(digest=model.weights_sha256)
 
 
-def _limits(analysis: Analysis, words: Words) -> Iterator[str]:
-    """In the words of the package's manifest."""
+def _limits(material: Material, analysis: Analysis) -> Iterator[str]:
+    """In the words of the package's manifest, and of its gates, which know no other language."""
     if analysis.model.intended_use:
-        yield words.intended_use.format(use=analysis.model.intended_use)
+        yield material.words.intended_use.format(use=analysis.model.intended_use)
     yield from analysis.model.limits
+    left_out = {one.sop_instance_uid: one.why for one in analysis.left_out}
+    for instance in material.source.instances:
+        if why := left_out.get(instance.sop_instance_uid):
+            name = image_in_words(material.source, instance, LANGUAGES["en"])
+            yield f"{name}: not analysed, {why}."
 
 
 def _image_lines(material: Material) -> Iterator[str]:

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from cli.__main__ import main
 from domain.commitment import CommitmentRequest, Reference
+from domain.study import InstanceFacts
 from storage.database import Database
 from storage.jobs import migrate_jobs
 from storage.requests.commitments import record_commitment
 from storage.tables import commitments
 from tests.factories.databases import copied
-from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, enter_everything, receive
+from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY, complete, enter_everything, receive
 
 CONFIGURATION = """\
 [node]
@@ -318,20 +319,71 @@ def test_other_rules_are_tried_on_the_stored_studies_before_they_go_live(
     status, out, err = collimator("rules", "dry-run", str(proposed))
     assert (status, err) == (0, "")
     header, *lines, summary = out.splitlines()
-    assert header.split() == ["CLINIC", "STUDY", "NOW", "PROPOSED", "WHY"]
-    assert sorted(line.split()[:4] for line in lines) == [
-        ["mercy", MERCY_STUDY, "nowhere", "pediatric_chest"],
-        ["st-mary", ST_MARY_STUDY, "nowhere", "pediatric_chest"],
+    assert header.split() == ["CLINIC", "STUDY", "NOW", "PROPOSED", "IMAGES", "REFUSED", "WHY"]
+    assert sorted(line.split()[:7] for line in lines) == [
+        ["mercy", MERCY_STUDY, "nowhere", "pediatric_chest", "1", "of", "1"],
+        ["st-mary", ST_MARY_STUDY, "nowhere", "pediatric_chest", "1", "of", "1"],
     ]
-    assert all(line.endswith("so rule 'all chests' sends it to pediatric_chest") for line in lines)
+    refused = "age unknown where 1 to 5 completed years is accepted"
+    assert all(f"  1: {refused}  " in line for line in lines)
+    assert all("so rule 'all chests' sends it to pediatric_chest" in line for line in lines)
     assert summary == "2 of the last 2 studies would go elsewhere"
     assert collimator("study", ST_MARY_STUDY, "--json") == before
 
-    changes = json.loads(collimator("rules", "dry-run", str(proposed), "--json", "--last", "1")[1])
-    assert [(change["study_instance_uid"], change["packages_proposed"]) for change in changes] == [
-        (MERCY_STUDY, ["pediatric_chest"])
-    ]
+    (change,) = json.loads(collimator("rules", "dry-run", str(proposed), "--json", "--last", "1")[1])
+    assert (change["study_instance_uid"], change["packages_proposed"]) == (MERCY_STUDY, ["pediatric_chest"])
+    (moved,) = change["images_changed"]
+    assert (moved["package_now"], moved["package_proposed"], moved["refused_proposed"]) == (
+        "", "pediatric_chest", refused,
+    )  # fmt: skip
     assert collimator("rules", "dry-run", str(config))[1] == "0 of the last 2 studies would go elsewhere\n"
+
+
+def test_a_dry_run_shows_an_image_that_changes_in_a_study_that_keeps_its_packages(
+    collimator: Collimator, config: Path, database: Database, tmp_path: Path
+) -> None:
+    """The chests go nowhere and the hands to bone_fracture, as before; but not the same ones."""
+    own = config.read_text(encoding="utf-8") + "[routing.terms]\n"
+    for number, term in enumerate(("CHEST", "HAND"), start=1):
+        facts = InstanceFacts(modality="DX", body_part_examined=term, has_pixels=True)
+        study_id = receive(database, "mercy", "1.2.3.8", f"1.2.3.8.{number}", facts=facts)
+    complete(database, study_id)
+    proposed = tmp_path / "proposed.toml"
+    proposed.write_text(own + 'CHEST = "bone"\nTHORAX = "bone"\nHAND = "chest"\n', encoding="utf-8")
+    (change,) = json.loads(collimator("rules", "dry-run", str(proposed), "--json", "--last", "1")[1])
+    assert change["packages_now"] == change["packages_proposed"] == ["bone_fracture"]
+    assert [(one["package_now"], one["package_proposed"]) for one in change["images_changed"]] == [
+        ("", "bone_fracture"),
+        ("bone_fracture", ""),
+    ]
+
+
+@pytest.mark.parametrize("last", ["-3", "0", "all"])
+def test_a_dry_run_over_no_number_of_studies_is_wrong_usage(
+    collimator: Collimator, config: Path, database: Database, last: str
+) -> None:
+    status, out, err = collimator("rules", "dry-run", str(config), f"--last={last}")
+    assert (status, out) == (2, "")
+    assert "is not a number of studies: 1 or more is expected" in err
+
+
+def test_a_dry_run_where_nothing_is_stored_says_so_and_sets_nothing_up(
+    collimator: Collimator, config: Path, tmp_path: Path
+) -> None:
+    status, out, err = collimator("rules", "dry-run", str(config))
+    assert (status, out) == (1, "")
+    assert f"there is nothing to run on: no study was ever stored in {tmp_path / 'var'}" in err
+    assert not (tmp_path / "var").exists()
+
+
+def test_rules_that_name_no_model_are_refused_before_they_go_live(
+    collimator: Collimator, database: Database, tmp_path: Path
+) -> None:
+    proposed = tmp_path / "proposed.toml"
+    proposed.write_text('[[routing.rules]]\nname = "x"\npackage = "pediatric_chst"\n', encoding="utf-8")
+    status, out, err = collimator("rules", "dry-run", str(proposed))
+    assert (status, out) == (2, "")
+    assert "routing.rules, 'x': no model package is named 'pediatric_chst'" in err
 
 
 def test_rules_that_are_none_are_refused_before_anything_is_read(collimator: Collimator, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from config.settings import check
 from domain.findings import Code
-from domain.routing import Decision, ImageDecision, Rule, decide, explain
+from domain.routing import Decision, GateClause, ImageDecision, Rule, decide, explain
 from domain.study import Instance, InstanceFacts, Study
 from tests.factories.sources import COMPLETED_AT
 
@@ -52,6 +52,8 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(body_part_examined="CHEST", modality="CR"), "chest"),
         (image(body_part_examined="chest"), "chest"),
         (image(body_part_examined="THORAX"), "chest"),
+        (image(body_part_examined="CHEST PA"), "chest"),
+        (image(body_part_examined="LEFT HAND"), "bone_fracture"),
         (image(body_part_examined="CHEST", patient_age_years=3.0), "pediatric_chest"),
         (image(body_part_examined="HAND"), "bone_fracture"),
         (image(body_part_examined="LOWER LEG"), "bone_fracture"),
@@ -65,6 +67,11 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(anatomic_regions=(HAND,)), "bone_fracture"),
         (image(anatomic_regions=(OLD_CHEST,)), "chest"),
         (image(procedure_codes=(Code(value="X", scheme="99LOCAL", meaning="Chest PA"),)), "chest"),
+        (image(anatomic_regions=(replace(OLD_CHEST, scheme="SNM3"),)), "chest"),
+        # A value of another scheme is another code, and a code that nobody knows has the words of its meaning.
+        (image(anatomic_regions=(Code(value="T-D3000", scheme="99ACME", meaning="Left knee"),)), "bone_fracture"),
+        (image(anatomic_regions=(Code(value="39607008", scheme="SCT", meaning="Lung"),)), "chest"),
+        (image(procedure_codes=(Code(value="51185008", scheme="SCT", meaning="Brustkorb"),)), "chest"),
         (image(study_description="Chest PA and lateral"), "chest"),
         (image(series_description="THORAX"), "chest"),
         (image(protocol_name="Wrist AP"), "bone_fracture"),
@@ -138,6 +145,33 @@ def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFact
 
 
 @pytest.mark.parametrize(
+    "codes",
+    [
+        {"anatomic_regions": (Code(value="T-D3000", scheme="99ACME", meaning=""),)},
+        {"anatomic_regions": (Code(value="43799004", scheme="", meaning=""),)},
+        {"anatomic_regions": (Code(value="1", scheme="99ACME", meaning="flux capacitor"),)},
+        {"procedure_codes": (Code(value="CXR2", scheme="99OTHER", meaning="2 views"),)},
+    ],
+)
+def test_a_code_of_a_scheme_that_nobody_named_says_nothing(codes: dict[str, object]) -> None:
+    assert decided(image(**codes)).reason == "no attribute tells the body part"
+
+
+@pytest.mark.parametrize("attribute", ["anatomic_regions", "procedure_codes"])
+def test_a_code_of_a_scheme_of_ones_own_is_named_with_the_scheme(attribute: str) -> None:
+    rulebook = check({"routing": {"codes": {"99ACME:CXR2": "chest"}}}, origin="test").rulebook
+    facts = image(**{attribute: (Code(value="CXR2", scheme="99ACME", meaning="2 views"),)})
+    assert decide(study(facts), rulebook).packages == ("chest",)
+
+
+def test_an_age_that_two_attributes_contradict_is_told_as_such() -> None:
+    facts = image(
+        body_part_examined="CHEST", patient_age_years=None, age_conflict="5 years by the one and 74 by the other"
+    )
+    assert decided(facts).reason.endswith("1 to 5 years, and it is 5 years by the one and 74 by the other")
+
+
+@pytest.mark.parametrize(
     ("age", "package"),
     [
         (0.0, None),
@@ -207,6 +241,26 @@ def test_the_reason_of_a_study_leaves_out_the_images_that_go_nowhere() -> None:
 def test_a_study_without_an_instance_says_so() -> None:
     assert decide(study(), SHIPPED) == Decision(images=())
     assert decide(study(), SHIPPED).reason == "the study has no instance"
+
+
+def test_the_explanation_holds_every_gate_and_says_where_the_model_refuses_what_it_was_sent() -> None:
+    decision = decide(study(image(body_part_examined="CHEST"), image(body_part_examined="CHEST")), SHIPPED)
+    frontal, lateral = (
+        replace(one, gates=(GateClause(name="view", expected="AP or PA", seen=view, passed=view != "LL"),))
+        for one, view in zip(decision.images, ("", "LL"), strict=True)
+    )
+    decision = replace(decision, images=(frontal, lateral))
+    sent = "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
+    lines = explain(decision)
+    assert [line for line in lines if not line.startswith("  ")] == [
+        f"1.2.3.1: {sent}",
+        f"1.2.3.2: {sent}, which refuses it: view LL where AP or PA is accepted",
+    ]
+    assert [line for line in lines if "gate of" in line] == [
+        "  gate of chest: view wants AP or PA, saw none: yes",
+        "  gate of chest: view wants AP or PA, saw LL: no",
+    ]
+    assert decision.reason == f"{sent}; {sent}, which refuses it: view LL where AP or PA is accepted"
 
 
 def test_the_explanation_holds_every_signal_and_every_clause_with_what_it_saw() -> None:

@@ -73,7 +73,7 @@ def build_package(
     version: str = "1.0.0",
     labels: Sequence[str] = ("Pneumonia", "Effusion"),
     thresholds: Sequence[float] = (),
-    body_parts: Sequence[str] = ("CHEST",),
+    body_parts: Sequence[str] = (),
     modalities: Sequence[str] = ("CR", "DX"),
     views: Sequence[str] = (),
     age_min_years: int | None = None,
@@ -97,6 +97,7 @@ def build_package(
     """Write manifest.toml and model.onnx into `folder`; `models add` and the registry accept them.
 
     Args:
+        body_parts: none: any.
         labels: names from reports.codes.KNOWN_FINDINGS get their code, others a local one.
         thresholds: one a label; none: 0.5 for each.
         input_size: of `network` or `torch_network`; the fixed filter's is INPUT_SIZE.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import Settings
 from inference.analyst import Analyst
 from inference.children import LendFile, lend_plain_file
 from tests.factories.packages import build_package
@@ -38,6 +39,7 @@ def new_analyst(installed_dir: Path) -> Iterator[Callable[..., Analyst]]:
                 installed_dir=installed_dir,
                 memory_limit_bytes=memory_limit_bytes,
                 time_limit_s=time_limit_s,
+                rulebook=Settings().rulebook,
                 lend_file=lend_file,
             )
         )

@@ -18,6 +18,7 @@ from pydicom.data import get_testdata_file
 from structlog.testing import capture_logs
 
 from domain.errors import Misconfigured, Refuse, Retry
+from domain.findings import LeftOut
 from inference import pixels
 from inference.analyst import Analyst
 from inference.child import Worker
@@ -129,30 +130,46 @@ def test_an_image_outside_the_population_is_refused_before_it_is_decoded(analyst
         analyst.analyse("chest", [instance(tmp_path / "never read.dcm", child)])
     assert caught.value.reason == "outside_population"
     assert caught.value.message == (
-        "chest accepts none of the images: age: 4 where 18 or more completed years is accepted"
+        "chest accepts none of the images: age 4 where 18 or more completed years is accepted"
     )
 
 
 def test_a_demonstration_skips_the_age_gate_alone_and_says_so(analyst: Analyst, image: Path) -> None:
     child = replace(ADULT_PA, patient_age_years=4.0)
     assert analyst.analyse("chest", [instance(image, child)], is_demonstration=True).model.is_demonstration
-    with pytest.raises(Refuse, match="modality: CT where CR or DX is accepted"):
+    with pytest.raises(Refuse, match="modality CT where CR or DX is accepted"):
         analyst.analyse("chest", [instance(image, replace(child, modality="CT"))], is_demonstration=True)
+
+
+def test_a_hip_is_not_analysed_by_a_model_for_wrists_although_both_are_bones(
+    analyst: Analyst, installed_dir: Path, image: Path
+) -> None:
+    build_package(installed_dir / "bone_fracture", name="bone_fracture", body_parts=("WRIST", "HAND"))
+    wrist, hip = (replace(ADULT_PA, body_part_examined=term) for term in ("WRIST", "HIP"))
+    assert analyst.analyse("bone_fracture", [instance(image, wrist)]).images
+    with pytest.raises(Refuse, match="body part HIP where WRIST or HAND, or unknown is accepted") as caught:
+        analyst.analyse("bone_fracture", [instance(image, hip)])
+    assert caught.value.reason == "outside_population"
 
 
 def test_only_the_accepted_images_of_a_study_are_analysed(analyst: Analyst, image: Path) -> None:
     lateral = instance(image, replace(ADULT_PA, view_position="LL"), sop_instance_uid="2.25.8")
     analysis = analyst.analyse("chest", [lateral, instance(image, sop_instance_uid="2.25.9")])
     assert [answered.sop_instance_uid for answered in analysis.images] == ["2.25.9"]
+    assert analysis.left_out == (
+        LeftOut(sop_instance_uid="2.25.8", why="view LL where AP or PA, or absent is accepted"),
+    )
 
 
-def test_an_image_that_cannot_be_decoded_is_named_among_the_limits_of_the_others(
+def test_an_image_that_cannot_be_decoded_is_named_beside_the_others(
     analyst: Analyst, image: Path, tmp_path: Path
 ) -> None:
     broken = write_image(tmp_path / "broken.dcm", Rows=65)
     analysis = analyst.analyse("chest", [instance(broken), instance(image, sop_instance_uid="2.25.9")])
     assert [answered.sop_instance_uid for answered in analysis.images] == ["2.25.9"]
-    assert analysis.model.limits[-1].startswith("An image was not analysed: the pixels cannot be decoded")
+    (one,) = analysis.left_out
+    assert one.sop_instance_uid == instance(broken).sop_instance_uid
+    assert one.why.startswith("the pixels cannot be decoded")
 
 
 def test_a_study_of_which_no_image_can_be_decoded_is_refused(analyst: Analyst, tmp_path: Path) -> None:
@@ -340,11 +357,14 @@ PARENT = """
     from pathlib import Path
     sys.path.insert(0, {root!r})
     import structlog
+    from domain.routing import NO_RULEBOOK
     from inference.analyst import Analyst
     from tests.inference.images import instance
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    analyst = Analyst(installed_dir=Path({models!r}), memory_limit_bytes=4 << 30, time_limit_s=60.0)
+    analyst = Analyst(
+        installed_dir=Path({models!r}), memory_limit_bytes=4 << 30, time_limit_s=60.0, rulebook=NO_RULEBOOK
+    )
     analyst.display({image!r})
     analyst.analyse("chest", [instance(Path({image!r}))])
     {then}

@@ -98,6 +98,22 @@ def test_doctor_says_which_version_is_missing_and_the_worker_does_not_start(
 
 
 @pytest.mark.usefixtures("registry")
+def test_doctor_says_which_rule_names_no_model_and_the_worker_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(configuration(tmp_path, "1.1.0"))
+    rule = '[[routing.rules]]\nname = "typo"\npackage = "pediatric_chst"\n'
+    config.write_text(config.read_text(encoding="utf-8") + rule, encoding="utf-8")
+    assert main(["doctor", "--config", str(config)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    (number,) = [number for number, line in enumerate(said) if line.startswith("FAIL  routing rules")]
+    assert "routing.rules, 'typo': no model package is named 'pediatric_chst'" in said[number]
+    assert "Correct the rule's package, or install it first" in said[number + 1]
+    assert main(["worker", "--config", str(config)]) == 2
+    assert "no model package is named 'pediatric_chst'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("registry")
 def test_doctor_is_content_with_versions_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["doctor", "--config", configuration(tmp_path, "1.1.0")])
     assert "ok    model versions: st-mary has what it names: chest 1.0.0 1.1.0" in capsys.readouterr().out

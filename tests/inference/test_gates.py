@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import check
+from domain.findings import Code
 from domain.study import InstanceFacts
 from inference.gates import accepts
 from inference.package import Manifest, load
@@ -12,6 +14,10 @@ from tests.factories.packages import build_package
 from tests.inference.images import ADULT_PA
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
+LEFT_LATERAL = Code(value="399173006", scheme="SCT", meaning="left lateral")
+POSTERO_ANTERIOR = Code(value="272479007", scheme="SCT", meaning="postero-anterior")
+FRONTAL = Code(value="399033003", scheme="SCT", meaning="frontal")
+RULEBOOK = check({"routing": {"terms": {"BRUSTKORB": "chest"}}}, origin="the shipped routing and a term").rulebook
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,20 @@ def failed_gates(manifest: Manifest, facts: InstanceFacts) -> list[str]:
         ({"view_position": "antero-posterior"}, []),
         ({"view_position": "LL"}, ["view"]),
         ({"view_position": "left lateral"}, ["view"]),
+        ({"view_position": "LLD"}, ["view"]),
+        ({"view_codes": (LEFT_LATERAL,)}, ["view"]),  # which contradicts View Position
+        ({"view_codes": (FRONTAL,)}, []),
+        ({"view_position": "AP", "view_codes": (POSTERO_ANTERIOR,)}, ["view"]),
+        ({"view_position": "LEFT LATERAL", "view_codes": (LEFT_LATERAL,)}, ["view"]),
+        ({"view_position": "POSTERO-ANTERIOR", "view_codes": (POSTERO_ANTERIOR,)}, []),
+        ({"view_position": "", "series_description": "Chest LATERAL"}, ["view"]),
+        ({"view_position": "", "protocol_name": "Thorax seitlich"}, ["view"]),
+        ({"view_position": "", "series_description": "Chest AP lateral decubitus"}, ["view"]),
+        ({"view_position": "", "series_description": "Chest PA", "protocol_name": "Chest LAT"}, ["view"]),
+        ({"view_position": "", "series_description": "Chest PA and LAT"}, []),
+        ({"view_position": "", "series_description": "Bilateral infiltrates"}, []),
+        ({"view_position": "", "study_description": "Chest lateral"}, []),  # of which image, nobody knows
+        ({"view_position": "PA", "series_description": "Chest LATERAL"}, []),
         ({"patient_age_years": None}, ["age"]),
         ({"patient_age_years": 17.99}, ["age"]),
         ({"patient_age_years": 18.0}, []),
@@ -55,6 +75,95 @@ def test_a_gate_opens_only_for_the_images_that_the_model_is_meant_for(
     manifest: Manifest, change: dict[str, object], failed: list[str]
 ) -> None:
     assert failed_gates(manifest, replace(ADULT_PA, **change)) == failed  # type: ignore[arg-type]
+
+
+def region(value: str, meaning: str) -> InstanceFacts:
+    return replace(ADULT_PA, anatomic_regions=(Code(value=value, scheme="SCT", meaning=meaning),))
+
+
+def examined(term: str) -> InstanceFacts:
+    return replace(ADULT_PA, body_part_examined=term)
+
+
+@pytest.mark.parametrize(
+    ("body_parts", "facts", "passed"),
+    [
+        (["WRIST", "HAND"], examined("HAND"), True),
+        (["WRIST", "HAND"], examined("left hand"), True),
+        (["WRIST", "HAND"], examined("HAND/WRIST"), True),
+        (["WRIST", "HAND"], examined("HIP"), False),  # a bone as well
+        (["WRIST", "HAND"], examined("LEFT HIP"), False),
+        (["WRIST", "HAND"], examined("EXTREMITY"), False),
+        (["WRIST", "HAND"], examined("CHEST"), False),
+        (["LOWER LEG"], examined("LOWERLEG"), True),
+        (["CHEST"], examined("CHEST"), True),
+        (["CHEST"], examined("THORAX"), True),  # of the body part that the list names
+        (["CHEST"], examined("CHEST PA"), True),
+        (["CHEST"], examined("Brustkorb"), True),
+        (["CHEST"], examined("HAND"), False),
+        (["BONE"], examined("HIP"), True),
+        (["SPINE"], examined("LSPINE"), True),
+        (["LSPINE"], examined("CSPINE"), False),
+        (["CHEST"], examined(""), True),
+        (["CHEST"], examined("FLUX CAPACITOR"), True),
+        ([], examined("HIP"), True),
+        (["WRIST", "HAND"], region("85562004", "Hand"), True),
+        (["WRIST", "HAND"], region("29836001", "Hip"), False),
+        (["WRIST", "HAND"], region("85562004", "Extrémité"), True),  # a bone, and nobody can say which
+        (["CHEST"], region("85562004", "Extrémité"), False),
+        (["CHEST"], region("51185008", "Thorax, structure"), True),
+        (["CHEST"], region("123", "flux capacitor"), True),
+        (["HAND"], replace(region("29836001", "Hip"), body_part_examined="HAND"), False),  # both have to agree
+    ],
+)
+def test_a_model_sees_the_body_parts_of_its_manifest_only(
+    tmp_path: Path, body_parts: list[str], facts: InstanceFacts, passed: bool
+) -> None:
+    build_package(tmp_path / "any", body_parts=body_parts)
+    clauses = accepts(load(tmp_path / "any").manifest, facts, rulebook=RULEBOOK)
+    assert [one.name for one in clauses if not one.passed] == ([] if passed else ["body_part"])
+
+
+def test_the_gate_of_the_body_part_says_what_it_saw(tmp_path: Path) -> None:
+    build_package(tmp_path / "wrist", body_parts=("WRIST", "HAND"))
+    facts = replace(region("29836001", "Hip"), body_part_examined="HIP")
+    clauses = accepts(load(tmp_path / "wrist").manifest, facts, rulebook=RULEBOOK)
+    assert [(one.expected, one.seen) for one in clauses if not one.passed] == [
+        ("WRIST or HAND, or unknown", "HIP and Hip")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"view_codes": (LEFT_LATERAL,)}, "PA by View Position (0018,5101) and LL by View Code Sequence (0054,0220)"),
+        ({"view_position": "", "series_description": "Chest LAT."}, "LATERAL by Series Description (0008,103E)"),
+        ({"view_position": "LL"}, "LL"),
+    ],
+)
+def test_the_gate_of_the_view_says_who_named_it(manifest: Manifest, change: dict[str, object], seen: str) -> None:
+    clauses = accepts(manifest, replace(ADULT_PA, **change))  # type: ignore[arg-type]
+    assert [one.seen for one in clauses if one.name == "view"] == [seen]
+
+
+@pytest.mark.parametrize(
+    ("facts", "passed"),
+    [
+        (replace(ADULT_PA, view_position="", series_description="Chest LAT"), True),  # of either side
+        (replace(ADULT_PA, view_position="LL"), True),
+        (replace(ADULT_PA, view_position="RL"), False),
+        (replace(ADULT_PA, view_position="PA"), False),
+    ],
+)
+def test_a_model_for_lateral_films_sees_these(tmp_path: Path, facts: InstanceFacts, passed: bool) -> None:
+    build_package(tmp_path / "lateral", views=("LL",))
+    assert (failed_gates(load(tmp_path / "lateral").manifest, facts) == []) is passed
+
+
+def test_ages_that_contradict_each_other_are_an_unknown_age(manifest: Manifest) -> None:
+    facts = replace(ADULT_PA, patient_age_years=None, age_conflict="5 years by the one and 74 by the other")
+    (clause,) = [one for one in accepts(manifest, facts) if one.name == "age"]
+    assert (clause.seen, clause.passed) == ("5 years by the one and 74 by the other", False)
 
 
 def test_an_unknown_age_passes_where_the_manifest_says_so(tmp_path: Path) -> None:
@@ -74,6 +183,7 @@ def test_every_gate_says_what_it_expected_and_saw(manifest: Manifest) -> None:
         ("presentation", "an image that is not FOR PROCESSING", ""),
         ("modality", "CR or DX", "DX"),
         ("sop_class", "any", DX),
+        ("body_part", "any", ""),
         ("view", "AP or PA, or absent", "PA"),
         ("age", "18 to 64 completed years", "3"),
     ]

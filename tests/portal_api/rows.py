@@ -22,7 +22,7 @@ from storage.intake import record_instances, record_release
 from storage.studies import OpenStudy, ResultRow
 from storage.tables import executors, receivers, results
 from tests.factories.analyses import COBB_ANGLE, PLACES
-from tests.factories.arrivals import NO_SPOOL
+from tests.factories.arrivals import CHEST, NO_SPOOL
 
 ST_MARY, MERCY = "st-mary", "mercy"
 ST_MARY_STUDY, MERCY_STUDY = "1.2.3.1", "1.2.3.2"
@@ -79,6 +79,7 @@ def receive(
     accession_number: str = "",
     problem: str = "",
     calling_ae_title: str = "MODALITY1",
+    facts: InstanceFacts = CHEST,
 ) -> int:
     """One instance comes in; the study's id, or 0 when it went into quarantine."""
     stored = StoredInstance(
@@ -99,7 +100,7 @@ def receive(
         accession_number=accession_number,
         size_bytes=1000,
         is_own_result=False,
-        facts=InstanceFacts(modality="CR", body_part_examined="CHEST", has_pixels=True, rows=10, columns=10),
+        facts=facts,
         problem=problem,
     )
     return record_instances(database, NO_SPOOL, [stored])[0].study_id or 0

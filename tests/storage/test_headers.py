@@ -59,11 +59,36 @@ def with_values(**values: object) -> Dataset:
         ("", "1970.01.01", "20261120", None),
         ("", "00000000", "20261120", None),
         ("", "", "", None),
+        ("150Y", "", "", 150.0),
+        ("999Y", "", "", None),
+        ("999Y", "19500101", "20240601", 74.0),  # no age, so the dates tell it
+        ("999", "19500101", "20240601", 74.0),
+        ("005Y", "19500101", "20240601", None),  # one of the two is wrong
+        ("000Y", "19500101", "20240601", None),
+        ("076Y", "19500101", "20240601", 76.0),
+        ("077Y", "19500101", "20240601", None),
+        ("018M", "20221201", "20240601", 1.5),
     ],
 )
 def test_the_age_is_read_or_unknown(age: str, born: str, taken: str, years: float | None) -> None:
     dataset = with_values(PatientAge=age, PatientBirthDate=born, StudyDate=taken)
     assert patient_age_years(Elements.of_dataset(dataset)) == (None if years is None else pytest.approx(years))
+
+
+def test_ages_that_contradict_each_other_are_told_and_no_date_with_them() -> None:
+    facts = read_facts(Elements.of_dataset(with_values(PatientAge="005Y", PatientBirthDate="19500101")))
+    assert (facts.patient_age_years, facts.age_conflict) == (
+        None, "5 years by Patient's Age and 76 by birth and study dates",
+    )  # fmt: skip
+
+
+def test_a_coded_view_is_read_beside_view_position() -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "399173006", "SCT", "left lateral"
+    both = read_facts(Elements.of_dataset(with_values(ViewPosition="PA", ViewCodeSequence=[item])))
+    assert (both.view_position, [code.meaning for code in both.view_codes]) == ("PA", ["left lateral"])
+    alone = read_facts(Elements.of_dataset(with_values(ViewPosition="", ViewCodeSequence=[item])))
+    assert alone.view_position == "LEFT LATERAL"
 
 
 def test_an_age_that_is_no_number_loses_nothing_else(spool: Spool) -> None:

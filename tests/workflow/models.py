@@ -27,7 +27,8 @@ def with_models(rooms: Rooms, folder: Path, **model: object) -> Iterator[Rooms]:
     build_package(folder / "models" / "chest" / "1.1.0", version="1.1.0", thresholds=(0.1, 0.9))
     uses = ClinicModel(package="chest", **model)  # type: ignore[arg-type]
     analysts = [
-        Analyst(installed_dir=folder / "models", memory_limit_bytes=4 << 30, time_limit_s=60.0) for _ in range(2)
+        Analyst(installed_dir=folder / "models", memory_limit_bytes=4 << 30, time_limit_s=60.0, rulebook=rooms.rulebook)
+        for _ in range(2)
     ]
     yield replace(
         rooms,

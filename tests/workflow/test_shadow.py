@@ -85,7 +85,7 @@ def test_a_shadow_that_refuses_is_a_row_with_its_reason_and_the_next_one_looks(
         (history,) = read_history(database, StudyFilter())
     _, refused, watched = runs(database)
     assert refused[:2] == ("0.9.0", "shadow")
-    assert refused[2].startswith("chest accepts none of the images: age: ")
+    assert refused[2].startswith("chest accepts none of the images: age ")
     assert watched == ("1.1.0", "shadow", "", 2)
     assert history.state == "delivering"
 

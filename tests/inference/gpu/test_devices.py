@@ -17,6 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain.errors import Refuse, Retry
+from domain.routing import NO_RULEBOOK
 from inference.analyst import Analyst
 from inference.gpu.batches import Turn
 from inference.gpu.devices import REST_S, Devices, Late, NoDevice, NoRoomToWatch, Outputs, OwnerDied, OwnerProcess
@@ -79,6 +80,7 @@ class House:
             installed_dir=self.installed_dir,
             memory_limit_bytes=8 << 30,
             time_limit_s=60.0,
+            rulebook=NO_RULEBOOK,
             processes=processes,
             devices=self.devices if names else None,
             pinned=pinned,
@@ -92,6 +94,7 @@ class House:
             installed_dir=self.installed_dir,
             memory_limit_bytes=8 << 30,
             time_limit_s=60.0,
+            rulebook=NO_RULEBOOK,
             devices=self.devices,
             is_shadow=True,
         )
@@ -373,7 +376,7 @@ def test_an_image_that_cannot_be_decoded_is_refused_and_the_others_are_served(
     analyst = house.analyst("cpu")
     analysis = analyst.analyse("chest", [instance(broken), instance(image, sop_instance_uid="2.25.9")])
     assert [one.sop_instance_uid for one in analysis.images] == ["2.25.9"]
-    assert analysis.model.limits[-1].startswith("An image was not analysed: the pixels cannot be decoded")
+    assert [one.why.startswith("the pixels cannot be decoded") for one in analysis.left_out] == [True]
     with pytest.raises(Refuse, match="cannot be decoded"):
         analyst.analyse("chest", [instance(broken)])
 

@@ -1,0 +1,89 @@
+"""From which side an image was taken, in the terms of View Position (0018,5101), as headers say it.
+
+A coded view is one attribute's; a description may name one, in words, and then may name several: "Chest PA and LAT" is
+about two images and says nothing of either.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from domain.routing import plain_words
+from domain.study import InstanceFacts
+
+AP, PA, LEFT, RIGHT, LATERAL = "AP", "PA", "LL", "RL", "LATERAL"  # LATERAL: of a side that nobody names
+DECUBITUS, OBLIQUE = "DECUBITUS", "OBLIQUE"
+
+VIEW_POSITION = "View Position (0018,5101)"
+
+# Whole words as plain_words parts them; where one phrase begins like another, the longer one counts. Code Meanings of
+# CID 4010 are among them. A decubitus film is frontal with a horizontal beam: no frontal model was made for it.
+_PHRASES = {
+    "AP": AP, "A P": AP, "ANTEROPOSTERIOR": AP, "ANTERO POSTERIOR": AP,
+    "PA": PA, "P A": PA, "POSTEROANTERIOR": PA, "POSTERO ANTERIOR": PA,
+    "LL": LEFT, "LEFT LATERAL": LEFT, "LEFT LAT": LEFT,
+    "RL": RIGHT, "RIGHT LATERAL": RIGHT, "RIGHT LAT": RIGHT,
+    "LAT": LATERAL, "LATERAL": LATERAL, "LATERALE": LATERAL, "PROFIL": LATERAL, "SEITLICH": LATERAL, "SEITL": LATERAL,
+    "DECUBITUS": DECUBITUS, "DECUB": DECUBITUS, "LATERAL DECUBITUS": DECUBITUS, "LAT DECUBITUS": DECUBITUS,
+    "LEFT LATERAL DECUBITUS": "LLD", "LLD": "LLD", "RIGHT LATERAL DECUBITUS": "RLD", "RLD": "RLD",
+    "OBLIQUE": OBLIQUE, "LATERAL OBLIQUE": OBLIQUE, "AP OBLIQUE": OBLIQUE, "PA OBLIQUE": OBLIQUE,
+    "ANTERO POSTERIOR OBLIQUE": OBLIQUE, "POSTERO ANTERIOR OBLIQUE": OBLIQUE,
+}  # fmt: skip
+_LONGEST = max(len(phrase.split()) for phrase in _PHRASES)
+_LYING = frozenset((DECUBITUS, "LLD", "RLD"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewSignal:
+    """One attribute that names a view. `view`: its own text, upper case, where that is no known view."""
+
+    attribute: str
+    view: str
+
+
+def view_signals(facts: InstanceFacts) -> tuple[ViewSignal, ...]:
+    """View Position and View Code Sequence, where there is any; else what the image's own descriptions name.
+
+    Study Description (0008,1030) is about all images of the study, so it is not asked.
+    """
+    coded = [(VIEW_POSITION, facts.view_position)]
+    meanings = [code.meaning.upper() for code in facts.view_codes]
+    if facts.view_position in meanings:  # it stands there for an absent View Position
+        coded.clear()
+    coded += [("View Code Sequence (0054,0220)", meaning) for meaning in meanings]
+    coded = [(attribute, text) for attribute, text in coded if text.strip()]
+    described = [
+        ("Series Description (0008,103E)", facts.series_description),
+        ("Protocol Name (0018,1030)", facts.protocol_name),
+    ]
+    known = tuple(
+        ViewSignal(attribute=attribute, view=view)
+        for attribute, text in coded or described
+        if (view := view_named(text))
+    )
+    if coded and not known:
+        attribute, text = coded[0]
+        return (ViewSignal(attribute=attribute, view=text.strip().upper()),)
+    return known
+
+
+def view_named(text: str) -> str:
+    """The one view that a text names; "" where it names none, or several."""
+    views = set(_views_in(plain_words(text).split()))
+    if views & _LYING:
+        views -= {AP, PA}
+    return views.pop() if len(views) == 1 else ""
+
+
+def is_same_view(one: str, other: str) -> bool:
+    """Also where one of them leaves the side open."""
+    return one == other or (LATERAL in (one, other) and {one, other} <= {LATERAL, LEFT, RIGHT})
+
+
+def _views_in(words: list[str]) -> Iterator[str]:
+    start = 0
+    while start < len(words):
+        phrases = ((count, " ".join(words[start : start + count])) for count in range(_LONGEST, 0, -1))
+        count, view = next(((count, _PHRASES[phrase]) for count, phrase in phrases if phrase in _PHRASES), (1, ""))
+        if view:
+            yield view
+        start += count
