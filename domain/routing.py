@@ -41,8 +41,8 @@ class Rule:
 class RuleBook:
     """Routing as data.
 
-    `terms`: Body Part Examined value -> body part. `codes`: code value of an anatomic region or a procedure, SNOMED's as
-    it is and another scheme's as SCHEME:VALUE -> body part.
+    `terms`: Body Part Examined value -> body part. `codes`: code of an anatomic region or a procedure -> body part, a
+    value of SNOMED's as it is, one of another scheme as SCHEME:VALUE.
     `words`: word in a description -> body part. `modalities`: Modality that by itself tells the body part.
     """
 
