@@ -5,7 +5,7 @@ complete      why it counts as complete                  charged       by which 
 stat          why it goes before others                  committed     its instances were promised to a modality
 routed        to which models                            done, held, failed
 analysed      by which model                             requeued, sent_again, cancelled, reanalysis   who asked
-left_out      which image it was not, and why                   (of those that were sent to the model)
+left_out      which image a model has not seen, and why
 written       which results                              pixels_removed, erased
 withdrawn     why, and who asked                         not_withdrawn: where the results have to be removed by hand
 retry         an attempt that failed, and why            quota         it reached 80 or 100 % of what is included
