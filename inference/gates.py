@@ -88,9 +88,9 @@ def _body_part(accepts: Accepts, facts: InstanceFacts, rulebook: RuleBook) -> Ga
     terms = {plain_term(term) for term in accepts.body_parts}
     return GateClause(
         name="body_part",
-        expected=f"{_any_of(accepts.body_parts)}, or unknown" if terms else "any",
+        expected=f"{_any_of(accepts.body_parts)}, or unknown",
         seen=" and ".join(one.seen for one in shown),
-        passed=not terms or all(_is_of(one, terms, rulebook) for one in shown),
+        passed=all(_is_of(one, terms, rulebook) for one in shown),
     )
 
 

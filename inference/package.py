@@ -45,7 +45,7 @@ class Accepts:
 
     modalities: tuple[str, ...]  # Modality (0008,0060)
     sop_classes: tuple[str, ...]  # SOP Class UID (0008,0016)
-    body_parts: tuple[str, ...]  # what routing may send here, in the terms of Body Part Examined (0018,0015)
+    body_parts: tuple[str, ...]  # terms of Body Part Examined (0018,0015), or what routing makes of them
     views: tuple[str, ...]  # View Position (0018,5101)
     age_min_years: int | None  # completed years, inclusive
     age_max_years: int | None  # completed years, inclusive

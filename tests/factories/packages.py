@@ -16,6 +16,9 @@ from reports.codes import KNOWN_FINDINGS
 INPUT_SIZE = 32
 STRIDE = 4
 
+# Each as routing calls it: so all of them are accepted.
+EVERY_BODY_PART = ("ABDOMEN", "BONE", "BREAST", "CHEST", "DENTAL", "HEAD", "HEART", "NECK", "SPINE")
+
 MANIFEST = """\
 name = {name}
 version = {version}
@@ -73,7 +76,7 @@ def build_package(
     version: str = "1.0.0",
     labels: Sequence[str] = ("Pneumonia", "Effusion"),
     thresholds: Sequence[float] = (),
-    body_parts: Sequence[str] = (),
+    body_parts: Sequence[str] = EVERY_BODY_PART,
     modalities: Sequence[str] = ("CR", "DX"),
     views: Sequence[str] = (),
     age_min_years: int | None = None,
@@ -97,7 +100,6 @@ def build_package(
     """Write manifest.toml and model.onnx into `folder`; `models add` and the registry accept them.
 
     Args:
-        body_parts: none: any.
         labels: names from reports.codes.KNOWN_FINDINGS get their code, others a local one.
         thresholds: one a label; none: 0.5 for each.
         input_size: of `network` or `torch_network`; the fixed filter's is INPUT_SIZE.

@@ -34,6 +34,7 @@ def images(tmp_path: Path) -> Path:
             Rows=32,
             Columns=32,
             PixelData=pixels.tobytes(),
+            PatientBirthDate="",
             PatientAge="070Y" if number % 2 else "030Y",
             PatientSex="M" if number % 2 else "F",
             ViewPosition="PA",

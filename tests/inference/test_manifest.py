@@ -63,7 +63,7 @@ view = { PA = 250, unknown = 50 }
     ],
 )
 def test_a_wrong_key_is_named(tmp_path: Path, line: str, instead: str, message: str) -> None:
-    path = build_package(tmp_path / "chest") / "manifest.toml"
+    path = build_package(tmp_path / "chest", body_parts=("CHEST",)) / "manifest.toml"
     text = path.read_text(encoding="utf-8")
     assert line in text
     path.write_text(text.replace(line, instead, 1), encoding="utf-8")
