@@ -78,15 +78,16 @@ class _Doorman:
 
     def __init__(self, wait_for_turn: Callable[[], int]) -> None:
         self._wait_for_turn = wait_for_turn
-        self._asked: SimpleQueue[Future[int] | None] = SimpleQueue()
+        self._asked: SimpleQueue[tuple[Future[int], float] | None] = SimpleQueue()
         self._waits_since: float | None = None
+        self._was_free_at = 0.0
         threading.Thread(target=self._stand, name="doorman", daemon=True).start()
 
     def turn_for_whoever_asks(self) -> int | None:
         if self._is_held_up():
             return None
         asked: Future[int] = Future()
-        self._asked.put(asked)
+        self._asked.put((asked, time.monotonic()))
         try:
             return asked.result(PATIENCE_S)
         except TimeoutError:
@@ -100,15 +101,17 @@ class _Doorman:
 
     def _is_held_up(self) -> bool:
         since = self._waits_since
-        return since is not None and time.monotonic() - since > PATIENCE_S
+        return since is not None and time.monotonic() - since >= PATIENCE_S
 
     def _stand(self) -> None:
-        while (asked := self._asked.get()) is not None:
+        while (next_one := self._asked.get()) is not None:
+            asked, asked_at = next_one
             if not asked.cancelled():
-                self._serve(asked)
+                self._serve(asked, asked_at)
 
-    def _serve(self, asked: Future[int]) -> None:
-        self._waits_since = time.monotonic()
+    def _serve(self, asked: Future[int], asked_at: float) -> None:
+        # From when he was asked, if he was free: by his own clock he might begin a moment after who asks gives up.
+        self._waits_since = max(asked_at, self._was_free_at)
         try:
             turn = self._wait_for_turn()
         except OSError as error:
@@ -116,7 +119,7 @@ class _Doorman:
                 asked.set_exception(error)
             return
         finally:
-            self._waits_since = None
+            self._waits_since, self._was_free_at = None, time.monotonic()
         if asked.set_running_or_notify_cancel():
             asked.set_result(turn)
         else:

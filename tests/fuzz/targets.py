@@ -206,7 +206,10 @@ class Acceptor:
         )
 
     def hear(self, said: bytes, piece: int) -> tuple[bytes, list[bytes]]:
-        """What it answers to a peer that says this, `piece` bytes at a time, and the data sets that it keeps."""
+        """What it answers to a peer that says this, `piece` bytes at a time, and the data sets that it keeps.
+
+        Without Error Comments: of two things that are wrong, the one that comes first is told.
+        """
         line = Line(said, piece)
         structlog.configure(processors=[fail_on_bugs])
         Connection(self._desk, line.as_socket(), LOOPBACK).run()
@@ -216,7 +219,16 @@ class Acceptor:
         self._stored.clear()
         assert not self._desk.admission.all()
         assert not list(self.spool.unfinished())
-        return bytes(line.answered), kept
+        return b"".join(map(without_comment, pdus(bytes(line.answered)))), kept
+
+
+def without_comment(pdu: bytes) -> bytes:
+    """A PDU as it is, and a response without its Error Comment (0000,0902)."""
+    if pdu[0] != hostile.P_DATA:
+        return pdu
+    elements = hostile.elements(pdu[12:])
+    kept = {tag: value for tag, value in elements.items() if tag not in (0x0000, 0x0902)}
+    return hostile.command_pdu(kept, context_id=pdu[10])
 
 
 def stream_target(folder: Path) -> Target:
