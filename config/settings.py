@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,15 +21,14 @@ from domain.billing import Payer
 from domain.clinics import Caller, Clinic, Destination
 from domain.completion import CompletionRules
 from domain.errors import Misconfigured
-from domain.hosts import is_host, may_share_an_address, network_of, plain_text
+from domain.hosts import is_host, network_of, plain_text
 from domain.plans import Tier
 from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook, plain_term, plain_words
-from domain.subjects import attributes_of, is_subject, may_share_a_certificate
+from domain.subjects import attributes_of, is_subject
 from domain.versions import ClinicModel
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
-EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # nothing is bound here
 
 
 def _ae_title(text: str) -> str:
@@ -129,8 +127,8 @@ class ReceiverSettings(Section):
     maximum_unassociated: Annotated[int, Field(ge=1, le=1000)] = 64
     maximum_instance_mb: Annotated[int, Field(ge=1, le=65536)] = 4096
     maximum_inflated_mb: Annotated[int, Field(ge=1, le=65536)] = 512
-    artim_s: Annotated[float, Field(ge=1, le=300)] = 10.0
-    association_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    artim_s: Annotated[float, Field(ge=0.1, le=300)] = 10.0
+    association_timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
     minimum_free_gb: Annotated[float, Field(ge=0)] = 5.0
     minimum_free_percent: Annotated[float, Field(ge=0, lt=100)] = 5.0
     shutdown_s: Seconds = 8.0
@@ -148,15 +146,6 @@ class ReceiverSettings(Section):
             raise ValueError('path "stock" has no TLS; use path "fast", or tls_port 0')
         if self.tls_port and self.tls_port == self.port:
             raise ValueError(f"port and tls_port are both {self.port}; each needs its own (PS3.15 B.12)")
-        return self
-
-    @model_validator(mode="after")
-    def _silence_is_longer_than_artim(self) -> "ReceiverSettings":
-        if self.association_timeout_s < self.artim_s:
-            raise ValueError(
-                f"association_timeout_s is {self.association_timeout_s:g} and artim_s {self.artim_s:g}: between "
-                "messages a peer may be silent as long as in the middle of one, so raise the first or lower the second"
-            )
         return self
 
 
@@ -352,10 +341,8 @@ class Settings(Section):
             _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
             _refuse_twice(f"clinics.{clinic.name}.models", "package", [model.package for model in clinic.models])
             _refuse_two_completions(clinic)
-            _refuse_twice(
-                "clinics.callers", "ae_title, host and certificate_subject", list(map(_sender, clinic.callers))
-            )
-        _refuse_two_clinics([(clinic.name, caller) for clinic in self.clinics for caller in clinic.callers])
+        callers = [caller for clinic in self.clinics for caller in clinic.callers]
+        _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", list(map(_sender, callers)))
         return self
 
     @model_validator(mode="after")
@@ -366,17 +353,6 @@ class Settings(Section):
                 f"clinics.callers: {', '.join(bound)} must show a certificate, and receiver.tls_port is 0: set it "
                 "(2762 by convention), or leave certificate_subject out"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _portal_has_a_port_of_its_own(self) -> "Settings":
-        hosts = {self.receiver.host, self.portal.host}
-        if len(hosts) == 1 or not hosts.isdisjoint(EVERY_ADDRESS):
-            for key in ("port", "tls_port"):
-                if self.portal.port and getattr(self.receiver, key) == self.portal.port:
-                    raise ValueError(
-                        f"receiver.{key} and portal.port are both {self.portal.port}; each needs its own, so change one"
-                    )
         return self
 
     @model_validator(mode="after")
@@ -525,24 +501,6 @@ def _sender(caller: CallerSettings) -> str:
     host = caller.host.rstrip(".").lower() if network is None else plain_text(network)
     subject = ",".join(f"{kind}={value}" for kind, value in sorted(attributes_of(caller.certificate_subject)))
     return f"{caller.ae_title} at {host or 'any host'}" + (f" as {subject}" if subject else "")
-
-
-def _refuse_two_clinics(callers: list[tuple[str, CallerSettings]]) -> None:
-    """No peer may be two clinics' caller. That which asks for more would be taken; but a modality that gets another
-    address, or comes without its certificate, would then send into the other clinic.
-    """
-    for (clinic, one), (other_clinic, other) in combinations(callers, 2):
-        if (
-            clinic != other_clinic
-            and one.ae_title == other.ae_title
-            and may_share_an_address(one.host, other.host)
-            and may_share_a_certificate(one.certificate_subject, other.certificate_subject)
-        ):
-            raise ValueError(
-                f"clinics.callers: {_sender(one)} of {clinic} and {_sender(other)} of {other_clinic} could be "
-                "the same; give them different AE titles, hosts that do not overlap, or certificate_subjects that no "
-                "certificate can both have"
-            )
 
 
 def _refuse_twice(where: str, key: str, values: list[str]) -> None:

@@ -46,15 +46,3 @@ def plain_text(network: Network) -> str:
 def is_host(host: str) -> bool:
     """Whether it can be one at all; whether there is such a name is another question."""
     return not host or network_of(host) is not None or NAME.fullmatch(host) is not None
-
-
-def may_share_an_address(one: str, other: str) -> bool:
-    """Whether a peer could be at both. Of two different names, or a name and an address, it is not known here: then
-    not.
-    """
-    if not one or not other:
-        return True
-    first, second = network_of(one), network_of(other)
-    if first is None or second is None:
-        return one.rstrip(".").lower() == other.rstrip(".").lower()
-    return first.version == second.version and first.overlaps(second)

@@ -21,15 +21,6 @@ def is_subject(text: str) -> bool:
     return SUBJECT.fullmatch(text) is not None and all(value for _, value in attributes_of(text))
 
 
-def may_share_a_certificate(one: str, other: str) -> bool:
-    """Whether one certificate could meet both: there is no type of attribute of which each asks for another value."""
-    first, second = attributes_of(one), attributes_of(other)
-    asked_by_first, asked_by_second = _by_type(first), _by_type(second)
-    return not any(
-        asked_by_first[kind].isdisjoint(asked_by_second[kind]) for kind in asked_by_first.keys() & asked_by_second
-    )
-
-
 def _by_type(attributes: frozenset[Attribute]) -> dict[str, set[str]]:
     values: dict[str, set[str]] = {}
     for kind, value in attributes:
