@@ -1,4 +1,4 @@
-"""Subjects of certificates as text (RFC 4514), and when two of them can be one's."""
+"""Subjects of certificates as text (RFC 4514)."""
 
 import re
 
@@ -19,13 +19,6 @@ def attributes_of(subject: str) -> frozenset[Attribute]:
 def is_subject(text: str) -> bool:
     """Whether it is written as RFC 4514 does, and names something."""
     return SUBJECT.fullmatch(text) is not None and all(value for _, value in attributes_of(text))
-
-
-def _by_type(attributes: frozenset[Attribute]) -> dict[str, set[str]]:
-    values: dict[str, set[str]] = {}
-    for kind, value in attributes:
-        values.setdefault(kind, set()).add(value)
-    return values
 
 
 def _unescaped(value: str) -> str:
