@@ -7,6 +7,8 @@ add    somebody's folder ──────────────────�
 Versions lie beside each other, and none changes any more: what it said is kept under its name.
 """
 
+import errno
+import fcntl
 import hashlib
 import http.client
 import importlib.util
@@ -19,10 +21,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from domain.errors import Misconfigured, Refuse, Retry
-from inference.acceptance import Acceptance, accept, write_acceptance
+from inference.acceptance import ACCEPTANCE_FILE, Acceptance, accept, write_acceptance
 from inference.bare_environment import bare_environment
 from inference.children import LIMITS, Children, Limits
 from inference.package import MANIFEST_FILE, VERSION_PATTERN, Package, Weights, load, rewritten, verified_bytes
@@ -36,6 +40,9 @@ TORCH_ROOM_BYTES = 8 << 30  # of address space: a torch with CUDA takes gigabyte
 MODEL_CARD_FILE = "model_card.md"
 CONVERTERS_NEED = ("torch", "torchvision", "torchxrayvision", "onnx", "onnxscript", "safetensors")
 CONVERT_HINT = "pip install -c constraints.txt '.[convert]'"
+STAGING_PREFIX = ".incoming-"
+ABANDONED_AFTER_S = 86400.0  # much longer than anything here may take
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def pull(
@@ -49,10 +56,11 @@ def pull(
         limits: under which the converted network has to answer.
 
     Raises:
-        Misconfigured: there is no such package, it has nothing to pull, or what converts it is not installed.
+        Misconfigured: there is no such package, it has nothing to pull, what converts it is not installed, or there is
+            no room for it.
         Retry: the network failed.
-        Refuse: the licence was not accepted, the address gave something else than the manifest says, or the converted
-            network answers otherwise.
+        Refuse: the licence was not accepted, the address gave something else than the manifest says, the converted
+            network answers otherwise, or another package has its name and version.
     """
     package = published(name)
     weights = package.manifest.weights
@@ -66,7 +74,7 @@ def pull(
     if weights.converter:
         _require_converters()
     with _staging(installed_dir) as staging:
-        source = Path(staging) / "source"
+        source = staging / "source"
         download(weights.source_url, source, size_bytes=weights.source_size_bytes, sha256=weights.source_sha256)
         install_source(package, source, installed_dir, acceptance, limits=limits)
 
@@ -101,7 +109,7 @@ def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Packag
         raise Misconfigured(f"{folder}: the package has no weights", hint=package.why_not)
     _require_its_own_version(package, Registry(installed_dir))
     with _staging(installed_dir) as staging:
-        copy = Path(staging) / package.name
+        copy = staging / package.name
         copy.mkdir()
         served = {one.weights_path.name: one for one in (package, package.for_device)}
         files = [
@@ -125,6 +133,8 @@ def _require_inside(folder: Path, file: str) -> None:
             reason="leads_out",
             hint="put the file itself in its place",
         )
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise Refuse(f"{path}: is no file", reason="no_file")
 
 
 def check(package: Package, limits: Limits = LIMITS) -> None:
@@ -168,6 +178,7 @@ def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
     Raises:
         Retry: the network or the server failed.
         Refuse: the server will not give it (not_given), or gave something else (other_bytes).
+        Misconfigured: there is no room for it.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "collimator"})  # noqa: S310
     try:
@@ -179,6 +190,8 @@ def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
             raise Retry(f"{url} cannot be downloaded now: HTTP {error.code} {error.reason}") from error
         raise Refuse(f"{url} is not given to us: HTTP {error.code} {error.reason}", reason="not_given") from error
     except (OSError, http.client.HTTPException) as error:
+        if getattr(error, "errno", None) in NO_ROOM:
+            raise _not_written(target.parent, error) from error
         why = getattr(error, "reason", None) or error
         raise Retry(f"{url} cannot be downloaded: {why}", hint="Is the network reachable from here?") from error
     if found_size != size_bytes or found_sha256 != sha256:
@@ -200,7 +213,7 @@ def install_source(
 ) -> Package:
     """Convert a downloaded and checked file, complete the manifest with what came out, and install the package."""
     with _staging(installed_dir) as staging:
-        copy = Path(staging) / package.name
+        copy = staging / package.name
         copy.mkdir()
         manifest_text = (package.folder / MANIFEST_FILE).read_text(encoding="utf-8")
         weights = package.manifest.weights
@@ -230,8 +243,11 @@ def _size_and_sha256(path: Path, *, prefix: str = "") -> dict[str, str]:
 def _install(copy: Path, installed_dir: Path, limits: Limits) -> Package:
     """Move a checked package into its place.
 
-    The same version, installed once more, is moved away first. Between the two moves it is missing for microseconds:
-    a study that asks just then is tried again.
+    The same package, installed once more, is moved away first. Between the two moves it is missing for microseconds:
+    a study that asks just then is tried again. What was accepted of it stays accepted.
+
+    Raises:
+        Misconfigured, Refuse: as `add`.
     """
     package = load(copy)
     version = package.manifest.version
@@ -243,10 +259,27 @@ def _install(copy: Path, installed_dir: Path, limits: Limits) -> Package:
     check(package, limits)
     place = installed_dir / package.name / version
     place.parent.mkdir(exist_ok=True)
-    if place.exists():
-        place.rename(copy.parent / "before")
-    copy.rename(place)
+    with _alone_in(place.parent):
+        # Once more, also of what was pulled: checking took a while, and another may have come first.
+        _require_its_own_version(package, Registry(installed_dir))
+        if place.exists():
+            if (place / ACCEPTANCE_FILE).is_file() and not (copy / ACCEPTANCE_FILE).exists():
+                shutil.copyfile(place / ACCEPTANCE_FILE, copy / ACCEPTANCE_FILE)
+            place.rename(copy.parent / "before")
+        copy.rename(place)
     return load(place)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Of all processes on this machine, the only one that installs there (flock(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # NFS locks no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _require_its_own_version(package: Package, registry: Registry) -> None:
@@ -306,11 +339,14 @@ def _require_converters() -> None:
 
 
 def _save(answer: http.client.HTTPResponse, target: Path, *, limit_bytes: int) -> tuple[int, str]:
-    """Write what comes, up to one block beyond the limit; returns the number of bytes and their SHA-256."""
+    """Write what comes, up to one block beyond the limit; returns the number of bytes and their SHA-256.
+
+    A block is what is there: whoever waits for a full one of a server that drips waits far beyond the deadline.
+    """
     deadline = time.monotonic() + DOWNLOAD_LIMIT_S
     digest, size = hashlib.sha256(), 0
     with target.open("wb") as file:
-        while size <= limit_bytes and (block := answer.read(BLOCK_BYTES)):
+        while size <= limit_bytes and (block := answer.read1(BLOCK_BYTES)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"it took longer than {DOWNLOAD_LIMIT_S:g} s")
             digest.update(block)
@@ -320,10 +356,29 @@ def _save(answer: http.client.HTTPResponse, target: Path, *, limit_bytes: int) -
     return size, digest.hexdigest()
 
 
-def _staging(installed_dir: Path) -> "tempfile.TemporaryDirectory[str]":
-    """A folder on the same file system, so that a move is one step; its name is no package's."""
+@contextmanager
+def _staging(installed_dir: Path) -> Iterator[Path]:
+    """A folder on the same file system, so that a move is one step; its name is no package's.
+
+    Raises:
+        Misconfigured: it cannot be written to, or has no room.
+    """
     try:
         installed_dir.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".incoming-", dir=installed_dir)
+        _remove_abandoned(installed_dir)
+        with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=installed_dir) as folder:
+            yield Path(folder)
     except OSError as error:
-        raise Misconfigured(f"{installed_dir}: cannot be written to ({os.strerror(error.errno or 0)})") from error
+        raise _not_written(installed_dir, error) from error
+
+
+def _remove_abandoned(installed_dir: Path) -> None:
+    """What a process left that was killed: a copy of the weights is large."""
+    for folder in installed_dir.glob(f"{STAGING_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _not_written(folder: Path, error: Exception) -> Misconfigured:
+    return Misconfigured(f"{folder}: nothing can be installed there: {error}")

@@ -190,13 +190,14 @@ def load(folder: Path) -> Package:
     """
     path = folder / MANIFEST_FILE
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise Misconfigured(
             f"{path}: cannot be read ({error.strerror})", hint="A package is a folder with it."
         ) from error
     if len(content) > MAX_MANIFEST_BYTES:
-        raise Misconfigured(f"{path}: {len(content)} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
+        raise Misconfigured(f"{path}: too large; a manifest has at most {MAX_MANIFEST_BYTES} bytes")
     return Package(
         folder=folder, manifest=_manifest_in(path, content), manifest_sha256=hashlib.sha256(content).hexdigest()
     )

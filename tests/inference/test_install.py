@@ -5,8 +5,12 @@ import http.server
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +45,15 @@ class Weights(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
             self.wfile.write(CONTENT[:100])
+            return
+        if self.path == "/drip":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            with suppress(OSError):
+                for place in range(40):
+                    self.wfile.write(CONTENT[place : place + 1])
+                    time.sleep(0.1)
             return
         bodies = {"/weights": CONTENT, "/changed": CONTENT[:-1] + b"!", "/endless": CONTENT * 3000}
         if self.path not in bodies:
@@ -84,6 +97,15 @@ def test_any_other_download_fails_with_one_clear_line(
 ) -> None:
     with pytest.raises(error, match=message):
         download(f"{server}{path}", tmp_path / "file", size_bytes=len(CONTENT), sha256=SHA256)
+
+
+def test_a_server_that_drips_holds_nobody_beyond_the_limit(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.install.DOWNLOAD_LIMIT_S", 0.3)
+    with pytest.raises(Retry, match=r"it took longer than 0\.3 s"):
+        download(f"{server}/drip", tmp_path / "file", size_bytes=len(CONTENT), sha256=SHA256)
+    assert 0 < (tmp_path / "file").stat().st_size < 40
 
 
 def test_a_server_that_is_not_there_asks_for_another_try(tmp_path: Path) -> None:
@@ -139,6 +161,14 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, file: st
     assert os.listdir(tmp_path / "models") == []
 
 
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine", device_network=torch_filter())
+    (source / "model.safetensors").unlink()
+    os.mkfifo(source / "model.safetensors")
+    with pytest.raises(Refuse, match=r"model\.safetensors: is no file"):
+        add(source, tmp_path / "models")
+
+
 def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
     source = build_package(tmp_path / "mine")
     (source / "model.onnx").rename(source / "weights of May.onnx")
@@ -173,6 +203,62 @@ def test_other_bytes_under_a_version_that_is_there_are_refused(tmp_path: Path) -
         add(build_package(tmp_path / "second", labels=["Pneumonia"]), tmp_path / "models")
     assert caught.value.hint == "give the changed package a version of its own"
     assert len(Registry(tmp_path / "models").get("chest").manifest.labels) == 2
+
+
+def test_of_two_who_add_a_version_at_the_same_time_one_is_refused(tmp_path: Path) -> None:
+    sources = [build_package(tmp_path / "first"), build_package(tmp_path / "second", labels=["Pneumonia"])]
+    with ThreadPoolExecutor() as threads:
+        added = [threads.submit(add, source, tmp_path / "models") for source in sources]
+    (refused,) = filter(None, (one.exception() for one in added))
+    assert isinstance(refused, Refuse)
+    assert "chest 1.0.0 is installed already, with other bytes" in refused.message
+    (package,) = (one.result() for one in added if not one.exception())
+    assert Registry(tmp_path / "models").get("chest").device_uid == package.device_uid
+
+
+def test_two_who_add_the_same_package_at_the_same_time_are_not_in_each_others_way(tmp_path: Path) -> None:
+    source = build_package(tmp_path / "mine")
+    with ThreadPoolExecutor() as threads:
+        added = [threads.submit(add, source, tmp_path / "models") for _ in range(3)]
+    assert {one.result().device_uid for one in added} == {load(source).device_uid}
+    assert os.listdir(tmp_path / "models") == ["chest"]
+
+
+def test_what_a_process_left_that_was_killed_goes_after_a_day(tmp_path: Path) -> None:
+    """One that is at work keeps its own."""
+    for name, hours in (("old", 25), ("new", 1)):
+        folder = tmp_path / "models" / f".incoming-{name}"
+        (folder / "chest").mkdir(parents=True)
+        os.utime(folder, (time.time() - hours * 3600,) * 2)
+    add(build_package(tmp_path / "mine"), tmp_path / "models")
+    assert sorted(os.listdir(tmp_path / "models")) == [".incoming-new", "chest"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from domain.errors import Misconfigured
+from inference.install import add, download
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    {call}
+except Misconfigured as error:
+    sys.exit(error.message)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["add(Path({source!r}), Path({models!r}))", "download({url!r}, Path({models!r}), **{of})"]
+)
+def test_a_disk_without_room_is_named(server: str, tmp_path: Path, call: str) -> None:
+    source, models = str(build_package(tmp_path / "mine")), str(tmp_path / "models")
+    of = {"size_bytes": len(CONTENT), "sha256": SHA256}
+    code = FULL.format(call=call.format(source=source, models=models, url=f"{server}/weights", of=of))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert f"{tmp_path}" in ended.stderr
+    assert "nothing can be installed there: [Errno 27] File too large" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("version", ["../1.0.0", "1/0", ".1", "spring 2026", "1" * 33])

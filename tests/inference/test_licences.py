@@ -16,7 +16,7 @@ import pytest
 from cli.__main__ import main
 from domain.errors import Misconfigured, Refuse
 from inference.acceptance import os_user, read_acceptance
-from inference.install import pull
+from inference.install import add, pull
 from inference.licences import SPDX, licence_of
 from inference.package import load
 from inference.registry import Registry
@@ -182,6 +182,25 @@ def test_who_accepts_is_the_account_that_runs_it_where_nobody_is_named(shipped_k
     acceptance = read_acceptance(Registry(tmp_path / "models").get("knee").folder)
     assert acceptance is not None
     assert (acceptance.accepted_by, acceptance.licence) == (os_user(), "GPL-3.0")
+
+
+def test_what_was_accepted_stays_accepted_when_the_same_package_is_added_again(
+    shipped_knee: str, tmp_path: Path
+) -> None:
+    pull("knee", tmp_path / "models", accepted_licence="GPL-3.0", accepted_by="Dr. Ada Tester")
+    accepted = read_acceptance(Registry(tmp_path / "models").get("knee").folder)
+    again = add(Registry(tmp_path / "models").get("knee").folder, tmp_path / "models")
+    assert accepted is not None
+    assert read_acceptance(again.folder) == accepted
+
+
+def test_pulling_takes_no_place_of_a_package_that_somebody_brought(shipped_knee: str, tmp_path: Path) -> None:
+    """One version is one network for good, also where both are called 1.0.0."""
+    own = add(build_package(tmp_path / "own", name="knee", thresholds=(0.1, 0.9)), tmp_path / "models")
+    with pytest.raises(Refuse, match=r"knee 1\.0\.0 is installed already, with other bytes"):
+        pull("knee", tmp_path / "models", accepted_licence="GPL-3.0")
+    assert Registry(tmp_path / "models").get("knee").device_uid == own.device_uid
+    assert os.listdir(tmp_path / "models") == ["knee"]
 
 
 def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,13 @@ def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_no_more_is_read_than_a_manifest_may_have(tmp_path: Path) -> None:
+    with (tmp_path / "manifest.toml").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Misconfigured, match="too large; a manifest has at most 262144 bytes"):
+        load(tmp_path)
+
+
 def test_the_device_uid_changes_with_the_manifest(tmp_path: Path) -> None:
     first = load(build_package(tmp_path / "a" / "chest"))
     second = load(build_package(tmp_path / "b" / "chest", version="1.0.1"))
