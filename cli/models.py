@@ -9,8 +9,8 @@ from cli import comparison, drift, evaluation
 from cli.listing import print_objects, print_table
 from cli.parts import models_dir, settings_or_defaults
 from config.settings import Settings
-from domain.errors import CollimatorError, Refuse
-from inference.acceptance import read_acceptance
+from domain.errors import CollimatorError, Misconfigured, Refuse
+from inference.acceptance import Acceptance, read_acceptance
 from inference.children import Limits
 from inference.install import add, check, published
 from inference.install import pull as pull  # the demonstration pulls too
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
             registry = Registry(installed_dir)
             packages = registry.versions(args.name) if args.name else _all_versions(registry)
             status = _verify(packages, limits, is_named=bool(args.name))
-            return _name_broken(registry, args.name or "") or status
+            return _name_all(registry.broken(args.name or "")) or status
         case _:
             return evaluation.run(Registry(installed_dir).get(args.package, args.version), args)
 
@@ -117,7 +117,14 @@ def _say_what_answers(added: Package, registry: Registry) -> None:
 
 def _list(registry: Registry, *, as_json: bool) -> int:
     active = {package.name: package.manifest.version for package in registry.packages()}
-    lines = [_line(package, active[package.name]) for package in _all_versions(registry)]
+    lines, damaged = [], []
+    for package in _all_versions(registry):
+        try:
+            acceptance = read_acceptance(package.folder)
+        except Misconfigured as error:
+            acceptance = None
+            damaged.append(error)
+        lines.append(_line(package, active[package.name], acceptance))
     if as_json:
         print_objects(lines)
     else:
@@ -139,20 +146,19 @@ def _list(registry: Registry, *, as_json: bool) -> int:
                 for line in lines
             ],
         )
-    return _name_broken(registry)
+    return _name_all(registry.broken() + damaged)
 
 
-def _name_broken(registry: Registry, name: str = "") -> int:
-    """The folders that the registry leaves out; of one package, or of all. 1 where there are any."""
-    broken = registry.broken(name)
+def _name_all(broken: list[Misconfigured]) -> int:
+    """What is wrong with folders that the registry leaves out, or with what lies in them. 1 where there is anything."""
     for error in broken:
         print(f"collimator: {error.message}", file=sys.stderr)
     return 1 if broken else 0
 
 
-def _line(package: Package, active_version: str) -> PackageLine:
+def _line(package: Package, active_version: str, acceptance: Acceptance | None) -> PackageLine:
     manifest = package.manifest
-    licence, acceptance = manifest.weights.licence, read_acceptance(package.folder)
+    licence = manifest.weights.licence
     return PackageLine(
         name=package.name,
         version=manifest.version,

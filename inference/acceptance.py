@@ -58,8 +58,11 @@ def read_acceptance(folder: Path) -> Acceptance | None:
     if not path.is_file():
         return None
     try:
-        return Acceptance(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(value, str) for value in read.values()):
+            raise TypeError("it holds something else than texts")
+        return Acceptance(**read)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Misconfigured(f"{path}: cannot be read: {error}", hint="Pull the package again.") from error
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from domain.errors import Misconfigured, Refuse
 from inference import package, pixels
-from inference.network import Network, check
+from inference.network import Network, check, check_for_device
 from inference.no_network import take_network_away
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -137,7 +137,7 @@ class Worker:
 
     def _check(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         found = _package(request["folder"], request["device_uid"])
-        check(found.for_device if request["is_for_device"] else found)
+        (check_for_device if request["is_for_device"] else check)(found)
         return {}, b""
 
     def _network(self, folder: str, device_uid: str) -> Network:

@@ -2,10 +2,15 @@
 
 A network that loads is not yet a network that works: another runtime, processor or preprocessing may change its
 answers. Before it serves, it must give the manifest's scores for this image, from stored pixels to scores. Maps
-and boxes are held against no numbers, but its adapter refuses those of which nothing could be made.
+and boxes are held against no numbers, but its adapter refuses those of which nothing could be made; and where a package
+has a second file for GPUs, both have to give the same.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.errors import Misconfigured
 from inference.package import Package
@@ -50,3 +55,28 @@ def check(package: Package, numbers: tuple[float, ...], *, tolerance: float) -> 
             f"{tolerance:g} is tolerated; {gives}",
             hint="Its weights, its manifest or this machine's runtime are not what the model was verified with.",
         )
+
+
+def check_same(package: Package, for_device: Mapping[str, NDArray[Any]], for_cpu: Mapping[str, NDArray[Any]]) -> None:
+    """Compare all that both files of a package give for the synthetic radiograph, each output on its own scale.
+
+    The adapter has taken both: by the order of their names they belong together.
+
+    Raises:
+        Misconfigured: one differs by more than the manifest's `device_tolerance` of its largest number.
+    """
+    weights, tolerance = package.manifest.weights, package.manifest.golden.device_tolerance
+    for (_, is_), (name, should) in zip(sorted(for_device.items()), sorted(for_cpu.items()), strict=True):
+        difference = _relative_difference(is_, should)
+        if not difference <= tolerance:
+            raise Misconfigured(
+                f"{package.name}: {name}: what {weights.device_file} gives for the golden radiograph differs from what "
+                f"{weights.file} gives by {difference:.2g} of its largest number; {tolerance:g} is tolerated",
+                hint="Both files have to be the same network.",
+            )
+
+
+def _relative_difference(is_: NDArray[Any], should: NDArray[Any]) -> float:
+    if is_.shape != should.shape:
+        return float("inf")
+    return float(np.abs(is_ - should).max() / max(float(np.abs(should).max()), 1e-12))

@@ -41,11 +41,14 @@ class Network:
     def golden_numbers(self) -> tuple[float, ...]:
         """What it gives for the synthetic radiograph, in [0, 1]; as long as the adapter says."""
         manifest = self.package.manifest
-        outputs = self._run(golden.synthetic_radiograph())
         try:
-            return manifest.adapter.golden_numbers(manifest.labels, outputs)
+            return manifest.adapter.golden_numbers(manifest.labels, self.golden_outputs())
         except ValueError as error:
             raise Misconfigured(f"{self.package.name}: {error}") from error
+
+    def golden_outputs(self) -> dict[str, NDArray[Any]]:
+        """All that it gives out for the synthetic radiograph."""
+        return self._run(golden.synthetic_radiograph())
 
     def answer(self, radiograph: Radiograph) -> Answer:
         """What it says about one image.
@@ -79,12 +82,27 @@ def check(package: Package) -> None:
         Misconfigured: as Network.
         Refuse: it is not one graph of standard operators with all its weights inside.
     """
+    _checked(package)
+
+
+def check_for_device(package: Package) -> None:
+    """The same of its file for a GPU, which also has to give all else that the one for the CPU gives: a map or a box of
+    another place would be drawn, and named by the first file's SHA-256.
+
+    Raises:
+        as `check`.
+    """
+    for_device = _checked(package.for_device).golden_outputs()
+    golden.check_same(package, for_device, Network(package).golden_outputs())
+
+
+def _checked(package: Package) -> Network:
     content = verified_bytes(package.weights_path, package.manifest.weights)
     if package.manifest.weights.format == "onnx":
         from inference.onnx_graph import check_graph  # as below
 
         check_graph(content)
-    Network(package)
+    return Network(package)
 
 
 class Runtime(Protocol):

@@ -1,6 +1,7 @@
 """What an ONNX file may hold: one graph of standard operators with all its weights inside.
 
-An operator of another domain is code that its maker brings along; external data is a path of its maker's choice.
+An operator of another domain is code that its maker brings along; external data is a path of its maker's choice; one
+that draws lots says something else of the same image each time.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from google.protobuf.message import DecodeError, Message
 from domain.errors import Refuse
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+DRAWS_LOTS = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 # onnxruntime's own format, by its flatbuffer's file identifier (bytes 4 to 7): protobuf that begins so can be both.
 ORT_FORMAT = b"ORTM"
 
@@ -20,7 +24,8 @@ def check_graph(content: bytes) -> None:
     """Look at every node, function and tensor of an ONNX file, without running any.
 
     Raises:
-        Refuse: it is not ONNX (not_onnx), or it reaches outside itself (custom_operator, external_data).
+        Refuse: it is not ONNX (not_onnx), it reaches outside itself (custom_operator, external_data), or draws lots
+            (random_operator).
     """
     if content[4:8] == ORT_FORMAT:
         raise Refuse("not an ONNX file: onnxruntime would read it in its own format", reason="not_onnx")
@@ -33,6 +38,12 @@ def check_graph(content: bytes) -> None:
     for part in _parts(model):
         if isinstance(part, (onnx.NodeProto, onnx.FunctionProto, onnx.OperatorSetIdProto)):
             _check_domain(part.domain)
+            if isinstance(part, onnx.NodeProto) and part.op_type in DRAWS_LOTS:
+                raise Refuse(
+                    f"the network draws lots: {part.op_type}",
+                    reason="random_operator",
+                    hint="Export it again as it answers, not as it is trained.",
+                )
         elif isinstance(part, onnx.TensorProto) and _is_external(part):
             raise Refuse(
                 f"the weights of {part.name!r} lie outside the ONNX file",

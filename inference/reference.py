@@ -48,9 +48,14 @@ def read_reference(table: Table, labels: tuple[Label, ...], measures: tuple[Meas
 
 
 def as_toml(reference: Reference) -> str:
-    """The section as a manifest holds it. JSON's strings are TOML's."""
-    lines = ["[reference]", f"about = {json.dumps(reference.about)}", "[reference.counts]"]
+    """The section as a manifest holds it."""
+    lines = ["[reference]", f"about = {_quoted(reference.about)}", "[reference.counts]"]
     for feature, bins in sorted(reference.counts.items()):
-        inside = ", ".join(f"{json.dumps(name)} = {count}" for name, count in sorted(bins.items()))
-        lines.append(f"{json.dumps(feature)} = {{ {inside} }}")
+        inside = ", ".join(f"{_quoted(name)} = {count}" for name, count in sorted(bins.items()))
+        lines.append(f"{_quoted(feature)} = {{ {inside} }}")
     return "\n".join([*lines, ""])
+
+
+def _quoted(text: str) -> str:
+    """JSON's strings are TOML's, but for DEL, and for characters that JSON would write as two halves."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor
 
 from domain.errors import Misconfigured, Refuse, Retry
 from inference.children import Limits
@@ -475,6 +476,18 @@ def test_a_network_that_reaches_outside_itself_never_serves_though_nobody_added_
 LIKE_ORT_FORMAT = b"\x48\x01\x49\0ORTM\0\0\0"
 
 
+@pytest.mark.parametrize(
+    "operator", ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
+)
+def test_a_network_that_draws_lots_is_refused(operator: str) -> None:
+    """Within the golden tolerance it would say something else of the same image each time."""
+    network = filter_network(2)
+    network.graph.node.append(helper.make_node(operator, ["scores"], ["noise"]))
+    with pytest.raises(Refuse, match=f"the network draws lots: {operator}") as caught:
+        check_graph(network.SerializeToString())
+    assert caught.value.reason == "random_operator"
+
+
 def test_what_onnxruntime_would_read_in_its_own_format_is_refused() -> None:
     """onnx reads it as the network that follows; onnxruntime would load what nobody has looked at."""
     network = filter_network(2).SerializeToString()
@@ -510,6 +523,31 @@ def test_a_file_for_gpus_with_the_right_scores_and_a_map_that_cannot_be_drawn_is
     content = write(broken, torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])
     with pytest.raises(Misconfigured, match="its class activation is not finite"):
         add(build_package(tmp_path / "mine", device_network=content), tmp_path / "models")
+
+
+class UpsideDown(Filter):
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        scores, activation = super().forward(image)
+        return scores, activation.flip(2)
+
+
+def test_a_file_for_gpus_with_the_right_scores_and_maps_of_other_places_is_refused(tmp_path: Path) -> None:
+    """The overlay would lie elsewhere, and the report name the other file's SHA-256."""
+    content = write(UpsideDown(2), torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])
+    with pytest.raises(Misconfigured, match=r"class_activation: what model\.safetensors gives .* differs"):
+        add(build_package(tmp_path / "mine", device_network=content), tmp_path / "models")
+
+
+def test_a_file_for_gpus_with_maps_of_another_size_is_refused(tmp_path: Path) -> None:
+    content = write(Halved(2), torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])
+    with pytest.raises(Misconfigured, match=r"differs from what model\.onnx gives by inf of its largest number"):
+        add(build_package(tmp_path / "mine", device_network=content), tmp_path / "models")
+
+
+class Halved(Filter):
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        scores, activation = super().forward(image)
+        return scores, activation[:, :, ::2]
 
 
 def test_a_file_for_gpus_that_was_changed_is_refused(tmp_path: Path) -> None:

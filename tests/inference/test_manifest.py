@@ -1,12 +1,13 @@
 """A wrong manifest is answered with the file, the key and what was expected."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from domain.errors import Misconfigured
 from inference.package import load
-from inference.reference import as_toml
+from inference.reference import Reference, as_toml
 from tests.factories.packages import build_package
 
 REFERENCE = """
@@ -105,6 +106,13 @@ def test_a_manifest_may_publish_how_scores_and_images_were_spread(tmp_path: Path
     assert load(build_package(tmp_path / "without" / "chest")).manifest.reference is None
     again = load(build_package(tmp_path / "again" / "chest", tables=as_toml(reference))).manifest.reference
     assert again == reference
+
+
+@pytest.mark.parametrize("about", ["吉野 and 𠮷野.csv", 'quoted "so"\\', "a\x7fb\tc"])
+def test_a_reference_is_written_as_it_is_read_whatever_its_table_is_called(about: str) -> None:
+    """Half of a character, as JSON writes some, is none in TOML."""
+    written = as_toml(Reference(about=about, counts={"view": {about: 200}}))
+    assert tomllib.loads(written) == {"reference": {"about": about, "counts": {"view": {about: 200}}}}
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,21 @@ def test_a_broken_manifest_is_named_beside_all_others(collimator: Collimator, tm
     assert err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("small_chest")
+@pytest.mark.parametrize("content", ["half written", "[]", '{"licence": "MIT"}', '{"accepted_at": 2026}'])
+def test_a_damaged_acceptance_is_named_beside_all_packages(
+    collimator: Collimator, tmp_path: Path, content: str
+) -> None:
+    collimator("add", build_package(tmp_path / "mine", name="knee"))
+    path = tmp_path / "var" / "models" / "knee" / "1.0.0" / "licence_accepted.json"
+    path.write_text(content, encoding="utf-8")
+    status, out, err = collimator("list")
+    assert status == 1
+    assert {"chest", "knee", "spine"} <= {line.partition(" ")[0] for line in out.splitlines()}
+    assert err.startswith(f"collimator: {path}: cannot be read: ")
+    assert err.count("\n") == 1
+
+
 def test_a_package_is_added_listed_and_verified(collimator: Collimator, tmp_path: Path) -> None:
     folder = build_package(tmp_path / "mine", name="knee", version="3.1.0")
     assert collimator("add", folder) == (
