@@ -7,9 +7,9 @@
            -> these, and golden.json, the reference network's golden scores, in TARGET_DIR
 
 Unpickling runs whatever the file says. The caller has checked its SHA-256, gives this process no secret in its
-environment, and never unpickles anything itself; the network is gone before the file is opened, and the sight of other
-processes where the kernel takes it away. Only here, in training and in tests is torch imported, and where a package of
-torch is served.
+environment, and never unpickles anything itself; the network is gone before the file is opened, and where the kernel
+takes them away, the sight of other processes and all that could be written outside of TARGET_DIR. Only here, in
+training and in tests is torch imported, and where a package of torch is served.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> int:
     try:
         take_network_away()
         with suppress(Misconfigured):  # one more wall, where the kernel has it: the node's environment may hold secrets
-            take_neighbours_away()
+            take_neighbours_away(writes_only_in=arguments.target_dir)
         CONVERTERS[arguments.converter](arguments.source, arguments.target_dir)
     except CollimatorError as error:
         json.dump({"message": error.message, "hint": error.hint}, sys.stdout)

@@ -299,11 +299,12 @@ def _require_its_own_version(package: Package, registry: Registry) -> None:
 def _convert(weights: Weights, source: Path, target_dir: Path) -> tuple[float, ...]:
     """Convert `source` into the files that the manifest names; returns the reference network's golden scores.
 
-    Unpickling runs what the file says, so it happens in a process that ends with it, has an empty home and no network.
+    Unpickling runs what the file says, so it happens in a process that ends with it, has an empty home and no network,
+    and writes nowhere else.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-P", "-m", "inference.convert", weights.converter, str(source), folder]
-        environment = {**bare_environment(), "HOME": folder}
+        environment = {**bare_environment(), "HOME": folder, "TMPDIR": folder}
         try:
             ended = subprocess.run(  # noqa: S603
                 command, env=environment, cwd=folder, capture_output=True, timeout=CONVERSION_LIMIT_S, check=False

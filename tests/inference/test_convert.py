@@ -250,19 +250,23 @@ def test_unpickling_happens_in_a_process_that_has_no_secret_no_network_and_an_em
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLLIMATOR_STRIPE__KEY", "secret")
-    torch.save(Spy(tmp_path / "seen"), tmp_path / "model.pt")
-    with pytest.raises(Refuse):
+    outside = tmp_path / "outside"
+    outside.write_text("as it was", encoding="utf-8")
+    torch.save(Spy(outside), tmp_path / "model.pt")
+    with pytest.raises(Refuse) as caught:
         install_source(load(BUILTIN_DIR / "chest"), tmp_path / "model.pt", tmp_path / "models")
-    seen = (tmp_path / "seen").read_text(encoding="utf-8")
+    seen = caught.value.message
     assert "secret" not in seen
     assert f"HOME={os.environ.get('HOME')}\n" not in seen
     assert f"PROCESS={os.getpid()}\n" not in seen
     assert "PermissionError" in seen
     assert "READ ITS PARENT" not in seen or not has_landlock()
+    assert "WROTE AT HOME" in seen
+    assert outside.read_text(encoding="utf-8") == "as it was" or not has_landlock()
 
 
 class Spy:
-    """What a hostile pickle could do: run a program when it is loaded."""
+    """What a hostile pickle could do: run a program when it is loaded. It tells what it saw as the process's error."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -270,7 +274,10 @@ class Spy:
     def __reduce__(self) -> tuple[Any, ...]:
         connects = f"'{sys.executable}' -c 'import socket; socket.socket()' 2>&1"
         reads = f"cat /proc/{os.getpid()}/environ > /dev/null && echo READ ITS PARENT"
-        return os.system, (f"(env; echo PROCESS=$PPID; {connects}; {reads}) > '{self._target}'",)
+        writes = f"echo changed > '{self._target}'; echo 1 > $HOME/one && echo WROTE AT HOME"
+        tells = "import json, sys; print(json.dumps({'message': sys.stdin.read(), 'hint': ''}))"
+        sees = f"(env; echo PROCESS=$PPID; {connects}; {reads}; {writes})"
+        return os.system, (f"{sees} | '{sys.executable}' -c \"{tells}\"",)
 
 
 def test_weights_of_another_shape_are_refused() -> None:

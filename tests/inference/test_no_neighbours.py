@@ -40,6 +40,38 @@ def test_afterwards_it_cannot(code: str) -> None:
     assert "PermissionError" in ended.stderr
 
 
+WRITE = "open({path!r}, 'w').write('changed')"
+CUT = "__import__('os').truncate({path!r}, 0)"
+REMOVE = "__import__('os').remove({path!r})"
+LINK = "__import__('os').link({path!r}, {path!r} + '2')"
+MOVE_AWAY = "__import__('os').rename({path!r}, {folder!r} + '/theirs')"
+
+
+@pytest.mark.parametrize("code", [WRITE, CUT, REMOVE, LINK, MOVE_AWAY])
+def test_where_one_folder_is_left_to_it_it_changes_nothing_elsewhere(tmp_path: Path, code: str) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.write_text("as it was", encoding="utf-8")
+    ours.mkdir()
+    code = code.format(path=str(theirs), folder=str(ours))
+    ended = run(f"from pathlib import Path\ntake_neighbours_away(writes_only_in=Path({str(ours)!r}))\n{code}")
+    assert "PermissionError" in ended.stderr or "Invalid cross-device link" in ended.stderr
+    assert theirs.read_text(encoding="utf-8") == "as it was"
+    assert sorted(os.listdir(tmp_path)) == ["ours", "theirs"]
+
+
+def test_in_the_folder_that_is_left_to_it_it_does_what_it_likes(tmp_path: Path) -> None:
+    code = (
+        f"import os\nfrom pathlib import Path\nfolder = Path({str(tmp_path)!r})\n"
+        "take_neighbours_away(writes_only_in=folder)\n"
+        "(folder / 'sub').mkdir()\n(folder / 'sub' / 'one').write_text('1')\n"
+        "(folder / 'sub' / 'one').rename(folder / 'two')\n(folder / 'sub').rmdir()\n"
+        "open(os.devnull, 'wb').write(b'nothing')\n"
+    )
+    ended = run(code)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert os.listdir(tmp_path) == ["two"]
+
+
 def test_itself_it_still_sees() -> None:
     ended = run("take_neighbours_away()\nprint(len(open('/proc/self/environ', 'rb').read()) > 0)")
     assert ended.stdout == "True\n"
