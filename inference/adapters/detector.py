@@ -85,13 +85,14 @@ class Detector:
         rows = found[0].T if self.layout == "yolov8" and found.ndim == 3 else found[0]
         if found.ndim != 3 or found.shape[0] != 1 or not rows.size or rows.shape[1] != before_scores + len(labels):
             raise ValueError(f"{self.layout} boxes of {len(labels)} labels were expected, it gave {found.shape}")
+        rows = rows.astype(np.float32)  # of half precision, the corners of a large box would overflow
         if not np.isfinite(rows).all():
             raise ValueError("its boxes or scores are not finite")
         # Objectness too: of two numbers below zero the product looks like a score.
         if rows[:, 4:].min() < 0 or rows[:, 4:].max() > 1:
             raise ValueError("scores in [0, 1] were expected; does the network end before its sigmoid?")
         scores = rows[:, before_scores:] * (1.0 if self.layout == "yolov8" else rows[:, 4:5])
-        return self._corners(rows[:, :4]), scores.astype(np.float32)
+        return self._corners(rows[:, :4]), np.asarray(scores, np.float32)
 
     def _corners(self, boxes: Float32) -> Float32:
         """(boxes, 4) left, top, right, bottom, of centre x, centre y, width, height."""

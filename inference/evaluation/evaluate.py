@@ -143,13 +143,20 @@ def _score_all(
 
 def _require_files(lines: Sequence[Line]) -> None:
     for line in lines:
-        if not line.file.is_file():
+        if not _is_there(line.file):
             raise Refuse(f"{line.file}: {NO_FILE}", reason=BAD_TABLE, hint="`file` is relative to --images.")
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _looked_at(network: Network, file: Path) -> tuple[Answer, float]:
     """What the network says, and how bright the image is."""
-    if not file.is_file():
+    if not _is_there(file):
         raise Refuse(NO_FILE, reason=BAD_TABLE)
     radiograph = pixels.read(file)
     return network.answer(radiograph), pixels.grey_mean(radiograph)

@@ -183,6 +183,15 @@ def test_a_box_may_be_empty_and_reach_over_the_edge() -> None:
     ]
 
 
+def test_a_box_of_half_precision_has_corners_where_the_same_numbers_of_single_precision_have_them() -> None:
+    """60,000 and the half of it are more than half precision can hold."""
+    adapter = Detector(layout="yolov8", most_overlap=0.45, input_size=640)
+    output = np.array([[[60_000], [100], [60_000], [33.5], [0.75]]], np.float16)
+    seen = Box(left=0, top=0, width=640, height=640)
+    (region,) = adapter.answer([FRACTURE], [], {"output0": output}, seen=seen, pixel_aspect=1.0).regions
+    assert (region.left, region.top, region.width, region.height) == (30_000, 83.25, 60_000, 33.5)
+
+
 def test_a_detector_that_finds_nothing_may_fill_its_boxes_with_zeros() -> None:
     assert boxed("yolov8", (0, 0, 0, 0, 0)) == Answer(scores=(0.0,))
 

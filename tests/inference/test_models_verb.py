@@ -168,6 +168,7 @@ def test_too_few_images_make_no_reference(collimator: Collimator, images: Path, 
     ("lines", "message"),
     [
         (["file,Pneumonia", "0.png,1", "nowhere.png,0"], "nowhere.png: there is no such file"),
+        (["file,Pneumonia", "0.png,1", f"{'a' * 300}.png,0"], "aaa.png: there is no such file"),
         (["file,Gout", "0.png,1"], "chest has no label 'Gout'"),
         (["file,Pneumonia", "0.png,1", "1.png,maybe"], "line 3: 'maybe' is neither 0 nor 1"),
         (["file,Pneumonia", "0.png,1", "1.png,"], "line 3: '' is neither 0 nor 1"),
