@@ -138,16 +138,33 @@ class ImageDecision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Silent:
+    """A package that was to look at an image, and is not in the plan or not configured."""
+
+    package: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A study's routing: one ImageDecision for each instance, and one Choice of version for each package."""
+    """A study's routing: one ImageDecision for each instance, and one Choice of version for each package.
+
+    silent: packages that do not answer; what the others find goes out all the same.
+    """
 
     images: tuple[ImageDecision, ...]
     choices: tuple[Choice, ...] = ()
+    silent: tuple[Silent, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages that get at least one image, in the order of the images."""
         return tuple(dict.fromkeys(image.package for image in self.images if image.package is not None))
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        silent = {one.package for one in self.silent}
+        return tuple(package for package in self.packages if package not in silent)
 
     def choice(self, package: str) -> Choice:
         """The version that was chosen; one without a number where a node before versions has decided."""
@@ -353,6 +370,7 @@ def explain(decision: Decision) -> tuple[str, ...]:
             for g in image.gates
         ]
     lines += [f"{choice.package}: {choice.why}" for choice in decision.choices]
+    lines += [f"{one.package}: does not answer: {one.why}" for one in decision.silent]
     return tuple(lines)
 
 
