@@ -323,16 +323,16 @@ def clauses_of(rule: Rule, facts: InstanceFacts, body_part: str, calling_ae_titl
         if allowed:
             clauses.append(clause(attribute, " or ".join(allowed), seen or "absent", seen in allowed))
     if rule.age_min_years is not None or rule.age_max_years is not None:
-        age = facts.patient_age_years
+        ages = facts.completed_years
         low = rule.age_min_years if rule.age_min_years is not None else 0.0
         high = rule.age_max_years if rule.age_max_years is not None else 150.0
         # Ages are completed years: a child of 5.9 years is 5. An unknown age is never inside a population.
-        holds = age is not None and low <= int(age) <= high
+        holds = bool(ages) and all(low <= years <= high for years in ages)
         clauses.append(
             clause(
                 "Patient's Age (0010,1010)",
                 f"{low:g} to {high:g} years" if rule.age_max_years is not None else f"at least {low:g} years",
-                f"{int(age)} years" if age is not None else facts.age_conflict or "unknown",
+                " or ".join(f"{years} years" for years in ages) or facts.age_conflict or "unknown",
                 holds,
             )
         )

@@ -190,6 +190,13 @@ def test_ages_are_completed_years_and_an_unknown_age_is_never_inside(age: float 
     assert decided(image(body_part_examined="CHEST", patient_age_years=age)).package == package
 
 
+def test_an_age_that_differs_by_a_birthday_is_inside_only_where_both_are() -> None:
+    facts = image(body_part_examined="CHEST", patient_age_years=18.0, other_age_years=17.0)
+    assert decided(facts).package is None
+    assert "Patient's Age (0010,1010) 1 to 5 years, and it is 18 years or 17 years" in decided(facts).reason
+    assert decided(replace(facts, patient_age_years=19.0, other_age_years=18.0)).package == "chest"
+
+
 def test_a_description_that_names_several_parts_agrees_with_the_coded_one_among_them() -> None:
     decision = decided(image(body_part_examined="CHEST", study_description="Chest and abdomen, lying"))
     assert decision.package == "chest"
