@@ -230,12 +230,14 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
                 body_parts=parts,
             )
         )
-    coded = [("Anatomic Region Sequence (0008,2218)", code) for code in facts.anatomic_regions]
-    coded += [("Procedure Code Sequence (0008,1032)", code) for code in facts.procedure_codes]
-    for attribute, code in coded:
-        part = part_of_code(code, rulebook)
-        parts = (part,) if part else parts_in(code.meaning, rulebook)
-        signals.append(Signal(attribute=attribute, seen=code.meaning or code.value, body_parts=parts))
+    # Each region is in the image. Of the study's procedures an image may be any one, as of the parts in a description.
+    coded = [("Anatomic Region Sequence (0008,2218)", [code]) for code in facts.anatomic_regions]
+    if facts.procedure_codes:
+        coded.append(("Procedure Code Sequence (0008,1032)", list(facts.procedure_codes)))
+    for attribute, codes in coded:
+        parts = tuple(dict.fromkeys(part for code in codes for part in parts_of_code(code, rulebook)))
+        seen = " and ".join(code.meaning or code.value for code in codes)
+        signals.append(Signal(attribute=attribute, seen=seen, body_parts=parts))
     texts = [
         ("Study Description (0008,1030)", facts.study_description),
         ("Series Description (0008,103E)", facts.series_description),
@@ -272,13 +274,18 @@ def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
     """The known terms of Body Part Examined in a text: the whole of it, "LOWER LEG", else its words, "CHEST PA"."""
     if (term := plain_term(text)) in rulebook.terms:
         return (term,)
-    return tuple(dict.fromkeys(word for word in plain_words(text).split() if word in rulebook.terms))
+    return _known_words(text, rulebook.terms)
 
 
 def parts_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
     """The body parts that the words of a text name."""
-    words = plain_words(text).split()
-    return tuple(dict.fromkeys(rulebook.words[word] for word in words if word in rulebook.words))
+    return tuple(dict.fromkeys(rulebook.words[word] for word in _known_words(text, rulebook.words)))
+
+
+def parts_of_code(code: Code, rulebook: RuleBook) -> tuple[str, ...]:
+    """What a code stands for, or what the words of its meaning name."""
+    part = part_of_code(code, rulebook)
+    return (part,) if part else parts_in(code.meaning, rulebook)
 
 
 def part_of_code(code: Code, rulebook: RuleBook) -> str | None:
@@ -388,6 +395,12 @@ def plain_words(text: str) -> str:
     """Text as `RuleBook.words` are looked up in it: upper case, without accents, words parted by single blanks."""
     letters = unicodedata.normalize("NFKD", text.upper())
     return " ".join(re.findall(r"[^\W_]+", "".join(c for c in letters if not unicodedata.combining(c))))
+
+
+def _known_words(text: str, table: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of a text that are in a table, each once; HANDS is there as HAND."""
+    words = (word if word in table else word.removesuffix("S") for word in plain_words(text).split())
+    return tuple(dict.fromkeys(word for word in words if word in table))
 
 
 def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from pydicom.sr.codedict import codes
 
 from config.settings import check
 from domain.findings import Code
@@ -59,6 +60,11 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(body_part_examined="LOWER LEG"), "bone_fracture"),
         (image(body_part_examined="TIBIA/FIBULA"), "bone_fracture"),
         (image(body_part_examined="HAND", patient_age_years=None), "bone_fracture"),
+        (image(body_part_examined="HANDS"), "bone_fracture"),
+        (image(body_part_examined="FEET"), "bone_fracture"),
+        (image(study_description="Knie bds."), "bone_fracture"),
+        (image(study_description="Röntgen Fuß links"), "bone_fracture"),
+        (image(study_description="both knees"), "bone_fracture"),
         (image(body_part_examined="JAW"), "dental"),
         (image(modality="PX"), "dental"),
         (image(modality="IO"), "dental"),
@@ -145,7 +151,7 @@ def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFact
 
 
 @pytest.mark.parametrize(
-    "codes",
+    "coded",
     [
         {"anatomic_regions": (Code(value="T-D3000", scheme="99ACME", meaning=""),)},
         {"anatomic_regions": (Code(value="43799004", scheme="", meaning=""),)},
@@ -153,8 +159,8 @@ def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFact
         {"procedure_codes": (Code(value="CXR2", scheme="99OTHER", meaning="2 views"),)},
     ],
 )
-def test_a_code_of_a_scheme_that_nobody_named_says_nothing(codes: dict[str, object]) -> None:
-    assert decided(image(**codes)).reason == "no attribute tells the body part"
+def test_a_code_of_a_scheme_that_nobody_named_says_nothing(coded: dict[str, object]) -> None:
+    assert decided(image(**coded)).reason == "no attribute tells the body part"
 
 
 @pytest.mark.parametrize("attribute", ["anatomic_regions", "procedure_codes"])
@@ -203,6 +209,51 @@ def test_a_description_that_names_several_parts_agrees_with_the_coded_one_among_
     assert decision.reason == (
         "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
     )
+
+
+HAND_AND_CHEST = (
+    Code(value="P1", scheme="99LOCAL", meaning="Chest PA"),
+    Code(value="P2", scheme="99LOCAL", meaning="Hand, 2 views"),
+)
+
+
+@pytest.mark.parametrize(("term", "package"), [("CHEST", "chest"), ("HAND", "bone_fracture"), ("", None)])
+def test_of_two_procedures_in_one_study_each_image_is_the_one_that_it_says(term: str, package: str | None) -> None:
+    assert decided(image(body_part_examined=term, procedure_codes=HAND_AND_CHEST)).package == package
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        image(study_description="Chest and leg", series_description="Leg AP"),
+        image(study_description="Thorax, Knie rechts", series_description="Knie rechts a.p."),
+        image(study_description="Torace e ginocchio", series_description="Ginocchio"),
+        image(study_description="Chest and hands", body_part_examined="HANDS"),
+        image(study_description="Chest", series_description="Ribs"),
+        image(study_description="Chest", body_part_examined="RIBS"),
+        image(study_description="Chest", body_part_examined="STERNUM"),
+        image(study_description="Chest", body_part_examined="CHESTABDOMEN", patient_age_years=2.0),
+        image(study_description="Chest", body_part_examined="NECKCHEST"),
+        image(study_description="Chest", body_part_examined="PHANTOM"),
+        image(study_description="BWS", body_part_examined="CHEST"),
+        image(study_description="Chest", anatomic_regions=(Code(value="69695003", scheme="SCT", meaning="Stomach"),)),
+        image(anatomic_regions=(Code(value="417437006", scheme="SCT", meaning="Neck and Chest"),)),
+    ],
+)
+def test_a_body_part_without_a_model_is_known_and_not_taken_for_the_chest(facts: InstanceFacts) -> None:
+    assert decided(facts).package in (None, "bone_fracture")
+
+
+@pytest.mark.parametrize("term", ["RIB", "STERNUM", "HEAD", "ABDOMEN", "CHESTABDOMEN", "PHANTOM"])
+def test_what_no_model_is_meant_for_goes_nowhere(term: str) -> None:
+    """The fracture model is for limbs, shoulder and pelvis: a rib is another bone."""
+    assert decided(image(body_part_examined=term)).reason.endswith("no rule is about this body part")
+
+
+def test_every_anatomic_region_of_cid_4009_is_known_by_its_code() -> None:
+    regions = codes.cid4009.concepts.values()
+    assert len(regions) > 100
+    assert [region.meaning for region in regions if region.value not in SHIPPED.codes] == []
 
 
 def test_a_word_that_nobody_knows_does_not_stand_against_one_that_is_known() -> None:
