@@ -10,18 +10,16 @@ Every signal, every clause and what it saw is part of the decision: `rules expla
 and the SR says in a sentence why an image went where it went.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domain.findings import Code
 from domain.study import Instance, InstanceFacts, Study
+from domain.terms import SNOMED, plain_term, plain_words
 from domain.versions import Choice
+from domain.views import are_of, in_words, view_signals
 
 BODY_PART = "body part"
-# SNOMED CT, and the retired designators of its predecessor that modalities still send (PS3.16 8.2).
-SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +30,7 @@ class Rule:
     package: str
     body_parts: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
     age_min_years: float | None = None
     age_max_years: float | None = None
@@ -309,7 +308,7 @@ def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:
         candidates &= set(signal.body_parts)
     if len(candidates) == 1:
         part = candidates.pop()
-        first = telling[0]
+        first = next((signal for signal in telling if len(signal.body_parts) == 1), telling[0])
         return part, f"{first.attribute} '{first.seen}' says {part}"
     said = ", ".join(f"{signal.attribute} '{signal.seen}' says {' or '.join(signal.body_parts)}" for signal in telling)
     return None, f"conflict about the body part: {said}"
@@ -329,6 +328,10 @@ def clauses_of(rule: Rule, facts: InstanceFacts, body_part: str, calling_ae_titl
     ):
         if allowed:
             clauses.append(clause(attribute, " or ".join(allowed), seen or "absent", seen in allowed))
+    if rule.views:
+        views = view_signals(facts)
+        expected = " or ".join(rule.views)
+        clauses.append(clause("view", expected, in_words(views) or "absent", bool(views) and are_of(views, rule.views)))
     if rule.age_min_years is not None or rule.age_max_years is not None:
         ages = facts.completed_years
         low = rule.age_min_years if rule.age_min_years is not None else 0.0
@@ -384,17 +387,6 @@ def explain(decision: Decision) -> tuple[str, ...]:
 def why_refused(gates: Iterable[GateClause]) -> str:
     """Every gate that is shut, in one clause of a sentence; "" where all are open."""
     return "; ".join(gate.words for gate in gates if not gate.passed)
-
-
-def plain_term(text: str) -> str:
-    """A Body Part Examined value as `RuleBook.terms` has it: upper case, without blanks."""
-    return plain_words(text).replace(" ", "")
-
-
-def plain_words(text: str) -> str:
-    """Text as `RuleBook.words` are looked up in it: upper case, without accents, words parted by single blanks."""
-    letters = unicodedata.normalize("NFKD", text.upper())
-    return " ".join(re.findall(r"[^\W_]+", "".join(c for c in letters if not unicodedata.combining(c))))
 
 
 def _known_words(text: str, table: Mapping[str, str]) -> tuple[str, ...]:

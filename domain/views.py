@@ -5,12 +5,12 @@ about two images and says nothing of either. Where no attribute codes a view, Pa
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from domain.findings import Code
-from domain.routing import SNOMED, plain_words
 from domain.study import InstanceFacts
+from domain.terms import SNOMED, plain_words
 
 AP, PA, LEFT, RIGHT, LATERAL = "AP", "PA", "LL", "RL", "LATERAL"  # LATERAL: of a side that nobody names
 FRONTAL = "FRONTAL"  # from a side that nobody names
@@ -78,6 +78,19 @@ def view_signals(facts: InstanceFacts) -> tuple[ViewSignal, ...]:
         attribute, text = coded[0]
         return (ViewSignal(attribute=attribute, view=text.strip().upper()),)
     return known
+
+
+def are_of(signals: Sequence[ViewSignal], views: Sequence[str]) -> bool:
+    """Whether each attribute names one of these views, and all the same one; they contradict each other otherwise."""
+    is_wanted = all(any(is_same_view(one.view, view) for view in views) for one in signals)
+    return is_wanted and all(is_same_view(one.view, signals[0].view) for one in signals)
+
+
+def in_words(signals: Sequence[ViewSignal]) -> str:
+    """The views, and who named them; "" where nobody has."""
+    if [one.attribute for one in signals] == [VIEW_POSITION]:
+        return signals[0].view
+    return " and ".join(f"{one.view} by {one.attribute}" for one in signals)
 
 
 def view_named(text: str) -> str:

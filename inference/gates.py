@@ -8,9 +8,10 @@ study of seven. What routing takes for a bone may still be a hip, and the model 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from domain.routing import NO_RULEBOOK, SNOMED, Decision, GateClause, RuleBook, Shown, plain_term, plain_words, shown_in
+from domain.routing import NO_RULEBOOK, Decision, GateClause, RuleBook, Shown, shown_in
 from domain.study import InstanceFacts, Study
-from domain.views import VIEW_POSITION, is_same_view, view_named, view_signals
+from domain.terms import SNOMED, plain_term, plain_words
+from domain.views import are_of, in_words, view_named, view_signals
 from inference.package import Accepts, Manifest, Package
 
 AGE_GATE = "age"
@@ -128,17 +129,11 @@ def _view(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     Attributes that disagree are a conflict, never a guess.
     """
     signals = view_signals(facts)
-    is_accepted = all(any(is_same_view(one.view, view) for view in accepts.views) for one in signals)
-    is_agreed = all(is_same_view(one.view, signals[0].view) for one in signals)
-    if [one.attribute for one in signals] == [VIEW_POSITION]:
-        seen = signals[0].view
-    else:
-        seen = " and ".join(f"{one.view} by {one.attribute}" for one in signals)
     return GateClause(
         name=VIEW_GATE,
         expected=f"{_any_of(accepts.views)}, or absent",
-        seen=seen,
-        passed=not accepts.views or (is_accepted and is_agreed),
+        seen=in_words(signals),
+        passed=not accepts.views or are_of(signals, accepts.views),
     )
 
 

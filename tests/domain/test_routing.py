@@ -13,6 +13,7 @@ from tests.factories.sources import COMPLETED_AT
 
 SHIPPED = check({}, origin="the shipped rules").rulebook
 HAND = Code(value="85562004", scheme="SCT", meaning="Hand")
+PA = Code(value="272479007", scheme="SCT", meaning="postero-anterior")
 OLD_CHEST = Code(value="T-D3000", scheme="SRT", meaning="Chest")
 
 
@@ -211,6 +212,11 @@ def test_a_description_that_names_several_parts_agrees_with_the_coded_one_among_
     )
 
 
+def test_the_reason_names_the_attribute_that_tells_the_one_body_part() -> None:
+    facts = image(study_description="Chest and leg", series_description="Leg AP")
+    assert decided(facts).reason.startswith("Series Description (0008,103E) 'Leg AP' says bone")
+
+
 HAND_AND_CHEST = (
     Code(value="P1", scheme="99LOCAL", meaning="Chest PA"),
     Code(value="P2", scheme="99LOCAL", meaning="Hand, 2 views"),
@@ -271,6 +277,34 @@ def test_a_rule_can_be_for_some_callers_only(caller: str, package: str | None) -
     facts = image(body_part_examined="CHEST")
     decision = decide(study(facts, caller=caller), replace(SHIPPED, rules=(rule,)))
     assert decision.images[0].package == package
+
+
+LATERAL = Rule(name="laterals", package="lateral_chest", body_parts=("chest",), views=("LATERAL",))
+
+
+@pytest.mark.parametrize(
+    ("facts", "package"),
+    [
+        (image(body_part_examined="CHEST", view_position="LL"), "lateral_chest"),
+        (image(body_part_examined="CHEST", series_description="Thorax seitlich"), "lateral_chest"),
+        (image(body_part_examined="CHEST", view_position="PA"), "chest"),
+        (image(body_part_examined="CHEST"), "chest"),
+        (image(body_part_examined="CHEST", view_position="LL", view_codes=(PA,)), "chest"),  # which refuses a conflict
+    ],
+)
+def test_a_rule_can_ask_for_a_view(facts: InstanceFacts, package: str) -> None:
+    assert decide(study(facts), replace(SHIPPED, rules=(LATERAL, *SHIPPED.rules))).images[0].package == package
+
+
+def test_a_rule_that_asks_for_a_view_says_what_it_saw() -> None:
+    rulebook = replace(SHIPPED, rules=(LATERAL,))
+    reasons = [
+        decide(study(image(body_part_examined="CHEST", view_position=view)), rulebook).reason for view in ("PA", "")
+    ]
+    assert [reason.partition("rule 'laterals' wants ")[2] for reason in reasons] == [
+        "view LATERAL, and it is PA",
+        "view LATERAL, and it is absent",
+    ]
 
 
 def test_the_first_rule_that_holds_wins() -> None:
