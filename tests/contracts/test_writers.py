@@ -6,6 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from config.settings import DestinationSettings
 from domain.identity import INSTANCE_CREATOR_UID, MODEL_NAME
 from domain.study import Study
 from reports.material import Material
@@ -13,6 +14,7 @@ from reports.request import ReportRequest
 from reports.source import read_source
 from reports.uids import fingerprint_of
 from reports.validate import problems_in
+from reports.words import LANGUAGES
 from reports.write import EXTRAS, FORMS, INSTEAD, KINDS_OF_A_NOTE, KINDS_OF_A_REJECTION, PROFILES, all_writers
 from reports.writer import Writer
 from tests.factories.analyses import DEMONSTRATION_MODEL, analysis, rejection_request, report_request
@@ -52,6 +54,18 @@ def test_a_writers_kind_is_the_name_of_its_module() -> None:
 
 def test_no_two_writers_share_a_series_number() -> None:
     assert len({writer.series_number for writer in WRITERS.values()}) == len(WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [("profile", PROFILES), ("extras", EXTRAS), ("language", LANGUAGES)],
+)
+def test_what_a_destination_may_ask_for_in_the_configuration_is_what_is_written(
+    key: str, named: dict[str, object]
+) -> None:
+    schema = DestinationSettings.model_json_schema()["properties"][key]
+    schema = schema.get("items", schema)
+    assert set(schema.get("enum", [schema.get("const")])) == set(named)
 
 
 def test_every_kind_that_a_profile_names_has_a_writer() -> None:
