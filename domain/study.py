@@ -28,6 +28,8 @@ class InstanceFacts:
     species_codes: tuple[Code, ...] = ()  # Patient Species Code Sequence (0010,2202)
     patient_sex: str = ""  # Patient's Sex (0010,0040)
     requested_procedure_priority: str = ""  # Requested Procedure Priority (0040,1003)
+    image_type: str = ""  # Image Type (0008,0008), all its values
+    photometric_interpretation: str = ""  # Photometric Interpretation (0028,0004)
     presentation_intent: str = ""  # Presentation Intent Type (0008,0068)
     manufacturer: str = ""  # Manufacturer (0008,0070)
     manufacturer_model_name: str = ""  # Manufacturer's Model Name (0008,1090)

@@ -19,6 +19,8 @@ VIEW_GATE = "view"
 FOR_PROCESSING = "FOR PROCESSING"  # Presentation Intent Type (0008,0068)
 # Digital X-Ray, Mammography and Intra-Oral Image Storage - For Processing (PS3.4 B.5)
 FOR_PROCESSING_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.1.{number}.1" for number in (1, 2, 3))
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+GREY = frozenset(("MONOCHROME1", "MONOCHROME2", ""))
 # Patient Species Description (0010,2201) and Patient Species Code Sequence (0010,2202), of PS3.16 CID 7454
 HUMAN = frozenset(("HUMAN", "HOMO SAPIENS", "MENSCH", "HUMAIN", "HUMANO"))
 HUMAN_CODES = frozenset(("337915000", "L-85B00", "L-85003"))
@@ -65,6 +67,7 @@ def accepts(
     return [
         _pixels(facts),
         _presentation(facts, sop_class_uid),
+        _origin(facts, sop_class_uid),
         _species(facts),
         _one_of("modality", accepted.modalities, facts.modality),
         _one_of("sop_class", accepted.sop_classes, sop_class_uid),
@@ -86,6 +89,18 @@ def _presentation(facts: InstanceFacts, sop_class_uid: str) -> GateClause:
     return GateClause(
         name="presentation", expected="an image that is not FOR PROCESSING", seen=seen, passed=seen != FOR_PROCESSING
     )
+
+
+def _origin(facts: InstanceFacts, sop_class_uid: str) -> GateClause:
+    """A screen save or a Secondary Capture in colour is what a program drew, often another model's result under the
+    film's own Modality and Body Part Examined. A film that was scanned is a Secondary Capture in grey.
+    """
+    seen = ""
+    if "SCREEN SAVE" in facts.image_type.split("\\"):
+        seen = "screen save"
+    elif sop_class_uid == SECONDARY_CAPTURE and facts.photometric_interpretation not in GREY:
+        seen = f"Secondary Capture in {facts.photometric_interpretation}"
+    return GateClause(name="origin", expected="a film or its scan in grey", seen=seen, passed=not seen)
 
 
 def _species(facts: InstanceFacts) -> GateClause:

@@ -97,6 +97,8 @@ def read_facts(elements: Elements) -> InstanceFacts:
         species_codes=tuple(elements.codes("PatientSpeciesCodeSequence")),
         patient_sex=elements.text("PatientSex"),
         requested_procedure_priority=elements.text("RequestedProcedurePriority"),
+        image_type=elements.text("ImageType").upper(),
+        photometric_interpretation=elements.text("PhotometricInterpretation").upper(),
         presentation_intent=elements.text("PresentationIntentType"),
         manufacturer=elements.text("Manufacturer"),
         manufacturer_model_name=elements.text("ManufacturerModelName"),

@@ -15,6 +15,7 @@ from tests.factories.packages import EVERY_BODY_PART, build_package
 from tests.inference.images import ADULT_PA
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 LEFT_LATERAL = Code(value="399173006", scheme="SCT", meaning="left lateral")
 POSTERO_ANTERIOR = Code(value="272479007", scheme="SCT", meaning="postero-anterior")
 FRONTAL = Code(value="399033003", scheme="SCT", meaning="frontal")
@@ -109,6 +110,24 @@ def test_the_raw_data_of_a_detector_is_known_by_its_sop_class_as_well(manifest: 
     raw = f"1.2.840.10008.5.1.4.1.1.1.{number}.1"
     clauses = accepts(manifest, replace(ADULT_PA, presentation_intent=""), sop_class_uid=raw)
     assert [one.name for one in clauses if not one.passed] == ["presentation"]
+
+
+@pytest.mark.parametrize(
+    ("sop_class_uid", "change", "seen"),
+    [
+        (SECONDARY_CAPTURE, {"photometric_interpretation": "RGB"}, "Secondary Capture in RGB"),
+        (SECONDARY_CAPTURE, {"photometric_interpretation": "YBR_FULL_422"}, "Secondary Capture in YBR_FULL_422"),
+        (SECONDARY_CAPTURE, {"image_type": r"DERIVED\SECONDARY\SCREEN SAVE"}, "screen save"),
+        (SECONDARY_CAPTURE, {"photometric_interpretation": "MONOCHROME2"}, ""),  # a scanned film
+        (SECONDARY_CAPTURE, {}, ""),
+        (DX, {"image_type": r"DERIVED\SECONDARY", "photometric_interpretation": "MONOCHROME1"}, ""),
+    ],
+)
+def test_a_picture_that_a_program_has_drawn_is_no_film(
+    manifest: Manifest, sop_class_uid: str, change: dict[str, object], seen: str
+) -> None:
+    clauses = accepts(manifest, replace(ADULT_PA, **change), sop_class_uid=sop_class_uid)  # type: ignore[arg-type]
+    assert [(one.name, one.seen) for one in clauses if not one.passed] == ([("origin", seen)] if seen else [])
 
 
 def region(value: str, meaning: str) -> InstanceFacts:
@@ -215,6 +234,7 @@ def test_every_gate_says_what_it_expected_and_saw(manifest: Manifest) -> None:
     assert [(clause.name, clause.expected, clause.seen) for clause in clauses] == [
         ("pixels", "a single-frame image", "1 frame(s)"),
         ("presentation", "an image that is not FOR PROCESSING", ""),
+        ("origin", "a film or its scan in grey", ""),
         ("species", "human, or absent", ""),
         ("modality", "CR or DX", "DX"),
         ("sop_class", "any", DX),

@@ -100,6 +100,12 @@ def test_patient_orientation_is_read_with_both_its_values(spool: Spool) -> None:
         assert facts.patient_orientation == r"P\F"
 
 
+def test_image_type_is_read_with_all_its_values(spool: Spool) -> None:
+    dataset = with_values(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])
+    for facts in (read_facts(Elements.of_dataset(dataset)), read_back(spool, spooled(spool, dataset)).facts):
+        assert (facts.image_type, facts.photometric_interpretation) == (r"DERIVED\SECONDARY\SCREEN SAVE", "MONOCHROME2")
+
+
 def test_the_species_is_read_in_words_and_in_codes() -> None:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "448771007", "SCT", "Canis lupus familiaris"
