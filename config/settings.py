@@ -26,7 +26,7 @@ from domain.plans import Tier
 from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook
 from domain.subjects import attributes_of, is_subject
-from domain.terms import plain_term, plain_words
+from domain.terms import code_key, plain_term, plain_words
 from domain.versions import ClinicModel
 from domain.views import view_named
 
@@ -432,9 +432,12 @@ class Settings(Section):
         return RuleBook(
             rules=tuple(Rule(**rule.model_dump()) for rule in rules),
             terms={**shipped["terms"], **{plain_term(term): part for term, part in self.routing.terms.items()}},
-            codes={**shipped["codes"], **self.routing.codes},
+            codes={**shipped["codes"], **{code_key(code): part for code, part in self.routing.codes.items()}},
             words={**shipped["words"], **{plain_words(word): part for word, part in self.routing.words.items()}},
-            modalities={**shipped["modalities"], **self.routing.modalities},
+            modalities={
+                **shipped["modalities"],
+                **{modality.strip().upper(): part for modality, part in self.routing.modalities.items()},
+            },
         )
 
 

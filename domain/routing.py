@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from domain.findings import Code
 from domain.study import Instance, InstanceFacts, Study
-from domain.terms import SNOMED, plain_term, plain_words
+from domain.terms import code_key, plain_term, plain_words
 from domain.versions import Choice
 from domain.views import are_of, in_words, view_signals
 
@@ -289,9 +289,7 @@ def parts_of_code(code: Code, rulebook: RuleBook) -> tuple[str, ...]:
 
 def part_of_code(code: Code, rulebook: RuleBook) -> str | None:
     """What a code stands for: a value means nothing without its scheme (PS3.3 8.1)."""
-    if code.scheme.upper() in SNOMED:
-        return rulebook.codes.get(code.value)
-    return rulebook.codes.get(f"{code.scheme}:{code.value}")
+    return rulebook.codes.get(code_key(f"{code.scheme}:{code.value}")) if code.scheme else None
 
 
 def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:

@@ -16,3 +16,10 @@ def plain_words(text: str) -> str:
     """Text as `RuleBook.words` are looked up in it: upper case, without accents, words parted by single blanks."""
     letters = unicodedata.normalize("NFKD", text.upper())
     return " ".join(re.findall(r"[^\W_]+", "".join(c for c in letters if not unicodedata.combining(c))))
+
+
+def code_key(written: str) -> str:
+    """A code as `RuleBook.codes` has it, from "SCT:51185008", "51185008" or "99ACME:CXR2"."""
+    scheme, _, value = written.rpartition(":")
+    scheme, value = scheme.strip().upper(), value.strip()
+    return value if not scheme or scheme in SNOMED else f"{scheme}:{value}"

@@ -370,6 +370,24 @@ def test_a_view_that_a_rule_asks_for_is_one_that_can_be_seen(tmp_path: Path) -> 
         load(written(tmp_path, rule.format("SIDEWAYS")), environment={})
 
 
+@pytest.mark.parametrize(
+    ("written_as", "looked_up_as"),
+    [
+        ("51185009", "51185009"),
+        ("SCT:51185009", "51185009"),
+        ("srt : T-D3001", "T-D3001"),
+        ("99acme:CXR2", "99ACME:CXR2"),
+        ("1.2.3:99ACME:CXR2", "1.2.3:99ACME:CXR2"),
+    ],
+)
+def test_a_code_is_found_however_its_scheme_is_written(written_as: str, looked_up_as: str) -> None:
+    assert check({"routing": {"codes": {written_as: "chest"}}}, origin="test").rulebook.codes[looked_up_as] == "chest"
+
+
+def test_a_modality_that_tells_the_body_part_is_read_in_any_case() -> None:
+    assert check({"routing": {"modalities": {"io ": "jaw"}}}, origin="test").rulebook.modalities["IO"] == "jaw"
+
+
 def test_a_rule_about_a_body_part_that_nothing_names_is_refused(tmp_path: Path) -> None:
     rule = '[[routing.rules]]\nname = "all lungs"\npackage = "chest"\nbody_parts = ["CHEST"]\n'
     with pytest.raises(Misconfigured, match="'all lungs': no term, code, word or modality names the body part CHEST"):

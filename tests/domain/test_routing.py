@@ -167,8 +167,9 @@ def test_a_code_of_a_scheme_that_nobody_named_says_nothing(coded: dict[str, obje
 @pytest.mark.parametrize("attribute", ["anatomic_regions", "procedure_codes"])
 def test_a_code_of_a_scheme_of_ones_own_is_named_with_the_scheme(attribute: str) -> None:
     rulebook = check({"routing": {"codes": {"99ACME:CXR2": "chest"}}}, origin="test").rulebook
-    facts = image(**{attribute: (Code(value="CXR2", scheme="99ACME", meaning="2 views"),)})
-    assert decide(study(facts), rulebook).packages == ("chest",)
+    for scheme in ("99ACME", "99acme"):
+        facts = image(**{attribute: (Code(value="CXR2", scheme=scheme, meaning="2 views"),)})
+        assert decide(study(facts), rulebook).packages == ("chest",)
 
 
 def test_an_age_that_two_attributes_contradict_is_told_as_such() -> None:
