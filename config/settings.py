@@ -24,9 +24,11 @@ from domain.errors import Misconfigured
 from domain.hosts import is_host, network_of, plain_text
 from domain.plans import Tier
 from domain.queueing import StatRules
-from domain.routing import Rule, RuleBook, plain_term, plain_words
+from domain.routing import Rule, RuleBook
 from domain.subjects import attributes_of, is_subject
+from domain.terms import code_key, plain_term, plain_words
 from domain.versions import ClinicModel
+from domain.views import view_named
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
 
@@ -53,6 +55,14 @@ def _name(text: str) -> str:
             "a name is 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit"
         )
     return text
+
+
+def _view(text: str) -> str:
+    if not view_named(text):
+        raise ValueError(
+            'a term of View Position is expected, such as "PA" or "LL"; "LATERAL" and "FRONTAL" are either'
+        )
+    return view_named(text)
 
 
 def _device(text: str) -> str:
@@ -234,10 +244,18 @@ class RuleSettings(Section):
     name: Annotated[str, StringConstraints(min_length=1)]
     package: Name
     body_parts: tuple[str, ...] = ()
-    modalities: tuple[str, ...] = ()
+    modalities: tuple[Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True)], ...] = ()
+    views: tuple[Annotated[str, AfterValidator(_view)], ...] = ()
     callers: tuple[str, ...] = ()
     age_min_years: Annotated[float, Field(ge=0, le=150)] | None = None
     age_max_years: Annotated[float, Field(ge=0, le=150)] | None = None
+
+    @model_validator(mode="after")
+    def _somebody_is_of_that_age(self) -> "RuleSettings":
+        youngest, oldest = self.age_min_years, self.age_max_years
+        if youngest is not None and oldest is not None and youngest > oldest:
+            raise ValueError(f"nobody is at least {youngest:g} and at most {oldest:g} years old")
+        return self
 
 
 class RoutingSettings(Section):
@@ -346,6 +364,21 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _rules_are_about_body_parts_that_can_be_said(self) -> "Settings":
+        """A misspelt one would send its studies nowhere, unnoticed."""
+        if not any(rule.body_parts for rule in self.routing.rules):
+            return self
+        book = self.rulebook
+        known = {part for table in (book.terms, book.codes, book.words, book.modalities) for part in table.values()}
+        for rule in book.rules:
+            if unknown := [part for part in rule.body_parts if part not in known]:
+                raise ValueError(
+                    f"routing.rules, {rule.name!r}: no term, code, word or modality names the body part "
+                    f"{' or '.join(unknown)}; there are {', '.join(sorted(known))}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _certificates_can_be_shown(self) -> "Settings":
         bound = [caller.ae_title for clinic in self.clinics for caller in clinic.callers if caller.certificate_subject]
         if bound and not self.receiver.tls_port:
@@ -399,9 +432,12 @@ class Settings(Section):
         return RuleBook(
             rules=tuple(Rule(**rule.model_dump()) for rule in rules),
             terms={**shipped["terms"], **{plain_term(term): part for term, part in self.routing.terms.items()}},
-            codes={**shipped["codes"], **self.routing.codes},
+            codes={**shipped["codes"], **{code_key(code): part for code, part in self.routing.codes.items()}},
             words={**shipped["words"], **{plain_words(word): part for word, part in self.routing.words.items()}},
-            modalities={**shipped["modalities"], **self.routing.modalities},
+            modalities={
+                **shipped["modalities"],
+                **{modality.strip().upper(): part for modality, part in self.routing.modalities.items()},
+            },
         )
 
 

@@ -198,11 +198,15 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
-    """One model's answer for a study: one entry in `images` for each image that was analysed."""
+    """One model's answer for a study: one entry in `images` for each image that was analysed.
+
+    unseen: images of the study that no model has looked at, of which none was for this one.
+    """
 
     model: ModelIdentity
     images: tuple[ImageAnalysis, ...]
     left_out: tuple[LeftOut, ...] = ()
+    unseen: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

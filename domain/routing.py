@@ -10,18 +10,16 @@ Every signal, every clause and what it saw is part of the decision: `rules expla
 and the SR says in a sentence why an image went where it went.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domain.findings import Code
 from domain.study import Instance, InstanceFacts, Study
+from domain.terms import code_key, plain_term, plain_words
 from domain.versions import Choice
+from domain.views import are_of, in_words, view_signals
 
 BODY_PART = "body part"
-# SNOMED CT, and the retired designators of its predecessor that modalities still send (PS3.16 8.2).
-SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +30,7 @@ class Rule:
     package: str
     body_parts: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
     age_min_years: float | None = None
     age_max_years: float | None = None
@@ -138,16 +137,33 @@ class ImageDecision:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Silent:
+    """A package that was to look at an image, and is not in the plan or not configured."""
+
+    package: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A study's routing: one ImageDecision for each instance, and one Choice of version for each package."""
+    """A study's routing: one ImageDecision for each instance, and one Choice of version for each package.
+
+    silent: packages that do not answer; what the others find goes out all the same.
+    """
 
     images: tuple[ImageDecision, ...]
     choices: tuple[Choice, ...] = ()
+    silent: tuple[Silent, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
         """The packages that get at least one image, in the order of the images."""
         return tuple(dict.fromkeys(image.package for image in self.images if image.package is not None))
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        silent = {one.package for one in self.silent}
+        return tuple(package for package in self.packages if package not in silent)
 
     def choice(self, package: str) -> Choice:
         """The version that was chosen; one without a number where a node before versions has decided."""
@@ -213,12 +229,14 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
                 body_parts=parts,
             )
         )
-    coded = [("Anatomic Region Sequence (0008,2218)", code) for code in facts.anatomic_regions]
-    coded += [("Procedure Code Sequence (0008,1032)", code) for code in facts.procedure_codes]
-    for attribute, code in coded:
-        part = part_of_code(code, rulebook)
-        parts = (part,) if part else parts_in(code.meaning, rulebook)
-        signals.append(Signal(attribute=attribute, seen=code.meaning or code.value, body_parts=parts))
+    # Each region is in the image. Of the study's procedures an image may be any one, as of the parts in a description.
+    coded = [("Anatomic Region Sequence (0008,2218)", [code]) for code in facts.anatomic_regions]
+    if facts.procedure_codes:
+        coded.append(("Procedure Code Sequence (0008,1032)", list(facts.procedure_codes)))
+    for attribute, codes in coded:
+        parts = tuple(dict.fromkeys(part for code in codes for part in parts_of_code(code, rulebook)))
+        seen = " and ".join(code.meaning or code.value for code in codes)
+        signals.append(Signal(attribute=attribute, seen=seen, body_parts=parts))
     texts = [
         ("Study Description (0008,1030)", facts.study_description),
         ("Series Description (0008,103E)", facts.series_description),
@@ -255,20 +273,23 @@ def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
     """The known terms of Body Part Examined in a text: the whole of it, "LOWER LEG", else its words, "CHEST PA"."""
     if (term := plain_term(text)) in rulebook.terms:
         return (term,)
-    return tuple(dict.fromkeys(word for word in plain_words(text).split() if word in rulebook.terms))
+    return _known_words(text, rulebook.terms)
 
 
 def parts_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
     """The body parts that the words of a text name."""
-    words = plain_words(text).split()
-    return tuple(dict.fromkeys(rulebook.words[word] for word in words if word in rulebook.words))
+    return tuple(dict.fromkeys(rulebook.words[word] for word in _known_words(text, rulebook.words)))
+
+
+def parts_of_code(code: Code, rulebook: RuleBook) -> tuple[str, ...]:
+    """What a code stands for, or what the words of its meaning name."""
+    part = part_of_code(code, rulebook)
+    return (part,) if part else parts_in(code.meaning, rulebook)
 
 
 def part_of_code(code: Code, rulebook: RuleBook) -> str | None:
     """What a code stands for: a value means nothing without its scheme (PS3.3 8.1)."""
-    if code.scheme.upper() in SNOMED:
-        return rulebook.codes.get(code.value)
-    return rulebook.codes.get(f"{code.scheme}:{code.value}")
+    return rulebook.codes.get(code_key(f"{code.scheme}:{code.value}")) if code.scheme else None
 
 
 def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:
@@ -285,7 +306,7 @@ def agree_on_body_part(signals: tuple[Signal, ...]) -> tuple[str | None, str]:
         candidates &= set(signal.body_parts)
     if len(candidates) == 1:
         part = candidates.pop()
-        first = telling[0]
+        first = next((signal for signal in telling if len(signal.body_parts) == 1), telling[0])
         return part, f"{first.attribute} '{first.seen}' says {part}"
     said = ", ".join(f"{signal.attribute} '{signal.seen}' says {' or '.join(signal.body_parts)}" for signal in telling)
     return None, f"conflict about the body part: {said}"
@@ -305,17 +326,21 @@ def clauses_of(rule: Rule, facts: InstanceFacts, body_part: str, calling_ae_titl
     ):
         if allowed:
             clauses.append(clause(attribute, " or ".join(allowed), seen or "absent", seen in allowed))
+    if rule.views:
+        views = view_signals(facts)
+        expected = " or ".join(rule.views)
+        clauses.append(clause("view", expected, in_words(views) or "absent", bool(views) and are_of(views, rule.views)))
     if rule.age_min_years is not None or rule.age_max_years is not None:
-        age = facts.patient_age_years
+        ages = facts.completed_years
         low = rule.age_min_years if rule.age_min_years is not None else 0.0
         high = rule.age_max_years if rule.age_max_years is not None else 150.0
         # Ages are completed years: a child of 5.9 years is 5. An unknown age is never inside a population.
-        holds = age is not None and low <= int(age) <= high
+        holds = bool(ages) and all(low <= years <= high for years in ages)
         clauses.append(
             clause(
                 "Patient's Age (0010,1010)",
                 f"{low:g} to {high:g} years" if rule.age_max_years is not None else f"at least {low:g} years",
-                f"{int(age)} years" if age is not None else facts.age_conflict or "unknown",
+                " or ".join(f"{years} years" for years in ages) or facts.age_conflict or "unknown",
                 holds,
             )
         )
@@ -353,6 +378,7 @@ def explain(decision: Decision) -> tuple[str, ...]:
             for g in image.gates
         ]
     lines += [f"{choice.package}: {choice.why}" for choice in decision.choices]
+    lines += [f"{one.package}: does not answer: {one.why}" for one in decision.silent]
     return tuple(lines)
 
 
@@ -361,15 +387,10 @@ def why_refused(gates: Iterable[GateClause]) -> str:
     return "; ".join(gate.words for gate in gates if not gate.passed)
 
 
-def plain_term(text: str) -> str:
-    """A Body Part Examined value as `RuleBook.terms` has it: upper case, without blanks."""
-    return plain_words(text).replace(" ", "")
-
-
-def plain_words(text: str) -> str:
-    """Text as `RuleBook.words` are looked up in it: upper case, without accents, words parted by single blanks."""
-    letters = unicodedata.normalize("NFKD", text.upper())
-    return " ".join(re.findall(r"[^\W_]+", "".join(c for c in letters if not unicodedata.combining(c))))
+def _known_words(text: str, table: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of a text that are in a table, each once; HANDS is there as HAND."""
+    words = (word if word in table else word.removesuffix("S") for word in plain_words(text).split())
+    return tuple(dict.fromkeys(word for word in words if word in table))
 
 
 def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from math import floor
 
 from domain.findings import Code
 
@@ -15,15 +16,20 @@ class InstanceFacts:
     anatomic_regions: tuple[Code, ...] = ()  # Anatomic Region Sequence (0008,2218)
     view_position: str = ""  # View Position (0018,5101), or the meaning of View Code Sequence (0054,0220)
     view_codes: tuple[Code, ...] = ()  # View Code Sequence (0054,0220)
-    image_laterality: str = ""  # Image Laterality (0020,0062) or Laterality (0020,0060)
+    patient_orientation: str = ""  # Patient Orientation (0020,0020): where rows and columns run to, as "L\\F"
     study_description: str = ""  # Study Description (0008,1030)
     series_description: str = ""  # Series Description (0008,103E)
     protocol_name: str = ""  # Protocol Name (0018,1030)
     procedure_codes: tuple[Code, ...] = ()  # Procedure Code Sequence (0008,1032)
     patient_age_years: float | None = None  # Patient's Age (0010,1010), or from birth and study dates
+    other_age_years: float | None = None  # from birth and study dates, where there is Patient's Age as well
     age_conflict: str = ""  # what Patient's Age and the dates say, where that makes the age unknown
+    species: str = ""  # Patient Species Description (0010,2201)
+    species_codes: tuple[Code, ...] = ()  # Patient Species Code Sequence (0010,2202)
     patient_sex: str = ""  # Patient's Sex (0010,0040)
     requested_procedure_priority: str = ""  # Requested Procedure Priority (0040,1003)
+    image_type: str = ""  # Image Type (0008,0008), all its values
+    photometric_interpretation: str = ""  # Photometric Interpretation (0028,0004)
     presentation_intent: str = ""  # Presentation Intent Type (0008,0068)
     manufacturer: str = ""  # Manufacturer (0008,0070)
     manufacturer_model_name: str = ""  # Manufacturer's Model Name (0008,1090)
@@ -31,6 +37,12 @@ class InstanceFacts:
     rows: int = 0
     columns: int = 0
     number_of_frames: int = 1
+
+    @property
+    def completed_years(self) -> tuple[int, ...]:
+        """The patient's age by each attribute that tells it, once where they agree; empty: unknown."""
+        ages = (self.patient_age_years, self.other_age_years)
+        return tuple(dict.fromkeys(floor(age) for age in ages if age is not None))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,16 +7,23 @@ study of seven. What routing takes for a bone may still be a hip, and the model 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import floor
 
-from domain.routing import NO_RULEBOOK, Decision, GateClause, RuleBook, Shown, plain_term, shown_in
+from domain.routing import NO_RULEBOOK, Decision, GateClause, RuleBook, Shown, shown_in
 from domain.study import InstanceFacts, Study
-from domain.views import VIEW_POSITION, is_same_view, view_named, view_signals
+from domain.terms import SNOMED, plain_term, plain_words
+from domain.views import are_of, in_words, view_named, view_signals
 from inference.package import Accepts, Manifest, Package
 
 AGE_GATE = "age"
 VIEW_GATE = "view"
 FOR_PROCESSING = "FOR PROCESSING"  # Presentation Intent Type (0008,0068)
+# Digital X-Ray, Mammography and Intra-Oral Image Storage - For Processing (PS3.4 B.5)
+FOR_PROCESSING_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.1.{number}.1" for number in (1, 2, 3))
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+GREY = frozenset(("MONOCHROME1", "MONOCHROME2", ""))
+# Patient Species Description (0010,2201) and Patient Species Code Sequence (0010,2202), of PS3.16 CID 7454
+HUMAN = frozenset(("HUMAN", "HOMO SAPIENS", "MENSCH", "HUMAIN", "HUMANO"))
+HUMAN_CODES = frozenset(("337915000", "L-85B00", "L-85003"))
 
 
 def with_gates(decision: Decision, study: Study, packages: Mapping[str, Package], rulebook: RuleBook) -> Decision:
@@ -59,7 +66,9 @@ def accepts(
     accepted = manifest.accepts
     return [
         _pixels(facts),
-        _presentation(facts),
+        _presentation(facts, sop_class_uid),
+        _origin(facts, sop_class_uid),
+        _species(facts),
         _one_of("modality", accepted.modalities, facts.modality),
         _one_of("sop_class", accepted.sop_classes, sop_class_uid),
         _body_part(accepted, facts, rulebook),
@@ -74,12 +83,35 @@ def _pixels(facts: InstanceFacts) -> GateClause:
     return GateClause(name="pixels", expected="a single-frame image", seen=seen, passed=passed)
 
 
-def _presentation(facts: InstanceFacts) -> GateClause:
+def _presentation(facts: InstanceFacts, sop_class_uid: str) -> GateClause:
     """A detector's raw data, which a modality may send beside the image, are no image yet (PS3.3 C.8.11.1)."""
-    seen = facts.presentation_intent.strip().upper()
+    seen = FOR_PROCESSING if sop_class_uid in FOR_PROCESSING_CLASSES else facts.presentation_intent.strip().upper()
     return GateClause(
         name="presentation", expected="an image that is not FOR PROCESSING", seen=seen, passed=seen != FOR_PROCESSING
     )
+
+
+def _origin(facts: InstanceFacts, sop_class_uid: str) -> GateClause:
+    """A screen save or a Secondary Capture in colour is what a program drew, often another model's result under the
+    film's own Modality and Body Part Examined. A film that was scanned is a Secondary Capture in grey.
+    """
+    seen = ""
+    if "SCREEN SAVE" in facts.image_type.split("\\"):
+        seen = "screen save"
+    elif sop_class_uid == SECONDARY_CAPTURE and facts.photometric_interpretation not in GREY:
+        seen = f"Secondary Capture in {facts.photometric_interpretation}"
+    return GateClause(name="origin", expected="a film or its scan in grey", seen=seen, passed=not seen)
+
+
+def _species(facts: InstanceFacts) -> GateClause:
+    """A manifest's population is one of people: a dog of five years is no child (PS3.3 C.7.1.1)."""
+    told = [facts.species] if facts.species else []
+    is_human = all(plain_words(species) in HUMAN for species in told) and all(
+        code.value in HUMAN_CODES if code.scheme.upper() in SNOMED else plain_words(code.meaning) in HUMAN
+        for code in facts.species_codes
+    )
+    told += [code.meaning or code.value for code in facts.species_codes]
+    return GateClause(name="species", expected="human, or absent", seen=" and ".join(told), passed=is_human)
 
 
 def _body_part(accepts: Accepts, facts: InstanceFacts, rulebook: RuleBook) -> GateClause:
@@ -112,17 +144,11 @@ def _view(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     Attributes that disagree are a conflict, never a guess.
     """
     signals = view_signals(facts)
-    is_accepted = all(any(is_same_view(one.view, view) for view in accepts.views) for one in signals)
-    is_agreed = all(is_same_view(one.view, signals[0].view) for one in signals)
-    if [one.attribute for one in signals] == [VIEW_POSITION]:
-        seen = signals[0].view
-    else:
-        seen = " and ".join(f"{one.view} by {one.attribute}" for one in signals)
     return GateClause(
         name=VIEW_GATE,
         expected=f"{_any_of(accepts.views)}, or absent",
-        seen=seen,
-        passed=not accepts.views or (is_accepted and is_agreed),
+        seen=in_words(signals),
+        passed=not accepts.views or are_of(signals, accepts.views),
     )
 
 
@@ -130,13 +156,14 @@ def _age(accepts: Accepts, facts: InstanceFacts) -> GateClause:
     low, high = accepts.age_min_years, accepts.age_max_years
     bounds = f"{low or 0} or more" if high is None else f"{low or 0} to {high}"
     expected = f"{bounds} completed years{', or unknown' if accepts.accepts_unknown_age else ''}"
-    if facts.patient_age_years is None:
+    ages = facts.completed_years
+    if not ages:
         is_unlimited = low is None and high is None
         passed = accepts.accepts_unknown_age or is_unlimited
         return GateClause(name=AGE_GATE, expected=expected, seen=facts.age_conflict, passed=passed)
-    years = floor(facts.patient_age_years)
-    passed = (low is None or years >= low) and (high is None or years <= high)
-    return GateClause(name=AGE_GATE, expected=expected, seen=f"{years}", passed=passed)
+    # Where the attributes differ by a birthday, nobody knows on which side of it: each has to be inside.
+    passed = all((low is None or years >= low) and (high is None or years <= high) for years in ages)
+    return GateClause(name=AGE_GATE, expected=expected, seen=" or ".join(map(str, ages)), passed=passed)
 
 
 def _open_to_all(clause: GateClause) -> GateClause:

@@ -51,7 +51,7 @@ def _parts(request: ReportRequest, source: SourceStudy) -> Iterator[bytes]:
         request.previous_results,
         request.language,
         request.analysis.model if request.analysis else None,
-        request.analysis.left_out if request.analysis else (),
+        (*request.analysis.left_out, *request.analysis.unseen) if request.analysis else (),
     )
     yield repr(described).encode()
     yield source.digest

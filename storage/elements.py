@@ -27,16 +27,18 @@ from domain.value_representations import LONG_VRS, SHORT_VRS
 
 KEYWORDS = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
-    "InstanceCreatorUID", "Manufacturer", "ManufacturerModelName", "AccessionNumber", "StudyDate", "PatientBirthDate",
-    "PatientAge", "PatientSex", "Modality", "PresentationIntentType", "BodyPartExamined", "AnatomicRegionSequence",
-    "ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality", "StudyDescription", "SeriesDescription",
-    "ProtocolName", "ProcedureCodeSequence", "RequestedProcedurePriority", "Rows", "Columns", "NumberOfFrames",
+    "InstanceCreatorUID", "Manufacturer", "ManufacturerModelName", "AccessionNumber", "StudyDate",
+    "PatientBirthDate", "PatientAge", "PatientSex", "Modality", "PresentationIntentType", "BodyPartExamined",
+    "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence", "PatientOrientation", "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence", "StudyDescription", "SeriesDescription", "ProtocolName", "ProcedureCodeSequence",
+    "RequestedProcedurePriority", "Rows", "Columns", "NumberOfFrames", "ImageType", "PhotometricInterpretation",
 )  # fmt: skip
 TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
 VRS = {tag: dictionary_VR(tag).encode() for tag in TAGS.values()}
 ABSENT = dict.fromkeys(VRS, "")
 ROWS, COLUMNS = TAGS["Rows"], TAGS["Columns"]
 CHARACTER_SET = TAGS["SpecificCharacterSet"]
+OF_SEVERAL_VALUES = frozenset((TAGS["ImageType"], TAGS["PatientOrientation"]))  # of which all values count
 PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float, and Pixel Data
 GROUP_OF_PIXELS = 0x7FE0
 TEXT_VRS = frozenset((b"AE", b"AS", b"CS", b"DA", b"IS", b"LO", b"SH", b"UI"))
@@ -77,7 +79,7 @@ class Elements:
         return self._others()
 
     def text(self, keyword: str) -> str:
-        """The value as stripped text; the first of several values; "" when absent or unreadable.
+        """The value as stripped text; the first of several, but of OF_SEVERAL_VALUES; "" when absent or unreadable.
 
         Raises:
             Exception: whatever pydicom raises where it cannot even take apart what `texts` lacks.
@@ -198,7 +200,8 @@ def _pass_plain(front: bytes, position: int, texts: dict[int, str], *, is_implic
             value = front[position + 8 : end]
             if vr not in TEXT_VRS or tag == CHARACTER_SET or not value.isascii() or ESC in value:
                 break
-            texts[tag] = _stripped(value.decode().partition("\\")[0])
+            text = value.decode()
+            texts[tag] = _stripped(text if tag in OF_SEVERAL_VALUES else text.partition("\\")[0])
         position = end
     return position
 
@@ -233,7 +236,8 @@ def _text(dataset: Dataset, keyword: str) -> str:
     try:
         value: Any = dataset.get(keyword)
         if isinstance(value, pydicom.multival.MultiValue):
-            value = value[0] if len(value) else ""
+            values = value if TAGS.get(keyword) in OF_SEVERAL_VALUES else value[:1]
+            value = "\\".join(map(str, values))
         return "" if value is None else _stripped(str(value))
     except Exception:  # pydicom raises many kinds for values that break their VR, some only when they are written out
         return ""

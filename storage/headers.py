@@ -20,7 +20,9 @@ from storage.instances import Spool
 
 UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 AGE_PATTERN = re.compile(r"(\d{1,3})([DWMY])")
-OLDEST_YEARS, LARGEST_GAP_YEARS = 150, 2
+DATE_PATTERN = re.compile(r"\d{8}")  # of a shorter one strptime guesses where the month ends
+UNKNOWN_BIRTH = ("19000101", "18991230")  # written where nobody knows; years since then would make any child an adult
+OLDEST_YEARS, LONGEST_LIFE_YEARS, LARGEST_GAP_YEARS = 150, 120, 2
 YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
@@ -76,22 +78,27 @@ def read_facts(elements: Elements) -> InstanceFacts:
     """The facts that routing may look at; an attribute that cannot be read counts as absent."""
     view_codes = tuple(elements.codes("ViewCodeSequence"))
     view = elements.text("ViewPosition") or next((code.meaning for code in view_codes), "")
-    age, age_conflict = _age_at_study(elements)
+    age, other_age, age_conflict = _age_at_study(elements)
     return InstanceFacts(
         modality=elements.text("Modality").upper(),
         body_part_examined=elements.text("BodyPartExamined"),
         anatomic_regions=tuple(elements.codes("AnatomicRegionSequence")),
         view_position=view.upper(),
         view_codes=view_codes,
-        image_laterality=elements.text("ImageLaterality") or elements.text("Laterality"),
+        patient_orientation=elements.text("PatientOrientation").upper(),
         study_description=elements.text("StudyDescription"),
         series_description=elements.text("SeriesDescription"),
         protocol_name=elements.text("ProtocolName"),
         procedure_codes=tuple(elements.codes("ProcedureCodeSequence")),
         patient_age_years=age,
+        other_age_years=other_age,
         age_conflict=age_conflict,
+        species=elements.text("PatientSpeciesDescription"),
+        species_codes=tuple(elements.codes("PatientSpeciesCodeSequence")),
         patient_sex=elements.text("PatientSex"),
         requested_procedure_priority=elements.text("RequestedProcedurePriority"),
+        image_type=elements.text("ImageType").upper(),
+        photometric_interpretation=elements.text("PhotometricInterpretation").upper(),
         presentation_intent=elements.text("PresentationIntentType"),
         manufacturer=elements.text("Manufacturer"),
         manufacturer_model_name=elements.text("ManufacturerModelName"),
@@ -112,25 +119,27 @@ def patient_age_years(elements: Elements) -> float | None:
     return _age_at_study(elements)[0]
 
 
-def _age_at_study(elements: Elements) -> tuple[float | None, str]:
-    """The age, and what speaks against it where two attributes contradict each other."""
+def _age_at_study(elements: Elements) -> tuple[float | None, float | None, str]:
+    """The age, what the dates say where Patient's Age is there, and what two that contradict each other say."""
     told, reckoned = age_in_years(elements.text("PatientAge")), _years_since_birth(elements)
     if told is not None and told > OLDEST_YEARS:
         told = None
     if told is not None and reckoned is not None and abs(told - reckoned) > LARGEST_GAP_YEARS:
-        return None, f"{told:g} years by Patient's Age and {reckoned:g} by birth and study dates"
-    return (reckoned if told is None else told), ""
+        return None, None, f"{told:g} years by Patient's Age and {reckoned:g} by birth and study dates"
+    return (reckoned, None, "") if told is None else (told, reckoned, "")
 
 
 def _years_since_birth(elements: Elements) -> float | None:
     """Completed years."""
+    dates = (elements.text("PatientBirthDate"), elements.text("StudyDate"))
+    if dates[0] in UNKNOWN_BIRTH or not all(DATE_PATTERN.fullmatch(date) for date in dates):
+        return None
     try:
-        born = datetime.strptime(elements.text("PatientBirthDate"), "%Y%m%d")
-        taken = datetime.strptime(elements.text("StudyDate"), "%Y%m%d")
+        born, taken = (datetime.strptime(date, "%Y%m%d") for date in dates)
     except ValueError:
         return None
     completed = taken.year - born.year - ((taken.month, taken.day) < (born.month, born.day))
-    return float(completed) if 0 <= completed <= 130 else None
+    return float(completed) if 0 <= completed <= LONGEST_LIFE_YEARS else None
 
 
 def age_in_years(age: str) -> float | None:

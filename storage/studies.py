@@ -217,6 +217,8 @@ def save_analyses(connection: sa.Connection, study_id: int, analyses: Sequence[A
         add_event(connection, study_id, "analysed", f"{analysis.model.package} {analysis.model.version}{where}")
         for one in analysis.left_out:
             add_event(connection, study_id, "left_out", f"{analysis.model.package}, {one.sop_instance_uid}: {one.why}")
+    for one in dict.fromkeys(one for analysis in analyses for one in analysis.unseen):
+        add_event(connection, study_id, "left_out", f"{one.sop_instance_uid}: {one.why}")
 
 
 def save_results(

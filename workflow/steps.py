@@ -1,6 +1,6 @@
 """The steps of process_study, each a plain function on the rooms it needs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -8,10 +8,10 @@ import structlog
 
 from domain.clinics import ResultForm
 from domain.errors import Away, Refuse, Retry
-from domain.findings import Analysis, DisplayImage, ModelIdentity
+from domain.findings import Analysis, DisplayImage, LeftOut, ModelIdentity
 from domain.plans import Plan
 from domain.queueing import why_stat
-from domain.routing import Decision, decide, explain
+from domain.routing import Decision, Silent, decide, explain
 from domain.states import NOTED, Reason
 from domain.study import Instance, Study
 from domain.versions import Choice, Role, choose
@@ -74,13 +74,15 @@ def admit(rooms: Rooms, study_id: int, study: Study) -> Entry[Admission]:
     decision = decide(study, rooms.rulebook)
     decision = replace(decision, choices=tuple(_choices(rooms, study, decision, plan)))
     decision = with_gates(decision, study, _answering(rooms, decision), rooms.rulebook)
+    refusals = {package: why for package in decision.packages if (why := why_silent(rooms, decision, package, plan))}
+    decision = replace(decision, silent=tuple(Silent(package=p, why=why.message) for p, why in refusals.items()))
 
     def enter(connection: sa.Connection) -> Admission:
         lock_clinic(connection, study.clinic)  # as in intake, before the study's row
         studies.require_queued(connection, study_id)
         studies.save_decision(connection, study_id, explain(decision), decision.reason)
         note_start(connection, study_id)
-        refusal = why_not(rooms, study, decision, plan) or reserve_quota(connection, rooms, study)
+        refusal = why_not(study, decision, refusals) or reserve_quota(connection, rooms, study)
         if refusal is None:
             return Admission(decision=decision)
         return Admission(decision=decision, refusal=(refusal.message, Reason(refusal.reason), refusal.hint))
@@ -88,25 +90,29 @@ def admit(rooms: Rooms, study_id: int, study: Study) -> Entry[Admission]:
     return enter
 
 
-def why_not(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Refuse | None:
-    """Why nothing may or can look at a study; None: something may."""
+def why_not(study: Study, decision: Decision, refusals: Mapping[str, Refuse]) -> Refuse | None:
+    """Why nothing may or can look at a study; None: something may. `refusals`: of the packages that do not answer."""
     if not any(instance.facts.has_pixels for instance in study.instances):
         return Refuse("the study holds no image", reason=Reason.NO_IMAGE)
     if not decision.packages:
         return Refuse(decision.reason, reason=Reason.UNROUTABLE)
-    for package in decision.packages:
-        if package not in plan.packages:
-            return Refuse(
-                f"the {plan.tier} plan does not include the {_spoken(package)} model",
-                reason=Reason.NOT_IN_PLAN,
-                hint="it is analysed by itself when the plan includes it",
-            )
-        if serving_package(rooms, decision.choice(package)) is None:
-            return Refuse(
-                f"the {_spoken(package)} model is not configured on this node",
-                reason=Reason.NOT_CONFIGURED,
-                hint=rooms.registry.get(package).why_not,
-            )
+    return None if decision.answering else refusals[decision.packages[0]]
+
+
+def why_silent(rooms: Rooms, decision: Decision, package: str, plan: Plan) -> Refuse | None:
+    """Why a package may or can not look at its images; None: it may."""
+    if package not in plan.packages:
+        return Refuse(
+            f"the {plan.tier} plan does not include the {_spoken(package)} model",
+            reason=Reason.NOT_IN_PLAN,
+            hint="it is analysed by itself when the plan includes it",
+        )
+    if serving_package(rooms, decision.choice(package)) is None:
+        return Refuse(
+            f"the {_spoken(package)} model is not configured on this node",
+            reason=Reason.NOT_CONFIGURED,
+            hint=rooms.registry.get(package).why_not,
+        )
     return None
 
 
@@ -138,7 +144,7 @@ def is_stat(rooms: Rooms, study: Study) -> bool:
 
 def analyse_and_write(rooms: Rooms, study_id: int, study: Study, decision: Decision) -> Entry[None]:
     """Run every package, and write what was found; what is left is to hand it over."""
-    analyses = tuple(analyse(rooms, study, decision, package) for package in decision.packages)
+    analyses = analyse_all(rooms, study, decision)
     log.debug("study_analysed", study_id=study_id)
     written = write_results(rooms, study, decision, analyses)
     log.debug("results_written", study_id=study_id)
@@ -149,6 +155,25 @@ def write_note_and_put_aside(rooms: Rooms, study_id: int, study: Study, refusal:
     """Write the note that says why, where there is to be one; what is left is to keep the study with its reason."""
     note = write_note(rooms, study, refusal)
     return lambda connection: put_aside(connection, rooms, study_id, study, refusal, note)
+
+
+def analyse_all(rooms: Rooms, study: Study, decision: Decision) -> tuple[Analysis, ...]:
+    """Run every package that answers. One that refuses its images keeps back nothing that the others have found.
+
+    Raises:
+        Refuse: all of them do; what the first one said.
+    """
+    analyses: list[Analysis] = []
+    refusals: dict[str, Refuse] = {}
+    for package in decision.answering:
+        try:
+            analyses.append(analyse(rooms, study, decision, package))
+        except Refuse as refusal:
+            refusals[package] = refusal
+    if not analyses:
+        raise next(iter(refusals.values()))
+    unseen = tuple(_unseen(study, decision, refusals))
+    return tuple(replace(analysis, unseen=unseen) for analysis in analyses)
 
 
 def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
@@ -217,7 +242,7 @@ def hand_over_analysis(
     begin_references(connection, rooms, study_id, analyses)
     studies.save_analyses(connection, study_id, analyses)
     hand_over(connection, rooms, study_id, study, written)
-    if any(rooms.clinic(study.clinic).model(package).shadow for package in decision.packages):
+    if any(rooms.clinic(study.clinic).model(package).shadow for package in decision.answering):
         rooms.jobs.put_shadow(connection, study_id=study_id, attempt=1)
 
 
@@ -312,6 +337,19 @@ def _answering(rooms: Rooms, decision: Decision) -> dict[str, Package]:
         choice.package: serving_package(rooms, choice) or rooms.registry.get(choice.package, choice.version)
         for choice in decision.choices
     }
+
+
+def _unseen(study: Study, decision: Decision, refusals: Mapping[str, Refuse]) -> Iterator[LeftOut]:
+    """The images that no model has looked at: no rule takes them, or theirs does not answer, or refuses all it got."""
+    images = {instance.sop_instance_uid for instance in study.instances if instance.facts.has_pixels}
+    silent = {one.package: one.why for one in decision.silent}
+    silent |= {package: f"the {_spoken(package)} model: {refusal.message}" for package, refusal in refusals.items()}
+    for image in decision.images:
+        if image.package is None and image.sop_instance_uid in images:
+            yield LeftOut(sop_instance_uid=image.sop_instance_uid, why=image.reason)
+        elif image.package in silent:
+            refused = f"the {_spoken(image.package)} model refuses it: {image.refusal}" if image.refusal else ""
+            yield LeftOut(sop_instance_uid=image.sop_instance_uid, why=refused or silent[image.package])
 
 
 def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:

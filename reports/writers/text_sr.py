@@ -203,7 +203,7 @@ def _limits(material: Material, analysis: Analysis) -> Iterator[str]:
     if analysis.model.intended_use:
         yield material.words.intended_use.format(use=analysis.model.intended_use)
     yield from analysis.model.limits
-    left_out = {one.sop_instance_uid: one.why for one in analysis.left_out}
+    left_out = {one.sop_instance_uid: one.why for one in (*analysis.left_out, *analysis.unseen)}
     for instance in material.source.instances:
         if why := left_out.get(instance.sop_instance_uid):
             name = image_in_words(material.source, instance, LANGUAGES["en"])

@@ -363,8 +363,48 @@ def test_rules_of_ones_own_replace_the_shipped_ones_and_words_are_added_to_them(
     assert rulebook.terms["BRUSTKORB"] == "chest"
 
 
+def test_a_view_that_a_rule_asks_for_is_one_that_can_be_seen(tmp_path: Path) -> None:
+    rule = '[[routing.rules]]\nname = "laterals"\npackage = "chest"\nviews = ["left lateral", "{}"]\n'
+    assert load(written(tmp_path, rule.format("PA")), environment={}).rulebook.rules[0].views == ("LL", "PA")
+    with pytest.raises(Misconfigured, match=r"routing\.rules\.0\.views\.1: a term of View Position is expected"):
+        load(written(tmp_path, rule.format("SIDEWAYS")), environment={})
+
+
+@pytest.mark.parametrize(
+    ("written_as", "looked_up_as"),
+    [
+        ("51185009", "51185009"),
+        ("SCT:51185009", "51185009"),
+        ("srt : T-D3001", "T-D3001"),
+        ("99acme:CXR2", "99ACME:CXR2"),
+        ("1.2.3:99ACME:CXR2", "1.2.3:99ACME:CXR2"),
+    ],
+)
+def test_a_code_is_found_however_its_scheme_is_written(written_as: str, looked_up_as: str) -> None:
+    assert check({"routing": {"codes": {written_as: "chest"}}}, origin="test").rulebook.codes[looked_up_as] == "chest"
+
+
+def test_a_modality_that_tells_the_body_part_is_read_in_any_case() -> None:
+    assert check({"routing": {"modalities": {"io ": "jaw"}}}, origin="test").rulebook.modalities["IO"] == "jaw"
+
+
+def test_a_rule_about_a_body_part_that_nothing_names_is_refused(tmp_path: Path) -> None:
+    rule = '[[routing.rules]]\nname = "all lungs"\npackage = "chest"\nbody_parts = ["CHEST"]\n'
+    with pytest.raises(Misconfigured, match="'all lungs': no term, code, word or modality names the body part CHEST"):
+        load(written(tmp_path, rule), environment={})
+    own = rule.replace("CHEST", "lung") + '[routing.words]\nLUNGS = "lung"\n'
+    assert load(written(tmp_path, own), environment={}).rulebook.rules[0].body_parts == ("lung",)
+
+
+def test_a_rule_that_can_never_hold_is_refused_and_modalities_are_read_in_any_case(tmp_path: Path) -> None:
+    rule = '[[routing.rules]]\nname = "adults"\npackage = "chest"\nmodalities = ["dx", " CR "]\n'
+    assert load(written(tmp_path, rule), environment={}).rulebook.rules[0].modalities == ("DX", "CR")
+    with pytest.raises(Misconfigured, match="nobody is at least 18 and at most 5 years old"):
+        load(written(tmp_path, f"{rule}age_min_years = 18\nage_max_years = 5\n"), environment={})
+
+
 def test_every_shipped_word_and_term_is_written_as_it_is_looked_up() -> None:
-    from domain.routing import plain_term, plain_words
+    from domain.terms import plain_term, plain_words
 
     rulebook = Settings().rulebook
     assert [word for word in rulebook.words if plain_words(word) != word or " " in word] == []

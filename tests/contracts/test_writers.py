@@ -6,6 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from config.settings import DestinationSettings
 from domain.identity import INSTANCE_CREATOR_UID, MODEL_NAME
 from domain.study import Study
 from reports.material import Material
@@ -52,6 +53,15 @@ def test_a_writers_kind_is_the_name_of_its_module() -> None:
 
 def test_no_two_writers_share_a_series_number() -> None:
     assert len({writer.series_number for writer in WRITERS.values()}) == len(WRITERS)
+
+
+@pytest.mark.parametrize(("key", "named"), [("profile", PROFILES), ("extras", EXTRAS)])
+def test_what_a_destination_may_ask_for_in_the_configuration_is_what_is_written(
+    key: str, named: dict[str, object]
+) -> None:
+    schema = DestinationSettings.model_json_schema()["properties"][key]
+    schema = schema.get("items", schema)
+    assert set(schema["enum"]) == set(named)
 
 
 def test_every_kind_that_a_profile_names_has_a_writer() -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from pydicom.sr.codedict import codes
 
 from config.settings import check
 from domain.findings import Code
@@ -12,6 +13,7 @@ from tests.factories.sources import COMPLETED_AT
 
 SHIPPED = check({}, origin="the shipped rules").rulebook
 HAND = Code(value="85562004", scheme="SCT", meaning="Hand")
+PA = Code(value="272479007", scheme="SCT", meaning="postero-anterior")
 OLD_CHEST = Code(value="T-D3000", scheme="SRT", meaning="Chest")
 
 
@@ -59,6 +61,11 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(body_part_examined="LOWER LEG"), "bone_fracture"),
         (image(body_part_examined="TIBIA/FIBULA"), "bone_fracture"),
         (image(body_part_examined="HAND", patient_age_years=None), "bone_fracture"),
+        (image(body_part_examined="HANDS"), "bone_fracture"),
+        (image(body_part_examined="FEET"), "bone_fracture"),
+        (image(study_description="Knie bds."), "bone_fracture"),
+        (image(study_description="Röntgen Fuß links"), "bone_fracture"),
+        (image(study_description="both knees"), "bone_fracture"),
         (image(body_part_examined="JAW"), "dental"),
         (image(modality="PX"), "dental"),
         (image(modality="IO"), "dental"),
@@ -145,7 +152,7 @@ def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFact
 
 
 @pytest.mark.parametrize(
-    "codes",
+    "coded",
     [
         {"anatomic_regions": (Code(value="T-D3000", scheme="99ACME", meaning=""),)},
         {"anatomic_regions": (Code(value="43799004", scheme="", meaning=""),)},
@@ -153,15 +160,16 @@ def test_an_image_that_goes_nowhere_says_why_in_one_sentence(facts: InstanceFact
         {"procedure_codes": (Code(value="CXR2", scheme="99OTHER", meaning="2 views"),)},
     ],
 )
-def test_a_code_of_a_scheme_that_nobody_named_says_nothing(codes: dict[str, object]) -> None:
-    assert decided(image(**codes)).reason == "no attribute tells the body part"
+def test_a_code_of_a_scheme_that_nobody_named_says_nothing(coded: dict[str, object]) -> None:
+    assert decided(image(**coded)).reason == "no attribute tells the body part"
 
 
 @pytest.mark.parametrize("attribute", ["anatomic_regions", "procedure_codes"])
 def test_a_code_of_a_scheme_of_ones_own_is_named_with_the_scheme(attribute: str) -> None:
     rulebook = check({"routing": {"codes": {"99ACME:CXR2": "chest"}}}, origin="test").rulebook
-    facts = image(**{attribute: (Code(value="CXR2", scheme="99ACME", meaning="2 views"),)})
-    assert decide(study(facts), rulebook).packages == ("chest",)
+    for scheme in ("99ACME", "99acme"):
+        facts = image(**{attribute: (Code(value="CXR2", scheme=scheme, meaning="2 views"),)})
+        assert decide(study(facts), rulebook).packages == ("chest",)
 
 
 def test_an_age_that_two_attributes_contradict_is_told_as_such() -> None:
@@ -190,12 +198,69 @@ def test_ages_are_completed_years_and_an_unknown_age_is_never_inside(age: float 
     assert decided(image(body_part_examined="CHEST", patient_age_years=age)).package == package
 
 
+def test_an_age_that_differs_by_a_birthday_is_inside_only_where_both_are() -> None:
+    facts = image(body_part_examined="CHEST", patient_age_years=18.0, other_age_years=17.0)
+    assert decided(facts).package is None
+    assert "Patient's Age (0010,1010) 1 to 5 years, and it is 18 years or 17 years" in decided(facts).reason
+    assert decided(replace(facts, patient_age_years=19.0, other_age_years=18.0)).package == "chest"
+
+
 def test_a_description_that_names_several_parts_agrees_with_the_coded_one_among_them() -> None:
     decision = decided(image(body_part_examined="CHEST", study_description="Chest and abdomen, lying"))
     assert decision.package == "chest"
     assert decision.reason == (
         "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest"
     )
+
+
+def test_the_reason_names_the_attribute_that_tells_the_one_body_part() -> None:
+    facts = image(study_description="Chest and leg", series_description="Leg AP")
+    assert decided(facts).reason.startswith("Series Description (0008,103E) 'Leg AP' says bone")
+
+
+HAND_AND_CHEST = (
+    Code(value="P1", scheme="99LOCAL", meaning="Chest PA"),
+    Code(value="P2", scheme="99LOCAL", meaning="Hand, 2 views"),
+)
+
+
+@pytest.mark.parametrize(("term", "package"), [("CHEST", "chest"), ("HAND", "bone_fracture"), ("", None)])
+def test_of_two_procedures_in_one_study_each_image_is_the_one_that_it_says(term: str, package: str | None) -> None:
+    assert decided(image(body_part_examined=term, procedure_codes=HAND_AND_CHEST)).package == package
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        image(study_description="Chest and leg", series_description="Leg AP"),
+        image(study_description="Thorax, Knie rechts", series_description="Knie rechts a.p."),
+        image(study_description="Torace e ginocchio", series_description="Ginocchio"),
+        image(study_description="Chest and hands", body_part_examined="HANDS"),
+        image(study_description="Chest", series_description="Ribs"),
+        image(study_description="Chest", body_part_examined="RIBS"),
+        image(study_description="Chest", body_part_examined="STERNUM"),
+        image(study_description="Chest", body_part_examined="CHESTABDOMEN", patient_age_years=2.0),
+        image(study_description="Chest", body_part_examined="NECKCHEST"),
+        image(study_description="Chest", body_part_examined="PHANTOM"),
+        image(study_description="BWS", body_part_examined="CHEST"),
+        image(study_description="Chest", anatomic_regions=(Code(value="69695003", scheme="SCT", meaning="Stomach"),)),
+        image(anatomic_regions=(Code(value="417437006", scheme="SCT", meaning="Neck and Chest"),)),
+    ],
+)
+def test_a_body_part_without_a_model_is_known_and_not_taken_for_the_chest(facts: InstanceFacts) -> None:
+    assert decided(facts).package in (None, "bone_fracture")
+
+
+@pytest.mark.parametrize("term", ["RIB", "STERNUM", "HEAD", "ABDOMEN", "CHESTABDOMEN", "PHANTOM"])
+def test_what_no_model_is_meant_for_goes_nowhere(term: str) -> None:
+    """The fracture model is for limbs, shoulder and pelvis: a rib is another bone."""
+    assert decided(image(body_part_examined=term)).reason.endswith("no rule is about this body part")
+
+
+def test_every_anatomic_region_of_cid_4009_is_known_by_its_code() -> None:
+    regions = codes.cid4009.concepts.values()
+    assert len(regions) > 100
+    assert [region.meaning for region in regions if region.value not in SHIPPED.codes] == []
 
 
 def test_a_word_that_nobody_knows_does_not_stand_against_one_that_is_known() -> None:
@@ -213,6 +278,34 @@ def test_a_rule_can_be_for_some_callers_only(caller: str, package: str | None) -
     facts = image(body_part_examined="CHEST")
     decision = decide(study(facts, caller=caller), replace(SHIPPED, rules=(rule,)))
     assert decision.images[0].package == package
+
+
+LATERAL = Rule(name="laterals", package="lateral_chest", body_parts=("chest",), views=("LATERAL",))
+
+
+@pytest.mark.parametrize(
+    ("facts", "package"),
+    [
+        (image(body_part_examined="CHEST", view_position="LL"), "lateral_chest"),
+        (image(body_part_examined="CHEST", series_description="Thorax seitlich"), "lateral_chest"),
+        (image(body_part_examined="CHEST", view_position="PA"), "chest"),
+        (image(body_part_examined="CHEST"), "chest"),
+        (image(body_part_examined="CHEST", view_position="LL", view_codes=(PA,)), "chest"),  # which refuses a conflict
+    ],
+)
+def test_a_rule_can_ask_for_a_view(facts: InstanceFacts, package: str) -> None:
+    assert decide(study(facts), replace(SHIPPED, rules=(LATERAL, *SHIPPED.rules))).images[0].package == package
+
+
+def test_a_rule_that_asks_for_a_view_says_what_it_saw() -> None:
+    rulebook = replace(SHIPPED, rules=(LATERAL,))
+    reasons = [
+        decide(study(image(body_part_examined="CHEST", view_position=view)), rulebook).reason for view in ("PA", "")
+    ]
+    assert [reason.partition("rule 'laterals' wants ")[2] for reason in reasons] == [
+        "view LATERAL, and it is PA",
+        "view LATERAL, and it is absent",
+    ]
 
 
 def test_the_first_rule_that_holds_wins() -> None:

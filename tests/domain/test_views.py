@@ -21,6 +21,9 @@ from domain.views import is_same_view, view_named
         ("Chest AP, left lateral decubitus", "LLD"),
         ("antero-posterior oblique", "OBLIQUE"),
         ("left anterior oblique", "OBLIQUE"),
+        ("Thorax lateral LL", "LL"),
+        ("frontal AP", "AP"),
+        ("frontal", "FRONTAL"),
         ("Chest PA and LAT", ""),
         ("PA/LL", ""),
         ("BILATERAL", ""),
@@ -37,3 +40,7 @@ def test_a_text_names_one_view_or_says_nothing(text: str, view: str) -> None:
 def test_a_lateral_whose_side_is_left_open_is_a_left_one_and_a_right_one() -> None:
     assert [is_same_view("LATERAL", view) for view in ("LL", "RL", "LATERAL", "PA", "LLD")] == [True] * 3 + [False] * 2
     assert not is_same_view("LL", "RL")
+
+
+def test_a_frontal_whose_side_is_left_open_is_either() -> None:
+    assert [is_same_view(view, "FRONTAL") for view in ("AP", "PA", "FRONTAL", "LL", "LLD")] == [True] * 3 + [False] * 2

@@ -15,9 +15,11 @@ from tests.factories.packages import EVERY_BODY_PART, build_package
 from tests.inference.images import ADULT_PA
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 LEFT_LATERAL = Code(value="399173006", scheme="SCT", meaning="left lateral")
 POSTERO_ANTERIOR = Code(value="272479007", scheme="SCT", meaning="postero-anterior")
 FRONTAL = Code(value="399033003", scheme="SCT", meaning="frontal")
+DOG = Code(value="448771007", scheme="SCT", meaning="Canis lupus familiaris")
 RULEBOOK = check({"routing": {"terms": {"BRUSTKORB": "chest"}}}, origin="the shipped routing and a term").rulebook
 
 
@@ -71,13 +73,61 @@ def failed_gates(manifest: Manifest, facts: InstanceFacts) -> list[str]:
         ({"patient_age_years": 18.0}, []),
         ({"patient_age_years": 64.9}, []),  # 64 completed years
         ({"patient_age_years": 65.0}, ["age"]),
+        ({"patient_age_years": 18.0, "other_age_years": 17.0}, ["age"]),  # Patient's Age and the dates: both count
+        ({"patient_age_years": 64.0, "other_age_years": 65.0}, ["age"]),
+        ({"patient_age_years": 18.0, "other_age_years": 19.0}, []),
         ({"modality": "MG", "patient_age_years": 3.0}, ["modality", "age"]),
+        ({"species": "Canine"}, ["species"]),
+        ({"species": "human"}, []),
+        ({"species": "Homo sapiens"}, []),
+        ({"species_codes": (DOG,)}, ["species"]),
+        ({"species_codes": (Code(value="337915000", scheme="SCT", meaning="Homo sapiens"),)}, []),
+        ({"species": "Homo sapiens", "species_codes": (DOG,)}, ["species"]),
+        # What is coded is read by its code: a meaning may be in any language, or missing.
+        ({"view_position": "", "view_codes": (replace(LEFT_LATERAL, meaning=""),)}, ["view"]),
+        ({"view_position": "", "view_codes": (replace(LEFT_LATERAL, meaning="profil gauche"),)}, ["view"]),
+        ({"view_position": "", "view_codes": (replace(POSTERO_ANTERIOR, meaning="de face"),)}, []),
+        ({"view_position": "", "view_codes": (Code(value="R-10236", scheme="SRT", meaning=""),)}, ["view"]),
+        ({"view_position": "", "view_codes": (Code(value="399006002", scheme="SCT", meaning=""),)}, ["view"]),
+        ({"view_position": "", "view_codes": (FRONTAL,)}, []),
+        ({"view_position": "FRONTAL"}, []),
+        # No attribute names a view, but rows run along the body's depth and columns along its length.
+        ({"view_position": "", "patient_orientation": r"P\F"}, ["view"]),
+        ({"view_position": "", "patient_orientation": r"A\F"}, ["view"]),
+        ({"view_position": "", "patient_orientation": r"L\F"}, []),
+        ({"view_position": "", "patient_orientation": r"A\R"}, []),  # across, as of a foot
+        ({"view_position": "PA", "patient_orientation": r"P\F"}, []),
     ],
 )
 def test_a_gate_opens_only_for_the_images_that_the_model_is_meant_for(
     manifest: Manifest, change: dict[str, object], failed: list[str]
 ) -> None:
     assert failed_gates(manifest, replace(ADULT_PA, **change)) == failed  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_raw_data_of_a_detector_is_known_by_its_sop_class_as_well(manifest: Manifest, number: int) -> None:
+    raw = f"1.2.840.10008.5.1.4.1.1.1.{number}.1"
+    clauses = accepts(manifest, replace(ADULT_PA, presentation_intent=""), sop_class_uid=raw)
+    assert [one.name for one in clauses if not one.passed] == ["presentation"]
+
+
+@pytest.mark.parametrize(
+    ("sop_class_uid", "change", "seen"),
+    [
+        (SECONDARY_CAPTURE, {"photometric_interpretation": "RGB"}, "Secondary Capture in RGB"),
+        (SECONDARY_CAPTURE, {"photometric_interpretation": "YBR_FULL_422"}, "Secondary Capture in YBR_FULL_422"),
+        (SECONDARY_CAPTURE, {"image_type": r"DERIVED\SECONDARY\SCREEN SAVE"}, "screen save"),
+        (SECONDARY_CAPTURE, {"photometric_interpretation": "MONOCHROME2"}, ""),  # a scanned film
+        (SECONDARY_CAPTURE, {}, ""),
+        (DX, {"image_type": r"DERIVED\SECONDARY", "photometric_interpretation": "MONOCHROME1"}, ""),
+    ],
+)
+def test_a_picture_that_a_program_has_drawn_is_no_film(
+    manifest: Manifest, sop_class_uid: str, change: dict[str, object], seen: str
+) -> None:
+    clauses = accepts(manifest, replace(ADULT_PA, **change), sop_class_uid=sop_class_uid)  # type: ignore[arg-type]
+    assert [(one.name, one.seen) for one in clauses if not one.passed] == ([("origin", seen)] if seen else [])
 
 
 def region(value: str, meaning: str) -> InstanceFacts:
@@ -184,6 +234,8 @@ def test_every_gate_says_what_it_expected_and_saw(manifest: Manifest) -> None:
     assert [(clause.name, clause.expected, clause.seen) for clause in clauses] == [
         ("pixels", "a single-frame image", "1 frame(s)"),
         ("presentation", "an image that is not FOR PROCESSING", ""),
+        ("origin", "a film or its scan in grey", ""),
+        ("species", "human, or absent", ""),
         ("modality", "CR or DX", "DX"),
         ("sop_class", "any", DX),
         ("body_part", "CHEST, or unknown", ""),

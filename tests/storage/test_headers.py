@@ -58,6 +58,11 @@ def with_values(**values: object) -> Dataset:
         ("", "17000101", "20261120", None),
         ("", "1970.01.01", "20261120", None),
         ("", "00000000", "20261120", None),
+        ("", "200811", "20261120", None),  # a month of birth, not the 1st of January 2008
+        ("", "19000101", "20191231", None),  # what is written where nobody knows
+        ("062Y", "19000101", "20261120", 62.0),
+        ("", "19060101", "20261120", 120.0),
+        ("", "19051120", "20261120", None),
         ("", "", "", None),
         ("150Y", "", "", 150.0),
         ("999Y", "", "", None),
@@ -80,6 +85,33 @@ def test_ages_that_contradict_each_other_are_told_and_no_date_with_them() -> Non
     assert (facts.patient_age_years, facts.age_conflict) == (
         None, "5 years by Patient's Age and 76 by birth and study dates",
     )  # fmt: skip
+
+
+def test_what_the_dates_say_beside_the_age_is_a_fact_of_its_own() -> None:
+    facts = read_facts(Elements.of_dataset(with_values(PatientAge="018Y", PatientBirthDate="20090115")))
+    assert (facts.patient_age_years, facts.other_age_years, facts.completed_years) == (18.0, 17.0, (18, 17))
+    alone = read_facts(Elements.of_dataset(with_values(PatientAge="", PatientBirthDate="20090115")))
+    assert (alone.patient_age_years, alone.other_age_years, alone.completed_years) == (17.0, None, (17,))
+
+
+def test_patient_orientation_is_read_with_both_its_values(spool: Spool) -> None:
+    dataset = with_values(PatientOrientation=["P", "F"])
+    for facts in (read_facts(Elements.of_dataset(dataset)), read_back(spool, spooled(spool, dataset)).facts):
+        assert facts.patient_orientation == r"P\F"
+
+
+def test_image_type_is_read_with_all_its_values(spool: Spool) -> None:
+    dataset = with_values(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"])
+    for facts in (read_facts(Elements.of_dataset(dataset)), read_back(spool, spooled(spool, dataset)).facts):
+        assert (facts.image_type, facts.photometric_interpretation) == (r"DERIVED\SECONDARY\SCREEN SAVE", "MONOCHROME2")
+
+
+def test_the_species_is_read_in_words_and_in_codes() -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "448771007", "SCT", "Canis lupus familiaris"
+    dataset = with_values(PatientSpeciesDescription="Canine", PatientSpeciesCodeSequence=[item])
+    facts = read_facts(Elements.of_dataset(dataset))
+    assert (facts.species, [code.value for code in facts.species_codes]) == ("Canine", ["448771007"])
 
 
 def test_a_coded_view_is_read_beside_view_position() -> None:

@@ -1,0 +1,111 @@
+"""A study of which one model has nothing to say: what the others found goes out, and says what nobody has looked at."""
+
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from domain.completion import CompletionRules
+from storage.database import Database
+from storage.instances import Spool
+from storage.intake import record_instances, record_release
+from storage.overview import StudyFilter, StudyHistory, read_history
+from storage.studies import OpenStudy, close_study
+from tests.factories.arrivals import provenance, read_back, spooled
+from tests.factories.packages import build_package
+from tests.factories.sources import radiograph
+from tests.workflow.conftest import Direct
+from tests.workflow.models import with_models
+from workflow.process_study import process_study
+from workflow.rooms import Rooms
+
+NOT_CONFIGURED = "the bone fracture model is not configured on this node"
+
+
+def closed_study(database: Database, spool: Spool, *body_parts: str, age: str = "056Y", clinic: str = "st-mary") -> int:
+    """A study with an image for each body part; their SOP Instance UIDs end in 1, 2, …"""
+    stored = []
+    for number, body_part in enumerate(body_parts, start=1):
+        dataset = radiograph(1)
+        dataset.BodyPartExamined, dataset.StudyDescription = body_part, "Trauma"
+        dataset.PatientAge, dataset.PatientBirthDate = age, ""
+        dataset.SOPInstanceUID = f"2.25.4711.9.{number}"
+        stored.append(read_back(spool, spooled(spool, dataset, how=provenance(clinic=clinic))))
+    study_id = record_instances(database, spool, stored)[0].study_id or 0
+    record_release(database, [study_id])
+    with database.write() as connection:
+        study = OpenStudy(study_id=study_id, clinic=clinic, reason="released")
+        assert close_study(connection, study, CompletionRules(after_release_s=0.0))
+    return study_id
+
+
+def processed(database: Database, rooms: Rooms, study_id: int) -> StudyHistory:
+    process_study(study_id, 1, rooms=rooms, durable=Direct(database))
+    (history,) = read_history(database, StudyFilter())
+    return history
+
+
+def events(history: StudyHistory, kind: str) -> list[str]:
+    return [event.detail for event in history.events if event.event == kind]
+
+
+def lines_of_report(rooms: Rooms, history: StudyHistory) -> list[str]:
+    (uid,) = [result.sop_instance_uid for result in history.results if result.kind == "text_sr"]
+    with rooms.results.open(uid) as file:
+        return [str(element.value) for element in pydicom.dcmread(file).iterall() if element.VR == "UT"]
+
+
+def test_a_model_that_is_not_configured_keeps_back_no_other_models_results(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    """The hand came first: the order of the images decides nothing, and reports name the analysed ones first."""
+    with with_models(rooms, tmp_path) as rooms:
+        history = processed(database, rooms, closed_study(database, rooms.spool, "HAND", "CHEST"))
+        assert (history.state, history.reason) == ("delivering", "")
+        assert events(history, "analysed") == ["chest 1.1.0"]
+        assert events(history, "left_out") == [f"2.25.4711.9.1: {NOT_CONFIGURED}"]
+        assert f"bone_fracture: does not answer: {NOT_CONFIGURED}" in history.explanation
+        assert f"Image 2 (DX, PA): not analysed, {NOT_CONFIGURED}." in lines_of_report(rooms, history)
+
+
+def test_a_model_that_accepts_none_of_its_images_keeps_back_no_other_models_results(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    with with_models(rooms, tmp_path) as rooms:
+        bone = tmp_path / "models" / "bone_fracture" / "2.0.0"
+        build_package(bone, name="bone_fracture", version="2.0.0", body_parts=("WRIST",))
+        history = processed(database, rooms, closed_study(database, rooms.spool, "HAND", "CHEST"))
+        why = "the bone fracture model refuses it: body part HAND where WRIST, or unknown is accepted"
+        assert (history.state, events(history, "analysed")) == ("delivering", ["chest 1.1.0"])
+        assert events(history, "left_out") == [f"2.25.4711.9.1: {why}"]
+        assert f"Image 2 (DX, PA): not analysed, {why}." in lines_of_report(rooms, history)
+
+
+def test_an_image_that_no_rule_takes_is_named_with_the_reason_in_the_report_about_the_others(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    with with_models(rooms, tmp_path) as rooms:
+        history = processed(database, rooms, closed_study(database, rooms.spool, "CHEST", "ABDOMEN", ""))
+        assert events(history, "left_out") == [
+            "2.25.4711.9.2: Body Part Examined (0018,0015) 'ABDOMEN' says abdomen, and no rule takes it: "
+            "no rule is about this body part",
+            "2.25.4711.9.3: no attribute tells the body part",
+        ]
+        assert "Image 3 (DX, PA): not analysed, no attribute tells the body part." in lines_of_report(rooms, history)
+
+
+@pytest.mark.parametrize(
+    ("clinic", "body_parts", "reason", "said"),
+    [
+        ("st-mary", ("HAND", "LSPINE"), "not_configured", NOT_CONFIGURED),
+        ("mercy", ("LSPINE", "HAND"), "not_in_plan", "the basic plan does not include the spine model"),
+    ],
+)
+def test_a_study_of_which_no_model_answers_is_held_for_what_the_first_one_lacks(
+    database: Database, rooms: Rooms, tmp_path: Path, clinic: str, body_parts: tuple[str, ...], reason: str, said: str
+) -> None:
+    with with_models(rooms, tmp_path) as rooms:
+        history = processed(database, rooms, closed_study(database, rooms.spool, *body_parts, clinic=clinic))
+        assert (history.state, history.reason) == ("held", reason)
+        assert events(history, "held")[0].startswith(said)
+        assert events(history, "left_out") == []
