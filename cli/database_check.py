@@ -1,11 +1,8 @@
 """What `collimator doctor` says of the database: whether it answers, and is at this version."""
 
-from importlib import resources
-
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
+from cli.database_version import is_at_this_version
 from cli.finding import Finding
 from config.settings import Settings
 from domain.errors import Misconfigured
@@ -26,15 +23,9 @@ def look_at_database(settings: Settings) -> Finding:
     name = "SQLite" if database.is_sqlite else "PostgreSQL"
     says, advice = f"{name} answers", ""
     try:
-        if not _is_at_this_version(database) and not database.is_sqlite:
+        if not is_at_this_version(database) and not database.is_sqlite:
             says, advice = f"{name} answers, and is not at this version", "run `collimator migrate`"
     except DBAPIError:
         says, advice = f"{name} does not answer", "check node.database_url, the server and the user's rights"
     database.close()
     return Finding(what=WHAT, is_well=not advice, says=says, advice=advice)
-
-
-def _is_at_this_version(database: Database) -> bool:
-    versions = ScriptDirectory(str(resources.files("storage").joinpath("migrations")))
-    with database.read() as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == set(versions.get_heads())

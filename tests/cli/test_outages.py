@@ -1,12 +1,15 @@
 """What is away, or not for this user, is one line and status 1, whatever the verb; a bug keeps its trace."""
 
 import getpass
+import sqlite3
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from cli.__main__ import main
+from cli.parts import open_database
+from config.settings import load
 from tests.factories.ports import free_port
 
 READING = [["studies"], ["study", "1.2.3"], ["ledger"], ["subscriptions"], ["commitments"], ["keys", "list"]]
@@ -51,6 +54,20 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: p
     assert (
         line == f"collimator: {tmp_path}/file/var: Not a directory (is it there, and may {getpass.getuser()} use it?)"
     )
+
+
+def test_who_only_reads_does_not_wait_for_a_frozen_process_that_was_writing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a role reads when it starts, too: were it Misconfigured, it would end the whole node."""
+    config = configured(tmp_path)
+    assert main(["migrate", "--config", config]) == 0
+    monkeypatch.setattr("storage.database.BUSY_TIMEOUT_MS", 200)
+    frozen = sqlite3.connect(tmp_path / "var" / "collimator.db", isolation_level=None)
+    frozen.execute("BEGIN IMMEDIATE")
+    assert main(["studies", "--config", config]) == 0
+    open_database(load(Path(config))).close()
+    frozen.close()
 
 
 def test_a_bug_keeps_its_trace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
