@@ -6,7 +6,11 @@ from storage.database import Database
 
 
 def is_at_this_version(database: Database) -> bool:
-    """It only reads, so it does not wait for whoever writes."""
+    """It only reads, so it does not wait for whoever writes.
+
+    Raises:
+        DBAPIError: the database cannot be read.
+    """
     from alembic.migration import MigrationContext  # 0.1 s that a process with a server does not pay
     from alembic.script import ScriptDirectory
 

@@ -3,6 +3,8 @@
 import getpass
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from cli import DEFAULT_CONFIG, log
 from cli.database_version import is_at_this_version
 from config.settings import Settings, check, load
@@ -44,9 +46,16 @@ def open_database(settings: Settings) -> Database:
     One that is at this version is left alone: while a frozen process holds SQLite's write lock, roles can start.
     """
     database = Database(settings.database_url)
-    if database.is_sqlite and not is_at_this_version(database):
+    if database.is_sqlite and not _is_ready(database):
         database.migrate()
     return database
+
+
+def _is_ready(database: Database) -> bool:
+    try:
+        return is_at_this_version(database)
+    except DBAPIError:  # who migrates it finds out why, and says so
+        return False
 
 
 def study_keys(settings: Settings) -> StudyKeys | None:
