@@ -24,7 +24,7 @@ VERBS = {
     "models": "list, pull, verify, add and evaluate model packages; compare versions; drift",
     "rules": "explain why a file goes where it goes, and what other rules would change",
     "studies": "list the studies",
-    "study": "one study's whole history; try it again, cancel it or analyse it anew",
+    "study": "one study's whole history; try it again, cancel it, analyse it anew or take its results back",
     "ledger": "what was charged; take a charge back",
     "invoices": "what clinics were asked to pay, and the files for their accounts",
     "subscriptions": "each clinic's plan, state and use; pause, resume or cancel one",
@@ -54,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except Exception as error:
+        outage = importlib.import_module("cli.outages").outage_of(error)
+        if outage is None:
+            raise
+        return _complain(outage, 1)
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -84,7 +89,8 @@ class _VerbParser(argparse.ArgumentParser):
 
 def _complain(error: CollimatorError, status: int) -> int:
     hint = f" ({error.hint})" if error.hint else ""
-    print(f"collimator: {error.message}{hint}", file=sys.stderr)
+    # A library's message may have several lines.
+    print(" ".join(f"collimator: {error.message}{hint}".split()), file=sys.stderr)
     return status
 
 

@@ -9,6 +9,7 @@ send the chest again, and let the PACS send its results back  ->  nothing happen
 import argparse
 import json
 import shutil
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -21,12 +22,12 @@ from pydicom.data import get_testdata_file
 
 from cli import log
 from cli.demo_pacs import LOOPBACK, NODE, PACS, DemoPacs, demo_pacs
-from cli.demo_roles import MODALITY, POLL_S, STARTS_WITHIN_S, demo_roles
+from cli.demo_roles import CLINIC, MODALITY, POLL_S, STARTS_WITHIN_S, demo_roles
 from cli.models import pull
 from cli.parts import models_dir
 from cli.stopping import stop_signal
 from config.settings import Settings
-from domain.errors import CollimatorError, Retry
+from domain.errors import CollimatorError, Misconfigured, Retry
 from domain.states import DeliveryState, StudyState
 from inference.registry import Registry
 from metering.ledger import LedgerRow, read_ledger
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     log.configure(output_format="console", level="warning")
+    check(args.out)
     started = time.monotonic()
     say(f"a node and a PACS start in {args.out}")
     with demo_pacs(args.out / "pacs") as pacs, demo_roles(args.out, pacs.port, prepare) as settings:
@@ -77,6 +79,19 @@ def run(args: argparse.Namespace) -> int:
         if args.stay:
             stay(node)
     return 0 if all_as_promised(rows) else 1
+
+
+def check(out: Path) -> None:
+    """Raises:
+    Misconfigured: the folder holds something that no demonstration has left there, and that one would remove.
+    """
+    configuration = out / "collimator.toml"
+    is_an_earlier_one = configuration.is_file() and f'"{CLINIC}"' in configuration.read_text(errors="replace")
+    if out.exists() and not is_an_earlier_one and (not out.is_dir() or any(out.iterdir())):
+        raise Misconfigured(
+            f"--out {out} holds something that is not an earlier demonstration's",
+            hint="name a folder that is empty or not there yet",
+        )
 
 
 def tell(node: "DemoNode", pacs: "DemoPacs") -> list[SummaryRow]:
@@ -223,13 +238,15 @@ def stay(node: DemoNode) -> None:
     """Leave the node running until Ctrl-C."""
     settings = node.settings
     key = key_file(settings).read_text(encoding="utf-8").strip()
+    node_port, portal = settings.receiver.port, f"http://{LOOPBACK}:{settings.portal.port}"
+    collimator = Path(sys.executable).with_name("collimator")
     print(
         f"\nThe node is running. Send to it:\n"
-        f"  storescu -aet {MODALITY} -aec {NODE} {LOOPBACK} {settings.receiver.port} FILE.dcm\n"
-        f"  collimator send --from {MODALITY} --to {NODE}@{LOOPBACK}:{settings.receiver.port} FILE.dcm\n"
+        f"  storescu -aet {MODALITY} -aec {NODE} {LOOPBACK} {node_port} FILE.dcm\n"
+        f"  {collimator} send --from {MODALITY} --to {NODE}@{LOOPBACK}:{node_port} FILE.dcm\n"
         f"Look at it:\n"
-        f"  http://{LOOPBACK}:{settings.portal.port}/docs\n"
-        f"  curl -H 'Authorization: Bearer {key}' http://{LOOPBACK}:{settings.portal.port}/api/v1/studies\n"
+        f"  {portal}/studies, with the key {key}; the interface is at /docs\n"
+        f"  curl -H 'Authorization: Bearer {key}' {portal}/api/v1/studies\n"
         f"Stop it with Ctrl-C.",
         flush=True,
     )
@@ -237,8 +254,8 @@ def stay(node: DemoNode) -> None:
 
 
 def write_summary(out: Path, rows: list[SummaryRow], ledger: list[LedgerRow]) -> None:
-    (out / "ledger.json").write_text(json.dumps([to_plain(row) for row in ledger], indent=2), encoding="utf-8")
-    (out / "summary.json").write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
+    (out / "ledger.json").write_text(json.dumps([to_plain(row) for row in ledger], indent=2) + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     (out / "summary.txt").write_text(table(rows) + "\n", encoding="utf-8")
 
 

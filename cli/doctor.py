@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 from cli.at_rest import look_at_keys
+from cli.database_check import look_at_database
 from cli.devices import open_devices
 from cli.finding import Finding
 from cli.parts import models_dir, settings_for
@@ -31,7 +32,6 @@ from scu.confirmation import TRANSFER_SYNTAXES
 from scu.echo import echo
 from scu.negotiation import refused_contexts
 from scu.store import Address
-from storage.database import Database
 from storage.shared.url import SETTING as SHARED_URL
 from storage.shared.url import open_shared_store
 
@@ -63,7 +63,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _free_space(settings)
     yield from look_at_keys(settings)
     yield from _shared_store(settings)
-    yield _database(settings)
+    yield look_at_database(settings)
     yield _clinics(settings)
     yield _receiver(settings)
     yield from _tls(settings)
@@ -131,21 +131,6 @@ def _shared_store(settings: Settings) -> Iterator[Finding]:
             advice="for several machines set node.database_url to PostgreSQL",
             is_fatal=False,
         )
-
-
-def _database(settings: Settings) -> Finding:
-    try:
-        database = Database(settings.database_url)
-    except Misconfigured as error:
-        return Finding(what="database", is_well=False, says=error.message, advice=error.hint)
-    reachable = database.is_reachable()
-    database.close()
-    return Finding(
-        what="database",
-        is_well=reachable,
-        says=f"{'SQLite' if database.is_sqlite else 'PostgreSQL'} {'answers' if reachable else 'does not answer'}",
-        advice="check node.database_url, the server and the user's rights",
-    )
 
 
 def _clinics(settings: Settings) -> Finding:
@@ -320,10 +305,23 @@ def _destination(settings: Settings, clinic: str, destination: Destination) -> I
     try:
         echo(to, calling_ae_title=settings.node.ae_title, timeout_s=TIMEOUT_S)
     except Retry as error:
-        advice = f"make {to.ae_title} known to this node, and AE {settings.node.ae_title} known to {to.ae_title}"
+        advice = f"is it running there, and does it know AE {settings.node.ae_title} with this machine's address?"
         yield Finding(what=what, is_well=False, says=error.message, advice=advice)
         return
     yield Finding(what=what, is_well=True, says="answers C-ECHO")
+    try:
+        yield from _contexts(settings, what, to, destination)
+    except Retry as error:
+        advice = "it has just answered C-ECHO: does it allow one association after the other?"
+        yield Finding(what=f"{what}, contexts", is_well=False, says=error.message, advice=advice)
+
+
+def _contexts(settings: Settings, what: str, to: Address, destination: Destination) -> Iterator[Finding]:
+    """What it takes of what it is to get.
+
+    Raises:
+        Retry: no association came about.
+    """
     wanted = [context for form in destination.forms for context in contexts_of_profile(form.profile)]
     notes = contexts_of_rejection()
     not_taken = refused_contexts(

@@ -3,7 +3,10 @@
 import getpass
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from cli import DEFAULT_CONFIG, log
+from cli.database_version import is_at_this_version
 from config.settings import Settings, check, load
 from storage.audit import LONGEST_NAME
 from storage.database import Database
@@ -38,11 +41,21 @@ def whoever_asks() -> str:
 
 
 def open_database(settings: Settings) -> Database:
-    """The node's database. The embedded one is brought to this version by itself; a server's by `migrate`."""
+    """The node's database. The embedded one is brought to this version by itself; a server's by `migrate`.
+
+    One that is at this version is left alone: while a frozen process holds SQLite's write lock, roles can start.
+    """
     database = Database(settings.database_url)
-    if database.is_sqlite:
+    if database.is_sqlite and not _is_ready(database):
         database.migrate()
     return database
+
+
+def _is_ready(database: Database) -> bool:
+    try:
+        return is_at_this_version(database)
+    except DBAPIError:  # who migrates it finds out why, and says so
+        return False
 
 
 def study_keys(settings: Settings) -> StudyKeys | None:

@@ -65,7 +65,10 @@ def _read(paths: Iterable[Path]) -> tuple[list[OutgoingFile], list[str]]:
     files, strangers = [], []
     for path in paths:
         try:
+            path.open("rb").close()
             files.append(describe(path))
+        except OSError as error:
+            strangers.append(f"{path} cannot be read: {error.strerror}")
         except Refuse as error:
             strangers.append(error.message)
     return files, strangers

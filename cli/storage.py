@@ -17,6 +17,7 @@ from storage.shared.url import SETTING as SHARED_URL
 from storage.study_keys import SETTING
 
 ADOPTED_AFTER_MINUTES = 15.0
+LONGEST_MINUTES = 366 * 24 * 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adopt = verbs.add_parser("adopt", help="bring in what is in the shared store and not in the database")
     adopt.add_argument(
         "--older-than-minutes",
-        type=float,
+        type=_minutes,
         default=ADOPTED_AFTER_MINUTES,
         metavar="N",
         help=f"leave what came later to its receiver (default: {ADOPTED_AFTER_MINUTES:g})",
@@ -37,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get = verbs.add_parser("get", help="write a stored instance into a file, wherever it lies")
     get.add_argument("spool_key", metavar="SPOOL_KEY", help="as quarantine names it")
     get.add_argument("file", type=Path, metavar="FILE", help="a new DICOM file")
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 <= minutes <= LONGEST_MINUTES:
+        raise ValueError(text)
+    return minutes
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,11 +103,17 @@ def adopt_all(settings: Settings, older_than: timedelta) -> int:
 
 
 def get_instance(settings: Settings, spool_key: str, file: Path) -> int:
-    """As it came, with the node's own File Meta; in plain text, where it is sealed."""
+    """As it came, with the node's own File Meta; in plain text, where it is sealed. The whole of it or nothing."""
     try:
         with open_spool(settings).open(spool_key) as source, open(file, "xb") as target:
-            shutil.copyfileobj(source, target)
+            try:
+                shutil.copyfileobj(source, target)
+            except OSError:
+                file.unlink()
+                raise
     except OSError as error:
-        hint = "it must be a spool_key of this node, and FILE must not be there yet"
+        is_unfit = isinstance(error, FileNotFoundError | FileExistsError)
+        unfit = "it must be a spool_key of this node, and FILE must not be there yet"
+        hint = unfit if is_unfit else "FILE was not written"
         raise Refuse(f"{spool_key}: {error.strerror}", reason="no_such_instance", hint=hint) from error
     return 0

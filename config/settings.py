@@ -496,7 +496,7 @@ def _database_of(content: Mapping[str, Any]) -> str:
 
 
 def _with_environment(content: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """COLLIMATOR_RECEIVER__PORT=104 overrides [receiver] port. Lists (clinics, rules) have no such override."""
+    """COLLIMATOR_RECEIVER__PORT=104 overrides [receiver] port. [[clinics]] has no such override."""
     merged = dict(content)
     for variable, value in environment.items():
         section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
@@ -504,8 +504,18 @@ def _with_environment(content: dict[str, Any], environment: Mapping[str, str]) -
             present = merged.get(section, {})
             if not isinstance(present, Mapping):
                 raise Misconfigured(f"{variable}: [{section}] is a list and cannot be set from the environment")
-            merged[section] = {**present, key: value}
+            merged[section] = {**present, key: _from_variable(value)}
     return merged
+
+
+def _from_variable(text: str) -> Any:
+    """A list or a table as TOML writes it; the rest, such as a number, is read by its key."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _clinic(clinic: ClinicSettings) -> Clinic:

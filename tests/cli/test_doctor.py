@@ -141,3 +141,52 @@ def test_the_shared_store_is_tried_and_what_is_wrong_with_it_is_said(
     assert lines[0] == "ok    shared store: takes an object, gives it back and removes it"
     assert "note  shared store: is used with the embedded database, so by this machine only" in lines
     assert [path for path in (tmp_path / "mnt").rglob("*") if path.is_file()] == []
+
+
+def findings(config: Path, capsys: pytest.CaptureFixture[str], what: str) -> list[str]:
+    """The lines of what doctor says of one thing, and of what to do."""
+    main(["doctor", "--config", str(config)])
+    lines = capsys.readouterr().out.splitlines()
+    return [said for n, line in enumerate(lines) if line[6:].startswith(what) for said in lines[n : n + 2]]
+
+
+def configured(folder: Path, node: str, more: str = "") -> Path:
+    config = folder / "collimator.toml"
+    text = CONFIGURATION.format(folder=folder, port=free_port(), portal_port=free_port(), tls="", caller="")
+    config.write_text(text.replace(f'data_dir = "{folder}/var"', node) + more)
+    return config
+
+
+def test_a_data_folder_that_cannot_be_made_does_not_end_the_examination(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    config = configured(tmp_path, f'data_dir = "{tmp_path}/file/var"')
+    assert main(["doctor", "--config", str(config)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "FAIL  database: cannot be opened: Not a directory" in lines
+    assert any("routing rules" in line for line in lines)
+
+
+def test_a_server_that_nobody_has_migrated_is_not_well(
+    postgresql_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configured(tmp_path, f'database_url = "{postgresql_url}"')
+    assert findings(config, capsys, "database:") == [
+        "FAIL  database: PostgreSQL answers, and is not at this version",
+        "      run `collimator migrate`",
+    ]
+    assert main(["migrate", "--config", str(config)]) == 0
+    assert findings(config, capsys, "database:")[0] == "ok    database: PostgreSQL answers"
+
+
+def test_a_destination_that_goes_away_meanwhile_does_not_keep_the_others_from_being_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.doctor.echo", lambda to, **_: None)
+    pacs = '[[clinics.destinations]]\nname = "{}"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {}\n'
+    more = pacs.format("one", free_port()) + pacs.format("two", free_port())
+    assert main(["doctor", "--config", str(configured(tmp_path, f'data_dir = "{tmp_path}/var"', more))]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failures = [line.partition(":")[0] for line in lines if line.startswith("FAIL")]
+    assert failures == ["FAIL  destination one of st-mary, contexts", "FAIL  destination two of st-mary, contexts"]

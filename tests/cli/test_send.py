@@ -101,3 +101,13 @@ def test_an_address_is_read(text: str, address: Address) -> None:
 def test_an_address_that_cannot_be_read_is_misconfigured() -> None:
     with pytest.raises(Misconfigured):
         parse_address("nonsense")
+
+
+def test_a_file_that_is_not_there_is_told_so_and_not_that_it_is_no_dicom_file(
+    node: Peer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "IMG2"
+    assert main(["send", "--to", to(node), str(missing), str(RG1)]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"1/1 stored {RG1_UID}", f"1 of 1 stored at {to(node)}"]
+    assert err == f"{missing} cannot be read: No such file or directory\n"

@@ -11,7 +11,7 @@ from storage.instances import Spool
 from storage.intake import record_instances
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
-from storage.study_keys import MasterKey, StudyKeys, study_name
+from storage.study_keys import MasterKey, StudyKeys, read_master_keys, study_name
 from tests.factories.arrivals import provenance, read_back, spooled
 from tests.factories.sources import radiograph
 
@@ -109,3 +109,29 @@ def test_what_is_in_the_shared_store_without_a_row_is_adopted_once_and_can_be_lo
     assert pydicom.dcmread(tmp_path / "one.dcm").SOPInstanceUID == radiograph(1).SOPInstanceUID
     status, _, complaint = collimator("get", "f" * 32, str(tmp_path / "two.dcm"), encrypts=False)
     assert (status, "it is not in the shared store" in complaint) == (1, True)
+
+
+@pytest.mark.parametrize("place", [0.5, 1.0], ids=["in the middle", "at the end"])
+def test_of_a_sealed_instance_that_is_damaged_nothing_is_written(
+    collimator: Collimator, tmp_path: Path, place: float
+) -> None:
+    collimator.key_file.write_text(OLD_KEY)
+    spool = Spool(collimator.data_dir, keys=StudyKeys(collimator.data_dir, read_master_keys(collimator.key_file)))
+    image = radiograph(1)
+    image.Rows, image.Columns, image.PixelData = 600, 600, bytes(2 * 600 * 600)  # several blocks
+    key = spooled(spool, image)
+    sealed = bytearray(spool.path(key).read_bytes())
+    sealed[round(place * (len(sealed) - 1))] ^= 1
+    spool.path(key).write_bytes(sealed)
+    status, told, complaint = collimator("get", key, str(tmp_path / "one.dcm"))
+    assert (status, told) == (1, "")
+    assert "the sealed file is damaged: block " in complaint
+    assert complaint.endswith("(FILE was not written)\n")
+    assert not (tmp_path / "one.dcm").exists()
+
+
+@pytest.mark.parametrize("minutes", ["-5", "nan", "inf", "soon"])
+def test_what_is_no_age_is_wrong_usage(collimator: Collimator, minutes: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        collimator("adopt", f"--older-than-minutes={minutes}", encrypts=False)
+    assert caught.value.code == 2

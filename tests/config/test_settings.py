@@ -210,11 +210,30 @@ def test_the_environment_goes_over_the_file_and_makes_sections_that_are_not_ther
     assert settings.completion.quiet_s == 7.5
 
 
+def test_lists_and_tables_of_a_section_are_written_in_the_environment_as_in_toml(tmp_path: Path) -> None:
+    settings = load(
+        written(tmp_path, '[inference]\ndevices = ["cuda:1"]'),
+        environment={
+            "COLLIMATOR_INFERENCE__DEVICES": '["cuda:0", "cpu"]',
+            "COLLIMATOR_STAT__DESCRIPTIONS": "['[A-Z]+ STAT']",
+            "COLLIMATOR_ROUTING__RULES": '[{ name = "all", package = "chest" }]',
+            "COLLIMATOR_ROUTING__TERMS": '{ BRUSTKORB = "chest" }',
+            "COLLIMATOR_BILLING__NAME": "[Radiology] GmbH",
+        },
+    )
+    assert settings.inference.devices == ("cuda:0", "cpu")
+    assert settings.stat.descriptions == ("[A-Z]+ STAT",)
+    assert [rule.name for rule in settings.routing.rules] == ["all"]
+    assert settings.routing.terms == {"BRUSTKORB": "chest"}
+    assert settings.billing.name == "[Radiology] GmbH"
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
         ("COLLIMATOR_RECEIVER__PORT", "many", "receiver.port: Input should be a valid integer"),
         ("COLLIMATOR_RECEIVER__PROT", "104", "receiver.prot: there is no such key"),
+        ("COLLIMATOR_INFERENCE__DEVICES", "cuda:0", "inference.devices: Input should be a valid tuple"),
         ("COLLIMATOR_CLINICS__NAME", "mercy", "COLLIMATOR_CLINICS__NAME: [clinics] is a list"),
     ],
 )

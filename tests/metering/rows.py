@@ -1,6 +1,5 @@
 """Studies that are charged, and clinics with subscriptions, entered through the functions that the node uses."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -44,8 +43,3 @@ def pay(database: Database, uid: str, *, clinic: str = "mercy", now: datetime = 
 def subscribe(database: Database, plan: Plan, *, clinic: str = "mercy", at: datetime) -> None:
     with database.write() as connection:
         begin(connection, clinic=clinic, plan=plan, at=at, why="it was configured")
-
-
-def pay_many(database: Database, count: int, *, now: Callable[[int], datetime], clinic: str = "mercy") -> None:
-    for number in range(1, count + 1):
-        assert pay(database, f"1.7.{number}", clinic=clinic, now=now(number))

@@ -175,6 +175,7 @@ def test_the_page_shows_the_clinic_its_use_and_each_study_with_its_reason(browse
         "revised: the study is charged once",
         "our own results came back 2 times: free",
         "USD 79.00",
+        "the plan's price for the part of the period in which it holds",
     ):
         assert said in page
     assert MERCY not in page

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from playwright.sync_api import sync_playwright
 
 from storage.api_keys import revoke_key
 from storage.database import Database, utc_now
@@ -287,3 +288,18 @@ def test_the_pages_files_are_served_and_nothing_beside_them(browser: TestClient,
     assert browser.get(f"/pages/{asset}").status_code == 200
     for outside in ("../rendering.py", "%2e%2e/rendering.py", "../templates/base.html"):
         assert browser.get(f"/pages/{outside}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/studies", STUDY, "/usage", "/usage?clinic=st-mary"])
+def test_on_a_telephone_no_page_is_wider_than_the_screen(
+    sign_in: SignIn, require_program: Callable[[str], str], path: str
+) -> None:
+    browser = sign_in("admin")
+    style = browser.get("/pages/style.css").text
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=require_program("chromium"), args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 360, "height": 800})
+        page.set_content(browser.get(path).text)
+        page.add_style_tag(content=style)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        chromium.close()

@@ -1,0 +1,25 @@
+"""Tells what is away or not for this user, which an administrator can mend, from a bug."""
+
+import getpass
+
+from sqlalchemy.exc import DBAPIError
+
+from domain.errors import CollimatorError, Retry
+from storage.database import is_away
+
+# undefined_table and undefined_column (PostgreSQL's errcodes): of a database that was not brought to this version.
+OTHER_VERSION = frozenset({"42P01", "42703"})
+
+
+def outage_of(error: Exception) -> CollimatorError | None:
+    """What to say of it; None of a bug."""
+    if isinstance(error, DBAPIError):
+        if getattr(error.orig, "sqlstate", None) in OTHER_VERSION:
+            return Retry("the database is not at this version", hint="run `collimator migrate`")
+        if is_away(error):
+            why = str(error.orig).partition("\n")[0]
+            return Retry(f"the database does not answer: {why}", hint="check node.database_url and the server")
+    if isinstance(error, OSError) and error.filename is not None:
+        hint = f"is it there, and may {getpass.getuser()} use it?"
+        return Retry(f"{error.filename}: {error.strerror}", hint=hint)
+    return None
