@@ -26,6 +26,7 @@ from scp.dataset_head import (
 from scp.limits import Limits
 from scp.peer import Peer
 from scp.status import Status, status_of
+from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from storage.file_meta import FileMeta, Provenance, encode_file_meta
 from storage.instances import IncomingFile, Spool
 from storage.study_keys import study_name
@@ -271,5 +272,7 @@ def check_command(command: Command, context: Context) -> None:
         raise Refuse("Affected SOP Instance UID is not a UID", reason="invalid_uid")
     if command.sop_class_uid != context.abstract_syntax:
         raise Refuse("Affected SOP Class UID is not that of the presentation context", reason="wrong_sop_class")
+    if command.sop_class_uid not in STORAGE_SOP_CLASSES:  # a context of Verification takes no instances
+        raise Refuse("the SOP Class is not one of storage", reason="no_storage_class")
     if not command.has_data_set:
         raise Refuse("there is no data set", reason="no_data_set")
