@@ -111,8 +111,8 @@ class Reception:
                 raise Retry(
                     "the spool's disk is nearly full", hint="free some space, or lower receiver.minimum_free_gb"
                 )
-        except CollimatorError as error:
-            self._refusal = error
+        except (CollimatorError, OSError) as error:
+            self._refuse(error)
 
     def write(self, fragment: memoryview) -> None:
         """Take the next bytes, of which the memory must stay as it is until `flush`.

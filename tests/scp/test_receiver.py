@@ -1,6 +1,7 @@
 """What the receiver takes, what it stores, and whom it lets in; on a real port."""
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -27,16 +28,17 @@ from domain.clinics import Caller, Clinic
 from domain.plans import Tier
 from scp.callers import Callers
 from scp.contexts import TRANSFER_SYNTAXES
+from scp.limits import Limits
 from scp.server import Receiver
 from scp.stock import StockReceiver
 from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from scp.store import StoreHandler
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
-from storage.instances import Spool
+from storage.instances import IncomingFile, Spool
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
-from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, associate_rq
+from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, an_instance, associate_rq, store
 from tests.factories.raw_store import store_raw
 from tests.factories.services import PATHS, associated, serving
 from tests.factories.sources import radiograph
@@ -259,3 +261,36 @@ def a_file_in(syntax: UID, folder: Path) -> Path:
 def data_set_of(file: bytes) -> bytes:
     """What follows the File Meta Information."""
     return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_spool_that_cannot_be_reached_is_told_as_out_of_resources(tmp_path: Path, path: str) -> None:
+    """A network file system is away: the modality tries again, and its log says why."""
+    dataset = radiograph(1)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    with (
+        serving(tmp_path, path, {}) as port,
+        associated(port, dataset.SOPClassUID, syntax, ae_title="MODALITY1") as association,
+    ):
+        (tmp_path / "spool").rename(tmp_path / "away")
+        refused = association.send_c_store(dataset)
+        (tmp_path / "away").rename(tmp_path / "spool")
+        stored = association.send_c_store(dataset)
+    assert (refused.Status, refused.ErrorComment) == (0xA700, "the spool cannot take it: No such file or directory")
+    assert stored.Status == 0x0000
+
+
+def test_a_disk_that_hangs_for_a_while_is_not_held_against_the_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the node itself takes to write does not count as the peer's silence."""
+    write, limits = IncomingFile.write, Limits(artim_s=0.5)
+
+    def hang(file: IncomingFile, *fragments: bytes) -> None:
+        time.sleep(1.0)
+        write(file, *fragments)
+
+    monkeypatch.setattr(IncomingFile, "write", hang)
+    monkeypatch.setattr("scp.fast.SLOWEST_BYTES_PER_S", 1 << 20)
+    with serving(tmp_path, "fast", {}, limits=limits) as port, Peer(port) as peer:
+        assert peer.associate().say(*store("2.25.1", an_instance(pixels=300_000))).status() == 0x0000
