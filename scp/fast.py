@@ -371,7 +371,12 @@ class Connection:
         if service is None:
             return Response(status=Status.UNRECOGNIZED_OPERATION)
         if message is not None and not message.found_room:
-            log.warning("request_refused", reason="too many requests at once", calling_ae=self._peer.ae_title)
+            log.warning(
+                "request_refused",
+                reason="too many requests at once",
+                calling_ae=self._peer.ae_title,
+                peer_address=self._address,
+            )
             return Response(status=Status.RESOURCE_LIMITATION)
         request = Request(
             command_field=command.command_field,

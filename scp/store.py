@@ -261,7 +261,11 @@ class Reception:
         assert self._refusal is not None
         status = status_of(self._refusal)
         log.warning(
-            "store_refused", status=f"0x{status:04X}", error=self._refusal.message, calling_ae=self._peer.ae_title
+            "store_refused",
+            status=f"0x{status:04X}",
+            error=self._refusal.message,
+            calling_ae=self._peer.ae_title,
+            peer_address=self._peer.address,
         )
         return status
 

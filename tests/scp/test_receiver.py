@@ -1,5 +1,7 @@
 """What the receiver takes, what it stores, and whom it lets in; on a real port."""
 
+import errno
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import _STORAGE_CLASSES
+from structlog.testing import capture_logs
 
 from domain.clinics import Caller, Clinic
 from domain.plans import Tier
@@ -38,7 +41,7 @@ from storage.headers import read_stored_instance
 from storage.instances import IncomingFile, Spool
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
-from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, an_instance, associate_rq, store
+from tests.factories.hostile import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, Peer, an_instance, associate_rq, store
 from tests.factories.raw_store import store_raw
 from tests.factories.services import PATHS, associated, serving
 from tests.factories.sources import radiograph
@@ -294,3 +297,25 @@ def test_a_disk_that_hangs_for_a_while_is_not_held_against_the_sender(
     monkeypatch.setattr("scp.fast.SLOWEST_BYTES_PER_S", 1 << 20)
     with serving(tmp_path, "fast", {}, limits=limits) as port, Peer(port) as peer:
         assert peer.associate().say(*store("2.25.1", an_instance(pixels=300_000))).status() == 0x0000
+
+
+def test_that_nobody_can_be_accepted_is_logged_once_until_somebody_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, failing = socket.socket.accept, [True]
+
+    def no_descriptor(listening: socket.socket) -> tuple[socket.socket, object]:
+        if failing[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", no_descriptor)
+    with capture_logs() as logs, serving(tmp_path, "fast", {}) as port:
+        for _ in range(2):
+            failing[0] = True
+            with Peer(port) as peer:
+                peer.say(associate_rq())
+                time.sleep(0.2)
+                failing[0] = False
+                assert peer.hear()[0] == A_ASSOCIATE_AC
+    assert [one["error"] for one in logs if one["event"] == "accept_failed"] == ["Too many open files"] * 2
