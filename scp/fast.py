@@ -330,11 +330,11 @@ class Connection:
                 part = self._wire.take_some(length)
                 self._data_set.write(part)
                 length -= len(part)
-        except TooLarge:
+        except TooLarge as error:
             is_store = isinstance(self._data_set, Reception)
             status = Status.OUT_OF_RESOURCES if is_store else Status.RESOURCE_LIMITATION
-            self._send(encode_response(context_id, self._command, status))
-            raise ProtocolError("a data set without end", ProtocolError.NOT_SPECIFIED) from None
+            self._send(encode_response(context_id, self._command, status, error_comment=error.message))
+            raise ProtocolError(error.message, ProtocolError.NOT_SPECIFIED) from error
         if is_last:
             if isinstance(self._data_set, Reception):
                 self._answer_store(self._command, self._data_set)

@@ -121,9 +121,10 @@ class Reception:
             TooLarge: it has more bytes than an instance may have.
         """
         self._size += len(fragment)
-        if self._size > self._handler.limits.maximum_instance_size:
-            self._refuse(TooLarge("the data set is larger than an instance may be", reason="too_large"))
-            raise TooLarge("the data set is larger than an instance may be", reason="too_large")
+        if self._size > (most := self._handler.limits.maximum_instance_size):
+            error = TooLarge(f"the data set has more than {most} bytes", reason="too_large")
+            self._refuse(error)
+            raise error
         if self._refusal is None:
             self._fragments.append(fragment)
 

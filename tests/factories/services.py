@@ -46,7 +46,7 @@ def serving(
         host=LOOPBACK,
         port=0,
         callers=Callers([clinic]),
-        store=StoreHandler(Spool(folder), called_ae_title="COLLIMATOR", on_stored=lambda key: None),
+        store=StoreHandler(Spool(folder), called_ae_title="COLLIMATOR", on_stored=lambda key: None, limits=limits),
         on_released=lambda association: None,
         services=services,
         limits=limits,

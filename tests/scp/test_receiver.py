@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,23 @@ from storage.headers import read_stored_instance
 from storage.instances import IncomingFile, Spool
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
-from tests.factories.hostile import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, Peer, an_instance, associate_rq, store
+from tests.factories.hostile import (
+    A_ABORT,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
+    C_ECHO_RQ,
+    P_DATA,
+    VERIFICATION,
+    Peer,
+    an_instance,
+    associate_rq,
+    command_pdu,
+    data_pdus,
+    elements,
+    store,
+    store_command,
+    uid_value,
+)
 from tests.factories.raw_store import store_raw
 from tests.factories.services import PATHS, associated, serving
 from tests.factories.sources import radiograph
@@ -319,3 +336,28 @@ def test_that_nobody_can_be_accepted_is_logged_once_until_somebody_is(
                 failing[0] = False
                 assert peer.hear()[0] == A_ASSOCIATE_AC
     assert [one["error"] for one in logs if one["event"] == "accept_failed"] == ["Too many open files"] * 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "says"),
+    [
+        (Limits(maximum_message_size=4_000), 0x0213, "the request's data set has more than 4000 bytes"),
+        (Limits(maximum_instance_size=4_000), 0xA700, "the data set has more than 4000 bytes"),
+    ],
+    ids=["request", "instance"],
+)
+def test_whoever_sends_too_much_at_once_is_told_how_much_it_may_be(
+    tmp_path: Path, limits: Limits, status: int, says: str
+) -> None:
+    command, context_id = store_command("2.25.1"), 1
+    if status == 0x0213:
+        echo = {0x0002: uid_value(VERIFICATION), 0x0100: struct.pack("<H", C_ECHO_RQ)}
+        command, context_id = {**command, **echo}, 3
+    with capture_logs() as logs, serving(tmp_path, "fast", {}, limits=limits) as port, Peer(port) as peer:
+        content = data_pdus(an_instance(pixels=6_000), context_id=context_id)
+        kind, answer = peer.associate().say(command_pdu(command, context_id=context_id), *content).hear()
+        told = elements(answer[6:])
+        assert (kind, int.from_bytes(told[0x0900], "little")) == (P_DATA, status)
+        assert told[0x0902].decode().strip() == says
+        assert peer.hear()[0] == A_ABORT
+    assert [one["error"] for one in logs if one["event"] == "protocol_error"] == [says]
