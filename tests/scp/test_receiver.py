@@ -173,6 +173,7 @@ def test_a_stored_file_tells_where_it_came_from(listening: Listening, tmp_path: 
         ("NOBODY", "COLLIMATOR", 0x03),  # Calling AE Title not recognized
         ("ELSEWHERE", "COLLIMATOR", 0x03),  # known, but not from this address
         ("MODALITY1", "SOMEBODY", 0x07),  # Called AE Title not recognized
+        ("NOBODY", "SOMEBODY", 0x07),
     ],
 )
 def test_a_stranger_is_rejected_for_good_with_the_reason(
