@@ -133,7 +133,7 @@ class Connection:
         except (Gone, OSError):
             pass
         except Exception:
-            log.exception("connection_failed")
+            log.exception("connection_failed", peer_address=self._address)
             self._abort(2, 0)
         finally:
             self._leave()
@@ -391,7 +391,7 @@ class Connection:
         try:
             return service(request, self._peer)
         except Exception:
-            log.exception("request_failed")
+            log.exception("request_failed", peer_address=self._address)
             return Response(status=Status.PROCESSING_FAILURE)
 
     def _send(self, content: bytes) -> None:

@@ -156,7 +156,7 @@ class Reception:
             self._refuse(error)
         except Exception:
             self.discard()
-            log.exception("store_failed")
+            log.exception("store_failed", peer_address=self._peer.address)
             return Status.PROCESSING_FAILURE
         else:
             return self._handler.stored(key)
