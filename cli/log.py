@@ -2,20 +2,41 @@
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict
 
+from cli.log_floods import LogFloods
+
 # A key that is not here does not reach the log, whoever passes it.
 ALLOWED_KEYS = frozenset(
     {
-        "ae_title", "calling_ae", "certificate_subject", "clinic", "count", "decode_s", "delay_s", "device", "error",
-        "event", "exception", "executor", "exit_status", "host", "infer_s", "job", "jobs", "level", "method",
-        "package", "peer_address", "port", "process_id", "reason", "role", "route", "seconds", "spool_key", "status",
-        "step", "study_id", "timestamp", "verdict", "version", "where",
+        "ae_title", "called_ae", "calling_ae", "certificate_subject", "clinic", "clinics", "count", "decode_s",
+        "delay_s", "device", "error", "event", "exception", "executor", "exit_status", "host", "included", "infer_s",
+        "job", "jobs", "kind", "left_out", "level", "method", "package", "payer", "peer_address", "percent", "period",
+        "port", "process_id", "reason", "role", "route", "seconds", "spool_key", "status", "step", "study_id",
+        "timestamp", "tls_port", "used", "verdict", "version", "waited_s", "where", "why",
     }
 )  # fmt: skip
+
+
+class LossyStream:
+    """Where the log is written. While its disk is full, or nobody reads it any more, lines are lost; whoever logs goes
+    on: a receiver refuses an object because the disk is full, and has to say so to its peer.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def configure(*, output_format: str, level: str) -> None:
@@ -27,6 +48,7 @@ def configure(*, output_format: str, level: str) -> None:
     )
     structlog.configure(
         processors=[
+            LogFloods(),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
@@ -35,7 +57,7 @@ def configure(*, output_format: str, level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(LossyStream(sys.stderr)),  # type: ignore[arg-type]
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     # pynetdicom logs identifiers of requests; what matters of them is in the node's own events.

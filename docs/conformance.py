@@ -111,6 +111,7 @@ def statuses() -> str:
         Status.DUPLICATE_SOP_INSTANCE: "stored in quarantine: the same SOP Instance UID is here with other content"
         " (only where the configuration asks for this answer)",
         Status.INVALID_OBJECT_INSTANCE: "Affected SOP Instance UID is not a UID",
+        Status.SOP_CLASS_NOT_SUPPORTED: "the SOP Class UID is not one of storage",
         Status.OUT_OF_RESOURCES: "no room, too large an object, or the shared store is away that must have it first",
         Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the SOP Class UID is not that of the presentation context, or the"
         " data set names another instance or class than the request",

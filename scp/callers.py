@@ -3,7 +3,7 @@
 A destination that is asked to commit to what it stored may come in, too, to report; it may send nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -71,6 +71,8 @@ class Callers:
         self._destinations = [one for clinic in clinics for one in clinic.destinations if one.commitment]
         self._configured = [_configured(clinic, caller) for clinic in clinics for caller in clinic.callers]
         self._names = Names(dict.fromkeys(one.host for one in self._configured if one.host and one.network is None))
+        hosts = dict.fromkeys(one.host for one in self._destinations if network_of(one.host) is None)
+        self._names_of_destinations = Names(hosts, of="destination")
 
     @property
     def unresolved(self) -> list[str]:
@@ -100,20 +102,26 @@ class Callers:
         unknown = (calling_ae_title, peer_address)
         if self._takes_unknown:
             return KnownCaller(clinic="", ae_title=calling_ae_title, identity=unknown, is_stranger=True)
-        if any(is_destination(one, calling_ae_title, peer_address) for one in self._destinations):
+        networks = self._names_of_destinations.networks
+        if any(is_destination(one, calling_ae_title, peer_address, networks) for one in self._destinations):
             return KnownCaller(clinic="", ae_title=calling_ae_title, identity=unknown, only_reports=True)
         return None
 
 
-def is_destination(destination: Destination, calling_ae_title: str, peer_address: str) -> bool:
+def is_destination(
+    destination: Destination,
+    calling_ae_title: str,
+    peer_address: str,
+    networks: Callable[[str], Iterable[Network]] = look_up,
+) -> bool:
     """Whether this peer is the destination: its AE title, at the address to which results are sent.
 
-    A name is looked up now, not at the start: the node must come up while a PACS's name cannot be resolved.
+    networks: what a host stands for; OSError where that cannot be found out.
     """
     if calling_ae_title != destination.ae_title:
         return False
     try:
-        return any(plain_address(peer_address) in network for network in look_up(destination.host))
+        return any(plain_address(peer_address) in network for network in networks(destination.host))
     except OSError:
         return False
 

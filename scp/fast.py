@@ -1,6 +1,6 @@
 """One peer, one thread, one buffer: the upper layer protocol as acceptor (PS3.8 9.2), and C-STORE straight to file.
 
-    socket  ->  Wire (one fixed buffer)  ->  PDU  ->  PDV  ->  command set  |  data set
+    socket  ->  scp/wire.py  ->  PDU  ->  PDV  ->  command set  |  data set
                                                                  |               |
                                                               Request     Reception (scp/store.py)
 
@@ -11,7 +11,6 @@ Written in the order in which a peer speaks, with blocking reads: where the thre
 import secrets
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,28 +33,16 @@ from scp.requests import CommandField, Request, Response, Service, Services
 from scp.status import Status
 from scp.store import Reception, StoreHandler, TooLarge
 from scp.tls import shake_hands
+from scp.wire import Gone, Silent, Wire
 
 log = structlog.get_logger()
 
-# 64 to 128 KiB stays in the processor's cache: a larger buffer costs two to three times the time for each byte. One
-# PDU of the size that DCMTK sends at most fits in whole, with the header of the next.
-BUFFER_BYTES = 131_072 + 4_096
 SEND_BUFFER_BYTES = 64 * 1024  # answers are short; the kernel keeps no more of them for a peer that does not read
-TICK_S = 0.5  # how often a waiting thread looks up
 SLOWEST_BYTES_PER_S = 4096  # below this a peer holds a PDU back on purpose
 # Some peers count the PDU's own header into the length that they were allowed.
 PDU_SIZE_TOLERANCE = 1024
 SMALLEST_PEER_PDU = 512  # an answer must fit into one PDU
 LINGER_S = 2.0
-TIMEVAL = struct.Struct("@ll")
-
-
-class Gone(Exception):
-    """The peer closed the connection, or it was dropped."""
-
-
-class Silent(Exception):
-    """The peer took longer than it may."""
 
 
 class Closing(Exception):
@@ -99,105 +86,6 @@ class Desk:
     reported_to_us: frozenset[str] = frozenset()
     memory: MessageMemory = field(default_factory=lambda: MessageMemory(Limits().maximum_memory_for_messages))
     closing: threading.Event = field(default_factory=threading.Event)
-
-
-class Wire:
-    """The receiving side of a socket. Bytes lie in one buffer of fixed size, whatever the peer announces.
-
-    flush: called before bytes that were handed out are overwritten.
-    on_tick: told while nothing comes or goes; may raise.
-    """
-
-    def __init__(self, sock: socket.socket, *, on_tick: Callable[[], None]) -> None:
-        self.socket = sock
-        self.flush: Callable[[], None] = lambda: None
-        self._on_tick = on_tick
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
-        self._start = self._end = 0
-        self._silence_s = self._until = 0.0
-        self.set_tick(TICK_S)
-
-    def set_tick(self, tick_s: float) -> None:
-        """A plain socket blocks in the kernel with a timeout there; that saves a poll(2) for every read."""
-        if isinstance(self.socket, ssl.SSLSocket):
-            self.socket.settimeout(tick_s)
-        else:
-            self.socket.settimeout(None)
-            timeout = TIMEVAL.pack(int(tick_s), int(tick_s % 1 * 1e6))
-            for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                self.socket.setsockopt(socket.SOL_SOCKET, direction, timeout)
-
-    def send(self, content: bytes, *, within_s: float) -> None:
-        """All of it. A peer that does not read what it asked for fills its window, and then nothing goes out.
-
-        Raises:
-            Silent: it took longer.
-            Gone: the connection is.
-        """
-        left, until = memoryview(content), time.monotonic() + within_s
-        while True:
-            try:
-                left = left[self.socket.send(left) :]
-            except (BlockingIOError, TimeoutError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                self._on_tick()
-            except OSError as error:
-                raise Gone from error
-            if not left:
-                return
-            if time.monotonic() > until:
-                raise Silent
-
-    def wait(self) -> None:
-        """Until something has come."""
-        if self._start == self._end:
-            self._fill()
-
-    def expect(self, *, silence_s: float, within_s: float) -> None:
-        """From now on the peer may be silent for `silence_s`, and all that is expected must come within `within_s`."""
-        self._silence_s = silence_s
-        self._until = time.monotonic() + within_s
-
-    def take(self, count: int) -> memoryview:
-        """The next `count` bytes, at most a header's worth, in one piece."""
-        while self._end - self._start < count:
-            self._fill()
-        part = self._buffer[self._start : self._start + count]
-        self._start += count
-        return part
-
-    def take_some(self, most: int) -> memoryview:
-        """At least one of the next bytes, at most `most`; what has come already is enough."""
-        if self._start == self._end:
-            self._fill()
-        part = self._buffer[self._start : min(self._end, self._start + most)]
-        self._start += len(part)
-        return part
-
-    def _fill(self) -> None:
-        self.flush()
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._start:
-            left = self._end - self._start
-            self._buffer[:left] = self._buffer[self._start : self._end]
-            self._start, self._end = 0, left
-        silent_until = time.monotonic() + self._silence_s
-        while True:
-            try:
-                count = self.socket.recv_into(self._buffer[self._end :])
-            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
-                count = -1
-            except OSError as error:
-                raise Gone from error
-            if not count:
-                raise Gone
-            if count < 0:
-                self._on_tick()
-            if time.monotonic() > (self._until if count > 0 else min(silent_until, self._until)):
-                raise Silent
-            if count > 0:
-                self._end += count
-                return
 
 
 class Connection:
@@ -245,7 +133,7 @@ class Connection:
         except (Gone, OSError):
             pass
         except Exception:
-            log.exception("connection_failed")
+            log.exception("connection_failed", peer_address=self._address)
             self._abort(2, 0)
         finally:
             self._leave()
@@ -442,11 +330,11 @@ class Connection:
                 part = self._wire.take_some(length)
                 self._data_set.write(part)
                 length -= len(part)
-        except TooLarge:
+        except TooLarge as error:
             is_store = isinstance(self._data_set, Reception)
             status = Status.OUT_OF_RESOURCES if is_store else Status.RESOURCE_LIMITATION
-            self._send(encode_response(context_id, self._command, status))
-            raise ProtocolError("a data set without end", ProtocolError.NOT_SPECIFIED) from None
+            self._send(encode_response(context_id, self._command, status, error_comment=error.message))
+            raise ProtocolError(error.message, ProtocolError.NOT_SPECIFIED) from error
         if is_last:
             if isinstance(self._data_set, Reception):
                 self._answer_store(self._command, self._data_set)
@@ -483,7 +371,12 @@ class Connection:
         if service is None:
             return Response(status=Status.UNRECOGNIZED_OPERATION)
         if message is not None and not message.found_room:
-            log.warning("request_refused", reason="too many requests at once", calling_ae=self._peer.ae_title)
+            log.warning(
+                "request_refused",
+                reason="too many requests at once",
+                calling_ae=self._peer.ae_title,
+                peer_address=self._address,
+            )
             return Response(status=Status.RESOURCE_LIMITATION)
         request = Request(
             command_field=command.command_field,
@@ -498,7 +391,7 @@ class Connection:
         try:
             return service(request, self._peer)
         except Exception:
-            log.exception("request_failed")
+            log.exception("request_failed", peer_address=self._address)
             return Response(status=Status.PROCESSING_FAILURE)
 
     def _send(self, content: bytes) -> None:

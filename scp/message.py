@@ -44,7 +44,7 @@ class Message:
         """
         self._size += len(fragment)
         if self._size > self._most:
-            raise TooLarge("the data set is larger than a request's may be", reason="too_large")
+            raise TooLarge(f"the request's data set has more than {self._most} bytes", reason="too_large")
         if self._memory is None or not self.found_room:
             return
         if self._memory.take(len(fragment)):

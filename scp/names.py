@@ -1,4 +1,6 @@
-"""Host names of callers: looked up at the start, and again every minute, in a thread of its own.
+"""Host names of callers and destinations: looked up at the start, and again every minute, in a thread of their own.
+
+Nothing that a peer says makes the node ask a name server: its answer may take long, and anybody may knock at the port.
 
 A node must come up while names cannot be resolved (after a power failure it may be there before the name server is),
 and what a name stands for may change.
@@ -21,10 +23,11 @@ FIRST_LOOK_S = 3.0  # the start waits for it no longer
 
 class Names:
     """What each name stands for now; nothing while it cannot be resolved and never could be. Where it can no longer be,
-    it stands for what it stood for before.
+    it stands for what it stood for before. `of`: what the log calls those who have these names.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, names: Iterable[str], *, of: str = "caller") -> None:
+        self._of = of
         self._networks: dict[str, tuple[Network, ...]] = {}
         self._unresolved: dict[str, bool] = dict.fromkeys(names, False)
         self._looked_once = threading.Event()
@@ -32,8 +35,10 @@ class Names:
             threading.Thread(target=self._keep_looking, name="names", daemon=True).start()
             self._looked_once.wait(FIRST_LOOK_S)
 
-    def networks(self, name: str) -> tuple[Network, ...]:
-        return self._networks.get(name, ())
+    def networks(self, host: str) -> tuple[Network, ...]:
+        """What a host stands for now, be it a name, an address or a network."""
+        network = network_of(host)
+        return self._networks.get(host, ()) if network is None else (network,)
 
     @property
     def unresolved(self) -> list[str]:
@@ -49,9 +54,9 @@ class Names:
             except OSError as error:
                 is_unresolved = True
                 if not self._unresolved[name]:
-                    log.warning("caller_not_resolved", host=name, error=error.strerror or type(error).__name__)
+                    log.warning(f"{self._of}_not_resolved", host=name, error=error.strerror or type(error).__name__)
             if self._unresolved[name] and not is_unresolved:
-                log.info("caller_resolved", host=name)
+                log.info(f"{self._of}_resolved", host=name)
             self._unresolved[name] = is_unresolved
 
     def _keep_looking(self) -> None:

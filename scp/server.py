@@ -79,6 +79,7 @@ class Receiver:
             memory=MessageMemory(limits.maximum_memory_for_messages),
         )
         self._stop_listening = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._accepts = True
         self.tls_port = 0
 
     def start(self) -> int:
@@ -155,17 +156,25 @@ class Receiver:
         try:
             sock, address = listening.accept()
         except OSError as error:  # the peer was gone already, or there is no descriptor left
-            log.warning("accept_failed", error=type(error).__name__)
+            self._cannot_accept(error.strerror or type(error).__name__)
             time.sleep(POLL_S)
             return
         connection = Connection(self._desk, sock, str(plain_address(address[0])))
         self._admission.wait(connection)
         try:
             threading.Thread(target=connection.run, args=(wrap,), daemon=True).start()
-        except RuntimeError:  # no thread to be had
-            log.warning("accept_failed", error="no thread")
+        except RuntimeError:
+            self._cannot_accept("there is no thread to be had")
             self._admission.leave(connection)
             sock.close()
+        else:
+            self._accepts = True
+
+    def _cannot_accept(self, error: str) -> None:
+        """It is tried fifty times a second, and told once."""
+        if self._accepts:
+            log.warning("accept_failed", error=error)
+        self._accepts = False
 
     def _close(self) -> None:
         for key in list(self._selector.get_map().values()):

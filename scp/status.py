@@ -15,6 +15,7 @@ class Status(IntEnum):
     INVALID_ARGUMENT_VALUE = 0x0115
     INVALID_OBJECT_INSTANCE = 0x0117
     MISSING_ATTRIBUTE = 0x0120
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
     NO_SUCH_ACTION = 0x0123
     NOT_AUTHORIZED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
@@ -27,6 +28,7 @@ class Status(IntEnum):
 REFUSALS = {
     "invalid_uid": Status.INVALID_OBJECT_INSTANCE,
     "wrong_sop_class": Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
+    "no_storage_class": Status.SOP_CLASS_NOT_SUPPORTED,
     "wrong_instance": Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
     "no_data_set": Status.CANNOT_UNDERSTAND,
     "not_a_data_set": Status.CANNOT_UNDERSTAND,

@@ -15,7 +15,7 @@ from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from scp.associate import CALLING_AE_TITLE_NOT_RECOGNIZED, Context
+from scp.associate import CALLED_AE_TITLE_NOT_RECOGNIZED, CALLING_AE_TITLE_NOT_RECOGNIZED, Context
 from scp.callers import Callers
 from scp.command import Command, printable_comment
 from scp.contexts import OPEN_TO_DESTINATIONS, VERIFICATION, supported_syntaxes
@@ -112,6 +112,16 @@ class StockReceiver:
         request = association.requestor.primitive
         calling_ae_title = str(request.calling_ae_title).strip()  # type: ignore[union-attr]
         address = str(association.requestor.address)
+        called_ae_title = str(request.called_ae_title).strip()  # type: ignore[union-attr]
+        if called_ae_title != self._ae.ae_title:  # pynetdicom rejects it next
+            log.warning(
+                "association_rejected",
+                error=CALLED_AE_TITLE_NOT_RECOGNIZED.says,
+                called_ae=called_ae_title,
+                calling_ae=calling_ae_title,
+                peer_address=address,
+            )
+            return
         caller = self._callers.caller_of(calling_ae_title=calling_ae_title, peer_address=address)
         if caller is None:
             log.warning("caller_rejected", calling_ae=calling_ae_title, peer_address=address)

@@ -26,6 +26,7 @@ from scp.dataset_head import (
 from scp.limits import Limits
 from scp.peer import Peer
 from scp.status import Status, status_of
+from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from storage.file_meta import FileMeta, Provenance, encode_file_meta
 from storage.instances import IncomingFile, Spool
 from storage.study_keys import study_name
@@ -110,8 +111,8 @@ class Reception:
                 raise Retry(
                     "the spool's disk is nearly full", hint="free some space, or lower receiver.minimum_free_gb"
                 )
-        except CollimatorError as error:
-            self._refusal = error
+        except (CollimatorError, OSError) as error:
+            self._refuse(error)
 
     def write(self, fragment: memoryview) -> None:
         """Take the next bytes, of which the memory must stay as it is until `flush`.
@@ -120,9 +121,10 @@ class Reception:
             TooLarge: it has more bytes than an instance may have.
         """
         self._size += len(fragment)
-        if self._size > self._handler.limits.maximum_instance_size:
-            self._refuse(TooLarge("the data set is larger than an instance may be", reason="too_large"))
-            raise TooLarge("the data set is larger than an instance may be", reason="too_large")
+        if self._size > (most := self._handler.limits.maximum_instance_size):
+            error = TooLarge(f"the data set has more than {most} bytes", reason="too_large")
+            self._refuse(error)
+            raise error
         if self._refusal is None:
             self._fragments.append(fragment)
 
@@ -154,7 +156,7 @@ class Reception:
             self._refuse(error)
         except Exception:
             self.discard()
-            log.exception("store_failed")
+            log.exception("store_failed", peer_address=self._peer.address)
             return Status.PROCESSING_FAILURE
         else:
             return self._handler.stored(key)
@@ -260,7 +262,11 @@ class Reception:
         assert self._refusal is not None
         status = status_of(self._refusal)
         log.warning(
-            "store_refused", status=f"0x{status:04X}", error=self._refusal.message, calling_ae=self._peer.ae_title
+            "store_refused",
+            status=f"0x{status:04X}",
+            error=self._refusal.message,
+            calling_ae=self._peer.ae_title,
+            peer_address=self._peer.address,
         )
         return status
 
@@ -271,5 +277,7 @@ def check_command(command: Command, context: Context) -> None:
         raise Refuse("Affected SOP Instance UID is not a UID", reason="invalid_uid")
     if command.sop_class_uid != context.abstract_syntax:
         raise Refuse("Affected SOP Class UID is not that of the presentation context", reason="wrong_sop_class")
+    if command.sop_class_uid not in STORAGE_SOP_CLASSES:  # a context of Verification takes no instances
+        raise Refuse("the SOP Class is not one of storage", reason="no_storage_class")
     if not command.has_data_set:
         raise Refuse("there is no data set", reason="no_data_set")

@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from domain.clinics import Caller, Clinic
 from domain.plans import Tier
 from scp.callers import Callers
+from scp.limits import Limits
 from scp.peer import Peer
 from scp.requests import CommandField, Request, Services
 from scp.server import Receiver
@@ -36,16 +37,19 @@ MODALITY = Peer(association="a1", clinic="st-mary", ae_title="MODALITY1", addres
 
 
 @contextmanager
-def serving(folder: Path, path: str, services: Services, *, clinic: Clinic = CLINIC) -> Iterator[int]:
+def serving(
+    folder: Path, path: str, services: Services, *, clinic: Clinic = CLINIC, limits: Limits | None = None
+) -> Iterator[int]:
     """The port of a receiver on this path; it knows this clinic's callers: MODALITY1 and MODALITY2."""
     receiver = {"fast": Receiver, "stock": StockReceiver}[path](
         ae_title="COLLIMATOR",
         host=LOOPBACK,
         port=0,
         callers=Callers([clinic]),
-        store=StoreHandler(Spool(folder), called_ae_title="COLLIMATOR", on_stored=lambda key: None),
+        store=StoreHandler(Spool(folder), called_ae_title="COLLIMATOR", on_stored=lambda key: None, limits=limits),
         on_released=lambda association: None,
         services=services,
+        limits=limits,
     )
     yield receiver.start()
     receiver.stop(grace_s=0.0)

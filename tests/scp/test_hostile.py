@@ -456,6 +456,16 @@ def test_a_class_that_is_not_the_contexts_is_refused(node: Node) -> None:
         assert peer.associate().say(*said).status() == 0xA900
 
 
+def test_a_context_that_is_not_of_storage_takes_no_instance(node: Node) -> None:
+    """A destination that may only report has such contexts."""
+    before = node.stored()
+    data_set = an_instance("2.25.1").replace(uid_value(CR), uid_value(VERIFICATION.ljust(len(CR), "\0")))
+    with Peer(node.port) as peer:
+        peer.associate(contexts=((1, VERIFICATION, (EXPLICIT,)),))
+        assert peer.say(*store("2.25.1", data_set, sop_class_uid=VERIFICATION)).status() == 0x0122
+    assert node.stored() == before
+
+
 @pytest.mark.parametrize("depth", [3_000, 200_000])
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
 def test_sequences_without_end_are_refused(node: Node, depth: int, syntax: str) -> None:

@@ -1,4 +1,4 @@
-"""A caller's host name that cannot be resolved keeps that caller outside, and nobody else, until it can be."""
+"""A host name that cannot be resolved keeps the caller that has it outside, and nobody else, until it can be."""
 
 import socket
 import threading
@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import scp.names
-from domain.clinics import Caller, Clinic
+from domain.clinics import Caller, Clinic, Destination
 from domain.plans import Tier
 from scp.callers import Callers
 from scp.names import Names
@@ -20,10 +20,12 @@ class NameServer:
 
     def __init__(self) -> None:
         self.addresses: dict[str, list[str]] = {}
+        self.asked = 0
         self.answers = threading.Event()
         self.answers.set()
 
     def getaddrinfo(self, host: str, port: object) -> list[tuple[object, ...]]:
+        self.asked += 1
         self.answers.wait(10)
         if not self.addresses.get(host):
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
@@ -105,3 +107,22 @@ def test_without_a_name_there_is_nothing_to_look_up(name_server: NameServer) -> 
     before = threading.active_count()
     known("10.1.2.3")
     assert threading.active_count() == before
+
+
+def test_a_destination_is_known_by_its_name_and_whoever_takes_its_title_makes_nobody_ask_the_name_server(
+    name_server: NameServer,
+) -> None:
+    name_server.addresses["pacs"] = ["10.1.2.9"]
+    pacs = Destination(name="pacs", ae_title="PACS", host="pacs", port=104, commitment=True)
+    callers = Callers([Clinic(name="a", tier=Tier.BASIC, sends_notes=False, callers=(), destinations=(pacs,))])
+    asked = name_server.asked
+    assert [lets_in(callers, "PACS", address) for address in ("10.1.2.9", "10.1.2.66")] == [True, False]
+    assert name_server.asked == asked == 1
+    assert callers.unresolved == []
+
+
+def test_a_destinations_name_that_cannot_be_resolved_is_told_as_such(name_server: NameServer) -> None:
+    pacs = Destination(name="pacs", ae_title="PACS", host="pacs", port=104, commitment=True)
+    with capture_logs() as logs:
+        Callers([Clinic(name="a", tier=Tier.BASIC, sends_notes=False, callers=(), destinations=(pacs,))])
+    assert [(one["event"], one["host"]) for one in logs] == [("destination_not_resolved", "pacs")]

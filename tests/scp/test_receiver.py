@@ -1,6 +1,10 @@
 """What the receiver takes, what it stores, and whom it lets in; on a real port."""
 
+import errno
+import socket
+import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -22,21 +26,39 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import _STORAGE_CLASSES
+from structlog.testing import capture_logs
 
 from domain.clinics import Caller, Clinic
 from domain.plans import Tier
 from scp.callers import Callers
 from scp.contexts import TRANSFER_SYNTAXES
+from scp.limits import Limits
 from scp.server import Receiver
 from scp.stock import StockReceiver
 from scp.storage_sop_classes import STORAGE_SOP_CLASSES
 from scp.store import StoreHandler
 from scu.store import Address, Answer, describe, send_files
 from storage.headers import read_stored_instance
-from storage.instances import Spool
+from storage.instances import IncomingFile, Spool
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
-from tests.factories.hostile import A_ASSOCIATE_RJ, Peer, associate_rq
+from tests.factories.hostile import (
+    A_ABORT,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
+    C_ECHO_RQ,
+    P_DATA,
+    VERIFICATION,
+    Peer,
+    an_instance,
+    associate_rq,
+    command_pdu,
+    data_pdus,
+    elements,
+    store,
+    store_command,
+    uid_value,
+)
 from tests.factories.raw_store import store_raw
 from tests.factories.services import PATHS, associated, serving
 from tests.factories.sources import radiograph
@@ -151,6 +173,7 @@ def test_a_stored_file_tells_where_it_came_from(listening: Listening, tmp_path: 
         ("NOBODY", "COLLIMATOR", 0x03),  # Calling AE Title not recognized
         ("ELSEWHERE", "COLLIMATOR", 0x03),  # known, but not from this address
         ("MODALITY1", "SOMEBODY", 0x07),  # Called AE Title not recognized
+        ("NOBODY", "SOMEBODY", 0x07),
     ],
 )
 def test_a_stranger_is_rejected_for_good_with_the_reason(
@@ -259,3 +282,83 @@ def a_file_in(syntax: UID, folder: Path) -> Path:
 def data_set_of(file: bytes) -> bytes:
     """What follows the File Meta Information."""
     return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_spool_that_cannot_be_reached_is_told_as_out_of_resources(tmp_path: Path, path: str) -> None:
+    """A network file system is away: the modality tries again, and its log says why."""
+    dataset = radiograph(1)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    with (
+        serving(tmp_path, path, {}) as port,
+        associated(port, dataset.SOPClassUID, syntax, ae_title="MODALITY1") as association,
+    ):
+        (tmp_path / "spool").rename(tmp_path / "away")
+        refused = association.send_c_store(dataset)
+        (tmp_path / "away").rename(tmp_path / "spool")
+        stored = association.send_c_store(dataset)
+    assert (refused.Status, refused.ErrorComment) == (0xA700, "the spool cannot take it: No such file or directory")
+    assert stored.Status == 0x0000
+
+
+def test_a_disk_that_hangs_for_a_while_is_not_held_against_the_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the node itself takes to write does not count as the peer's silence."""
+    write, limits = IncomingFile.write, Limits(artim_s=0.5)
+
+    def hang(file: IncomingFile, *fragments: bytes) -> None:
+        time.sleep(1.0)
+        write(file, *fragments)
+
+    monkeypatch.setattr(IncomingFile, "write", hang)
+    monkeypatch.setattr("scp.fast.SLOWEST_BYTES_PER_S", 1 << 20)
+    with serving(tmp_path, "fast", {}, limits=limits) as port, Peer(port) as peer:
+        assert peer.associate().say(*store("2.25.1", an_instance(pixels=300_000))).status() == 0x0000
+
+
+def test_that_nobody_can_be_accepted_is_logged_once_until_somebody_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, failing = socket.socket.accept, [True]
+
+    def no_descriptor(listening: socket.socket) -> tuple[socket.socket, object]:
+        if failing[0]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", no_descriptor)
+    with capture_logs() as logs, serving(tmp_path, "fast", {}) as port:
+        for _ in range(2):
+            failing[0] = True
+            with Peer(port) as peer:
+                peer.say(associate_rq())
+                time.sleep(0.2)
+                failing[0] = False
+                assert peer.hear()[0] == A_ASSOCIATE_AC
+    assert [one["error"] for one in logs if one["event"] == "accept_failed"] == ["Too many open files"] * 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "says"),
+    [
+        (Limits(maximum_message_size=4_000), 0x0213, "the request's data set has more than 4000 bytes"),
+        (Limits(maximum_instance_size=4_000), 0xA700, "the data set has more than 4000 bytes"),
+    ],
+    ids=["request", "instance"],
+)
+def test_whoever_sends_too_much_at_once_is_told_how_much_it_may_be(
+    tmp_path: Path, limits: Limits, status: int, says: str
+) -> None:
+    command, context_id = store_command("2.25.1"), 1
+    if status == 0x0213:
+        echo = {0x0002: uid_value(VERIFICATION), 0x0100: struct.pack("<H", C_ECHO_RQ)}
+        command, context_id = {**command, **echo}, 3
+    with capture_logs() as logs, serving(tmp_path, "fast", {}, limits=limits) as port, Peer(port) as peer:
+        content = data_pdus(an_instance(pixels=6_000), context_id=context_id)
+        kind, answer = peer.associate().say(command_pdu(command, context_id=context_id), *content).hear()
+        told = elements(answer[6:])
+        assert (kind, int.from_bytes(told[0x0900], "little")) == (P_DATA, status)
+        assert told[0x0902].decode().strip() == says
+        assert peer.hear()[0] == A_ABORT
+    assert [one["error"] for one in logs if one["event"] == "protocol_error"] == [says]

@@ -19,11 +19,11 @@ from domain.clinics import Caller, Clinic
 from domain.errors import Misconfigured
 from domain.plans import Tier
 from scp.callers import Callers
-from scp.fast import TICK_S
 from scp.limits import Limits
 from scp.server import Receiver
 from scp.store import StoreHandler
 from scp.tls import TlsIdentity, TlsPort, certificate_of, server_context
+from scp.wire import TICK_S
 from storage.instances import Spool
 from tests.factories.certificates import Authority, Identity, PrivateKey, p256, rsa_key
 from tests.factories.hostile import A_ABORT, ECHO, Peer, associate_rq
