@@ -8,7 +8,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from inference import pixels
-from inference.pixels import MAX_GREY
+from inference.presentation import MAX_GREY
 from tests.inference.images import write_image
 
 
