@@ -22,7 +22,7 @@ from domain.states import Reason
 from inference import preprocess
 from inference.pixel_data import check_inflated_size, locate
 from inference.preprocess import Float32, Preprocessing
-from inference.presentation import MAX_GREY, Greys, pixel_aspect, shown_values
+from inference.presentation import MAX_GREY, Greys, is_inverted, pixel_aspect, shown_values
 from inference.stored_pixels import Header, Pixels, check_size, read_stored
 
 _STRIP_ROWS = 16
@@ -34,7 +34,8 @@ class Radiograph:
     """One decoded image.
 
     `stored` is (rows, columns), integer. `black` and `white` are the ends of its stored range, in the order in which
-    they are shown: MONOCHROME1 has black > white. `shown` is the grey of each stored value from `first`, the least,
+    they are shown: MONOCHROME1 has black > white, and so has what a falling look-up table or a negative Rescale Slope
+    turns round. `shown` is the grey of each stored value from `first`, the least,
     to the greatest: uint16, 0 black, 65535 white, VOI applied and MONOCHROME1 inverted. `pixel_aspect` is a pixel's
     height over its width.
     """
@@ -154,7 +155,7 @@ def _read_dicom(path: Path | str) -> Radiograph:
             f"the pixels cannot be decoded ({name}: {error})"[:400], reason=Reason.UNREADABLE_PIXELS
         ) from error
     low, high = header.stored_range
-    black, white = (high, low) if header.photometric_interpretation == "MONOCHROME1" else (low, high)
+    black, white = (high, low) if is_inverted(shown, header) else (low, high)
     return Radiograph(stored=stored, black=black, white=white, first=first, shown=shown, pixel_aspect=aspect)
 
 

@@ -33,6 +33,13 @@ def shown_values(stored: Pixels, dataset: Dataset, header: Header) -> tuple[int,
     return first, np.rint(fractions * MAX_GREY).astype(np.uint16)
 
 
+def is_inverted(shown: Greys, header: Header) -> bool:
+    """Whether the least stored value is lighter than the greatest: not only MONOCHROME1 may say so."""
+    if shown[0] == shown[-1]:
+        return header.photometric_interpretation == "MONOCHROME1"
+    return bool(shown[0] > shown[-1])
+
+
 def _modality_values(occurring: Pixels, dataset: Dataset) -> NDArray[np.float64]:
     """By the Modality LUT, or by Rescale Slope (0028,1053) and Intercept (0028,1052): PS3.3 C.11.1."""
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at

@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 
 from domain.errors import Refuse
 from inference import pixels
+from inference.preprocess import Preprocessing, Scaling
 from inference.presentation import MAX_GREY
 from tests.inference.images import write_image
 
@@ -138,6 +139,37 @@ def test_a_number_that_is_none_is_as_if_it_were_not_said(tmp_path: Path, keyword
 def test_monochrome1_has_black_above_white(tmp_path: Path) -> None:
     read = pixels.read(write_image(tmp_path / "image.dcm", PhotometricInterpretation="MONOCHROME1"))
     assert (read.black, read.white) == (4095, 0)
+
+
+FALLING_TABLE = ItemSequence([look_up_table(RISING[::-1], 12)])
+
+
+@pytest.mark.parametrize("scaling", ["xrv_1024", "unit", "standardise"])
+@pytest.mark.parametrize(
+    "inverted_by",
+    [
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"RescaleSlope": -1, "RescaleIntercept": 4095, "WindowCenter": 2048, "WindowWidth": 4096},
+        {"VOILUTSequence": FALLING_TABLE},
+    ],
+    ids=["MONOCHROME1", "a negative slope", "a falling look-up table"],
+)
+def test_a_network_gets_the_same_of_a_film_that_is_stored_inverted_however_that_is_said(
+    tmp_path: Path, inverted_by: dict[str, object], scaling: Scaling
+) -> None:
+    """Bones are light in what networks were taught, as they are to a reader."""
+    preprocessing = Preprocessing(input_size=32, crop="centre_square", scaling=scaling)
+    values = np.random.default_rng(0).integers(0, 4096, 64 * 56).astype(np.uint16)
+    values[:2] = 0, 4095
+    whole = {"WindowCenter": 2048, "WindowWidth": 4096}
+    plain = pixels.read(write_image(tmp_path / "plain.dcm", PixelData=values.tobytes(), **whole))
+    inverted = {**whole, **inverted_by, "PixelData": (4095 - values).tobytes()}
+    turned = pixels.read(write_image(tmp_path / "inverted.dcm", **inverted))
+    assert (turned.black, turned.white) == (4095, 0)
+    assert pixels.grey_mean(turned) == pytest.approx(pixels.grey_mean(plain))
+    np.testing.assert_allclose(
+        pixels.network_input(turned, preprocessing), pixels.network_input(plain, preprocessing), atol=0.01
+    )
 
 
 def test_a_real_chest_stored_inverted_is_shown_with_a_light_spine_on_dark_lungs() -> None:
