@@ -98,6 +98,8 @@ class Header:
 
     @property
     def stored_range(self) -> tuple[int, int]:
+        if self.samples_per_pixel == 3:  # the luma of whole bytes, which have no sign (PS3.3 C.7.6.3.1.2)
+            return 0, 255
         half = 1 << (self.bits_stored - 1)
         return (-half, half - 1) if self.is_signed else (0, 2 * half - 1)
 
@@ -131,7 +133,7 @@ def read_stored(dataset: Dataset, pixel_data: PixelData, header: Header) -> Pixe
     if header.transfer_syntax_uid.is_encapsulated:
         decoded = decode(pixel_data.first_frame(int(dataset.get("NumberOfFrames") or 1)), header)
     else:
-        decoded = decode(pixel_data.mapped(), header)
+        decoded = decode(pixel_data.mapped(is_of_bytes=header.bits_allocated == 8), header)
     _check_shape(decoded.shape[:2], header)
     if decoded.ndim == 3:
         if decoded.dtype != np.uint8:
@@ -190,18 +192,19 @@ def _within_bits_stored(decoded: Pixels, header: Header) -> Pixels:
     if shift or sign or int(bits.max()) > high:
         within = (((bits >> shift) & (high - low)) ^ sign) - sign
         if header.transfer_syntax_uid in _SELF_DESCRIBING:
-            _check_nothing_is_lost(bits, within, header)
+            _check_nothing_is_lost(decoded, within, header)
         bits = within
     return bits.view(np.int16) if header.is_signed else bits
 
 
-def _check_nothing_is_lost(bits: Pixels, within: Pixels, header: Header) -> None:
+def _check_nothing_is_lost(decoded: Pixels, within: Pixels, header: Header) -> None:
     """An encoder was given no overlay with the pixels (PS3.5 8.2), at the most the sign in all bits above it."""
     low, high = header.stored_range
     field = (within & (high - low)) << (header.high_bit + 1 - header.bits_stored)
-    if not np.array_equal(field, bits) and not (header.is_signed and np.array_equal(within, bits)):
+    has_sign_above = header.is_signed and np.array_equal(within.astype(decoded.dtype), decoded)
+    if not np.array_equal(field, decoded) and not has_sign_above:
         raise Refuse(
-            f"the encoded values reach {bits.max()}, Bits Stored says {header.bits_stored}",
+            f"the encoded values reach {decoded.max()}, Bits Stored says {header.bits_stored}",
             reason=Reason.UNREADABLE_PIXELS,
         )
 
@@ -285,6 +288,8 @@ def _by_libjpeg(encoded: Encoded, header: Header) -> Pixels:
 
 
 def _jpeg_ls(encoded: Encoded, header: Header) -> Pixels:
+    """CharLS 2.4 never ends on a stream that does."""
+    _end_of_image(encoded)
     _check_codestream(codestream.of_jpeg(encoded), header)
     return _luma_of_ybr_full(np.asarray(imagecodecs.jpegls_decode(encoded)), header)
 
