@@ -65,7 +65,7 @@ class Header:
             photometric_interpretation=str(dataset.PhotometricInterpretation).strip().upper(),
             bits_allocated=int(dataset.BitsAllocated),
             bits_stored=int(dataset.BitsStored),
-            high_bit=int(dataset.get("HighBit", dataset.BitsStored - 1)),
+            high_bit=int(dataset.BitsStored - 1 if dataset.get("HighBit") is None else dataset.HighBit),
             is_signed=dataset.PixelRepresentation == 1,
             is_planar=bool(dataset.get("PlanarConfiguration", 0)),
             transfer_syntax_uid=uid.UID(dataset.file_meta.TransferSyntaxUID),

@@ -292,6 +292,16 @@ def test_signed_pixels_keep_their_sign(tmp_path: Path) -> None:
     assert (read.black, read.white) == (-2048, 2047)
 
 
+@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "empty"])
+def test_a_high_bit_that_is_not_said_is_the_highest_of_bits_stored(tmp_path: Path, is_there: bool) -> None:
+    dataset = radiograph(1)
+    del dataset.HighBit
+    if is_there:
+        dataset.HighBit = None
+    read = pixels.read(write(dataset, tmp_path / "image.dcm"))
+    np.testing.assert_array_equal(read.stored.ravel(), np.arange(64 * 56))
+
+
 def test_an_overlay_in_the_unused_bits_is_masked_away(tmp_path: Path) -> None:
     values = np.arange(64 * 56, dtype=np.uint16) | np.uint16(0x8000)
     read = pixels.read(write_image(tmp_path / "image.dcm", PixelData=values.tobytes()))
