@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -252,9 +253,24 @@ class _Child:
         return reply
 
     def receive(self, max_bytes: int, time_limit_s: float) -> bytes:
+        """
+        Raises:
+            TimeoutError: nothing came within the limit, or the rest of it not within as much again.
+        """
         if not self._connection.poll(time_limit_s):
             raise TimeoutError
-        return self._connection.recv_bytes(max_bytes)
+        # For the rest of a message that has begun, a connection waits as long as the other side lives.
+        began_at = time.monotonic()
+        deadline = threading.Timer(time_limit_s, self._process.kill)
+        deadline.start()
+        try:
+            return self._connection.recv_bytes(max_bytes)
+        except (EOFError, OSError):
+            if time.monotonic() - began_at >= time_limit_s:
+                raise TimeoutError from None
+            raise
+        finally:
+            deadline.cancel()
 
     def end(self) -> None:
         self._connection.close()

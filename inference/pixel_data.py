@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
 
+import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.encaps import generate_frames, parse_basic_offsets, parse_fragments
@@ -24,21 +25,28 @@ PIECE_BYTES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelData:
-    """`start`, `length`: of its value in the file. That of encapsulated pixels has no defined length (PS3.5 A.4)."""
+    """`start`, `length`: of its value in the file. That of encapsulated pixels has no defined length (PS3.5 A.4).
+
+    `is_in_big_endian_words`: samples of 8 bits lie two in a word, the first in its low half (PS3.5 8.1.1, Annex D).
+    """
 
     file: BinaryIO
     start: int
     length: int
+    is_in_big_endian_words: bool = False
 
-    def mapped(self) -> memoryview:
-        """The value, without a copy of it.
+    def mapped(self, *, is_of_bytes: bool) -> memoryview:
+        """The value of uncompressed pixels; without a copy of it, but where bytes have to change places.
 
         Raises:
             ValueError: nothing says where it ends.
         """
         if self.length == UNDEFINED_LENGTH:
             raise ValueError("uncompressed pixels without a length")
-        return self._content()[self.start : self.start + self.length]
+        value = self._content()[self.start : self.start + self.length]
+        if is_of_bytes and self.is_in_big_endian_words:
+            return memoryview(np.frombuffer(value, np.uint16).byteswap().tobytes())
+        return value
 
     def first_frame(self, number_of_frames: int) -> bytes | memoryview:
         """Of encapsulated pixels; where it lies in one piece, as nearly always, without a copy of it."""
@@ -97,7 +105,11 @@ def locate(file: BinaryIO, attributes: FileDataset) -> PixelData:
         return _unless_empty(PixelData(file=file, start=0, length=0))
     # After an explicit VR, OB or OW, two bytes of nothing come before a length of four (PS3.5 7.1.2).
     (length,) = struct.unpack(f"{order}L", begin[4:] if is_implicit else file.read(4))
-    return _unless_empty(PixelData(file=file, start=file.tell(), length=length))
+    is_in_big_endian_words = not is_little and begin[4:6] == b"OW"
+    start = file.tell()
+    return _unless_empty(
+        PixelData(file=file, start=start, length=length, is_in_big_endian_words=is_in_big_endian_words)
+    )
 
 
 def _unless_empty(pixel_data: PixelData) -> PixelData:

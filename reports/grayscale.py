@@ -17,6 +17,7 @@ READ_FOR_GRAYSCALE = [
     "PixelAspectRatio",
     "PixelSpacing",
     "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
     "RescaleIntercept",
     "RescaleSlope",
     "ModalityLUTSequence",
@@ -79,7 +80,7 @@ def _pair(header: Dataset, first: str, second: str) -> tuple[float, float] | Non
 
 
 def _aspect_ratio(header: Dataset) -> tuple[int, int]:
-    for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+    for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         values = [value.strip() for value in _text(header, keyword).split("\\")]
         if len(values) == 2 and all(DECIMAL.fullmatch(value) and float(value) > 0 for value in values):
             ratio = (Fraction(values[0]) / Fraction(values[1])).limit_denominator(1000)

@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inference import pixels
 from inference.preprocess import Float32, Preprocessing, resized
+from inference.presentation import MAX_GREY
 
 PREPROCESSING = Preprocessing(input_size=144, crop="none", scaling="standardise")
 FOLDS = 5
@@ -66,7 +67,7 @@ def read_radiographs(folder: Path) -> Radiographs:
     images = []
     for path in paths:
         greys = pixels.read(path).greys
-        images.append(resized(greys, black=0, white=pixels.MAX_GREY, preprocessing=PREPROCESSING))
+        images.append(resized(greys, black=0, white=MAX_GREY, preprocessing=PREPROCESSING))
     return Radiographs(
         files=tuple(path.name for path in paths),
         patients=tuple(patient_of(path.name) for path in paths),

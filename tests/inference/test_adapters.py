@@ -19,8 +19,9 @@ from inference.install import add
 from inference.labels import Label
 from inference.network import Network
 from inference.package import Package, load
-from inference.pixels import MAX_GREY, Radiograph, unwindowed
+from inference.pixels import Radiograph, unwindowed
 from inference.preprocess import Box
+from inference.presentation import MAX_GREY
 from tests.factories.networks import classifier_of, spine_of, spot_detector
 from tests.factories.packages import build_package, filter_network
 from tests.inference.images import instance, write_image

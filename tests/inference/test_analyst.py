@@ -313,6 +313,35 @@ def test_a_child_that_does_not_start_asks_for_another_try_and_is_ended(
     assert analyst.analyse("chest", [instance(image)]).images
 
 
+WITH_HALF_A_REPLY = """#!{python}
+import os, sys, time
+connection = int(sys.argv[4])
+os.write(connection, (2).to_bytes(4) + b"{{}}")  # ready
+os.read(connection, 4096)
+os.write(connection, (100).to_bytes(4) + b"{{")  # one byte of a hundred
+time.sleep(60)
+"""
+
+
+def test_a_child_that_stops_in_the_middle_of_its_reply_is_ended(
+    new_analyst: Callable[..., Analyst], image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that was taken over may say anything, and nothing."""
+    analyst = new_analyst(time_limit_s=0.5)
+    program = tmp_path / "child"
+    program.write_text(WITH_HALF_A_REPLY.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setattr("inference.children.sys.executable", str(program))
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            with pytest.raises(Retry, match=r"the analysis process took longer than 0\.5 s"):
+                pool.submit(analyst.display, str(image)).result(timeout=10)
+        finally:
+            for process_id in running_children(str(program)):  # or the pool waits for it
+                os.kill(process_id, signal.SIGKILL)
+    assert running_children(str(program)) == []
+
+
 def test_threads_take_turns_and_get_their_own_answers(analyst: Analyst, tmp_path: Path) -> None:
     instances = [
         instance(

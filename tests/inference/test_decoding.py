@@ -266,6 +266,24 @@ def test_big_endian_pixels_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.stored, np.arange(64 * 56).reshape(64, 56))
 
 
+@pytest.mark.parametrize("value_representation", ["OB", "OW"])
+def test_big_endian_pixels_of_8_bits_equal_those_of_dcmtk_in_bytes_and_in_words(
+    require_program: Callable[[str], str], tmp_path: Path, value_representation: str
+) -> None:
+    """In words each two of them lie the other way round."""
+    values = np.arange(64 * 56, dtype=np.uint32) % 251
+    dataset = radiograph(1)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = values.astype(np.uint8).tobytes()
+    dataset["PixelData"].VR = value_representation
+    write(dataset, tmp_path / "little.dcm")
+    program = require_program("dcmconv")
+    subprocess.run([program, "+tb", tmp_path / "little.dcm", tmp_path / "big.dcm"], check=True)
+    big = pydicom.dcmread(tmp_path / "big.dcm")
+    assert (big.file_meta.TransferSyntaxUID, big["PixelData"].VR) == (ExplicitVRBigEndian, value_representation)
+    np.testing.assert_array_equal(pixels.read(tmp_path / "big.dcm").stored.ravel(), values)
+
+
 def test_signed_pixels_keep_their_sign(tmp_path: Path) -> None:
     values = np.arange(-2000, -2000 + 64 * 56, dtype=np.int16)
     path = write_image(tmp_path / "image.dcm", PixelRepresentation=1, PixelData=(values & 0xFFF).tobytes())
@@ -274,10 +292,37 @@ def test_signed_pixels_keep_their_sign(tmp_path: Path) -> None:
     assert (read.black, read.white) == (-2048, 2047)
 
 
+@pytest.mark.parametrize("is_there", [False, True], ids=["missing", "empty"])
+def test_a_high_bit_that_is_not_said_is_the_highest_of_bits_stored(tmp_path: Path, is_there: bool) -> None:
+    dataset = radiograph(1)
+    del dataset.HighBit
+    if is_there:
+        dataset.HighBit = None
+    read = pixels.read(write(dataset, tmp_path / "image.dcm"))
+    np.testing.assert_array_equal(read.stored.ravel(), np.arange(64 * 56))
+
+
 def test_an_overlay_in_the_unused_bits_is_masked_away(tmp_path: Path) -> None:
     values = np.arange(64 * 56, dtype=np.uint16) | np.uint16(0x8000)
     read = pixels.read(write_image(tmp_path / "image.dcm", PixelData=values.tobytes()))
     np.testing.assert_array_equal(read.stored.ravel(), np.arange(64 * 56))
+
+
+@pytest.mark.parametrize("photometric_interpretation", ["RGB", "YBR_FULL"])
+def test_colours_reach_from_black_to_white_whatever_sign_the_header_gives_them(
+    tmp_path: Path, photometric_interpretation: str
+) -> None:
+    colours = np.repeat(np.arange(64 * 56, dtype=np.uint32) % 256, 3).astype(np.uint8)
+    read = pixels.read(
+        write_image(
+            tmp_path / "image.dcm",
+            PhotometricInterpretation=photometric_interpretation,
+            PixelRepresentation=1,
+            PixelData=colours.tobytes(),
+            **IN_COLOUR,
+        )
+    )
+    assert (read.black, read.white, read.stored.min(), read.stored.max()) == (0, 255, 0, 255)
 
 
 def test_an_rgb_image_becomes_its_luma(tmp_path: Path) -> None:
@@ -354,6 +399,36 @@ def test_a_stream_that_is_cut_off_is_refused(shared_data: Path, tmp_path: Path, 
     (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
     dataset.PixelData = encapsulate([stream[: int(len(stream) * kept)]])
     assert refusal(write(dataset, tmp_path / "image.dcm")).reason == "unreadable_pixels"
+
+
+@pytest.mark.parametrize("kept", [200, 1000, 3333])
+@pytest.mark.parametrize("end", [b"", b"\0", bytes(16)], ids=["", "a zero", "zeros"])
+def test_a_jpeg_ls_stream_without_an_end_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes, kept: int
+) -> None:
+    """CharLS would look for it as long as the process may live."""
+    stream = bytes(imagecodecs.jpegls_encode(np.random.default_rng(1).integers(0, 4096, (64, 56), np.uint16)))
+    monkeypatch.setattr(imagecodecs, "jpegls_decode", lambda *_: pytest.fail("it is decoded"))
+    refused = refusal(encoded(tmp_path / "image.dcm", JPEGLSLossless, stream[:kept] + end))
+    assert (refused.reason, refused.message) == ("unreadable_pixels", "the JPEG stream ends too early")
+
+
+@pytest.mark.parametrize("bits_stored", [7, 8])
+def test_a_sign_in_the_bits_above_bits_stored_is_no_other_value(tmp_path: Path, bits_stored: int) -> None:
+    """A stream of 8 bits has fewer of them than the words in which pixels are kept here."""
+    half = 1 << (bits_stored - 1)
+    values = (np.arange(64 * 56) % (2 * half) - half).astype(np.int8).reshape(64, 56)
+    path = encoded(
+        tmp_path / "image.dcm",
+        JPEGLSLossless,
+        bytes(imagecodecs.jpegls_encode(values.view(np.uint8))),
+        PixelRepresentation=1,
+        **{**GREY_OF_8_BITS, "BitsStored": bits_stored, "HighBit": bits_stored - 1},
+    )
+    np.testing.assert_array_equal(pixels.read(path).stored, values)
+
+
+GREY_OF_8_BITS: dict[str, object] = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 500])

@@ -1,14 +1,23 @@
 """The greys are those that a viewer shows: window, inversion and the shape of a pixel."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as ItemSequence
+from pydicom.tag import Tag
 
+from domain.errors import Refuse
 from inference import pixels
-from inference.pixels import MAX_GREY
+from inference.preprocess import Preprocessing, Scaling
+from inference.presentation import MAX_GREY
 from tests.inference.images import write_image
 
 
@@ -40,9 +49,127 @@ def test_greys_follow_window_and_photometric_interpretation(
     assert shown(write_image(tmp_path / "image.dcm", **values)) == greys
 
 
+def look_up_table(entries: NDArray[Any], bits: int, *, first: int = 0, bytes_each: int = 2) -> Dataset:
+    table = Dataset()
+    table.LUTDescriptor = [len(entries), first, bits]
+    packed = entries.astype(np.uint8).tobytes() if bytes_each == 1 else entries.tobytes()
+    table.add_new("LUTData", "OW", packed + b"\0" * (len(packed) % 2))
+    return table
+
+
+RISING: NDArray[Any] = np.arange(4096, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("photometric_interpretation", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("table", "greys"),
+    [
+        (look_up_table(RISING, 12), [0, 24, 49, 73]),
+        (look_up_table(RISING >> 4, 8), [0, 24, 49, 73]),
+        (look_up_table(RISING >> 4, 8, bytes_each=1), [0, 24, 49, 73]),  # as PS3.3 C.11.2.1.1 has it
+        (look_up_table(RISING[::-1] >> 4, 8, bytes_each=1), [100, 76, 51, 27]),
+        (look_up_table(RISING[:2001] * 2, 12, first=1000), [0, 0, 49, 98]),
+        (look_up_table(RISING[:1001] * 4, 12, first=1000), [0, 0, 98, 98]),
+        (look_up_table(RISING[:255], 8, first=1999, bytes_each=1), [0, 0, 0, 100]),
+    ],
+    ids=["12 bits", "8 bits in words", "8 bits in bytes", "falling", "a few entries", "fewer", "an odd number"],
+)
+def test_greys_follow_a_voi_lut(
+    tmp_path: Path, table: Dataset, greys: list[int], photometric_interpretation: str
+) -> None:
+    path = write_image(
+        tmp_path / "image.dcm",
+        PhotometricInterpretation=photometric_interpretation,
+        VOILUTSequence=ItemSequence([table]),
+    )
+    expected = greys if photometric_interpretation == "MONOCHROME2" else [100 - grey for grey in greys]
+    assert shown(path) == expected
+
+
+@pytest.mark.parametrize(("bits", "bytes_each"), [(8, 1), (8, 2), (12, 2), (16, 2)])
+def test_greys_follow_a_modality_lut_of_any_depth(tmp_path: Path, bits: int, bytes_each: int) -> None:
+    entries = (RISING.astype(np.uint32) * ((1 << bits) - 1) // 4095).astype(np.uint16)
+    table = look_up_table(entries, bits, bytes_each=bytes_each)
+    table.ModalityLUTType = "US"
+    path = write_image(tmp_path / "image.dcm", ModalityLUTSequence=ItemSequence([table]))
+    assert shown(path) == pytest.approx([0, 28, 56, 84], abs=1)  # from the least value to the greatest
+
+
+def test_values_far_behind_a_voi_lut_get_its_last_entry(tmp_path: Path) -> None:
+    """Also where they are more than 65535 behind its first."""
+    table = look_up_table(RISING, 12)
+    path = write_image(
+        tmp_path / "image.dcm", RescaleSlope=40, RescaleIntercept=0, VOILUTSequence=ItemSequence([table])
+    )
+    assert shown(path) == [0, 100, 100, 100]
+
+
+@pytest.mark.parametrize(
+    ("bits", "said", "message"),
+    [
+        (12, 4097, "a look-up table has 4096 entries, LUT Descriptor says 4097"),
+        (12, 0, "a look-up table has 4096 entries, LUT Descriptor says 65536"),
+        (32, 4096, "a look-up table of 32 bits is not read"),
+    ],
+)
+def test_a_look_up_table_that_contradicts_its_descriptor_is_refused(
+    tmp_path: Path, bits: int, said: int, message: str
+) -> None:
+    table = look_up_table(RISING, 12)
+    table.LUTDescriptor = [said, 0, bits]
+    path = write_image(tmp_path / "image.dcm", VOILUTSequence=ItemSequence([table]))
+    with pytest.raises(Refuse) as refused:
+        pixels.read(path)
+    assert (refused.value.reason, refused.value.message) == ("unreadable_pixels", message)
+
+
+@pytest.mark.parametrize("keyword", ["WindowCenter", "WindowWidth", "PixelSpacing", "PixelAspectRatio"])
+def test_a_number_that_is_none_is_as_if_it_were_not_said(tmp_path: Path, keyword: str) -> None:
+    """Nothing is wrong with the pixels of a film whose writer put decimal commas."""
+    path = write_image(tmp_path / "image.dcm", WindowCenter=2048, WindowWidth=4096, ImagerPixelSpacing=None)
+    dataset = pydicom.dcmread(path)
+    tag = Tag(keyword)
+    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), 8, b"0,1\\0,1 ", 0, False, True)
+    dataset.save_as(path)
+    read = pixels.read(path)
+    assert read.pixel_aspect == 1
+    assert shown(path) == ([0, 28, 56, 84] if keyword.startswith("Window") else [0, 24, 49, 73])
+
+
 def test_monochrome1_has_black_above_white(tmp_path: Path) -> None:
     read = pixels.read(write_image(tmp_path / "image.dcm", PhotometricInterpretation="MONOCHROME1"))
     assert (read.black, read.white) == (4095, 0)
+
+
+FALLING_TABLE = ItemSequence([look_up_table(RISING[::-1], 12)])
+
+
+@pytest.mark.parametrize("scaling", ["xrv_1024", "unit", "standardise"])
+@pytest.mark.parametrize(
+    "inverted_by",
+    [
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"RescaleSlope": -1, "RescaleIntercept": 4095, "WindowCenter": 2048, "WindowWidth": 4096},
+        {"VOILUTSequence": FALLING_TABLE},
+    ],
+    ids=["MONOCHROME1", "a negative slope", "a falling look-up table"],
+)
+def test_a_network_gets_the_same_of_a_film_that_is_stored_inverted_however_that_is_said(
+    tmp_path: Path, inverted_by: dict[str, object], scaling: Scaling
+) -> None:
+    """Bones are light in what networks were taught, as they are to a reader."""
+    preprocessing = Preprocessing(input_size=32, crop="centre_square", scaling=scaling)
+    values = np.random.default_rng(0).integers(0, 4096, 64 * 56).astype(np.uint16)
+    values[:2] = 0, 4095
+    whole = {"WindowCenter": 2048, "WindowWidth": 4096}
+    plain = pixels.read(write_image(tmp_path / "plain.dcm", PixelData=values.tobytes(), **whole))
+    inverted = {**whole, **inverted_by, "PixelData": (4095 - values).tobytes()}
+    turned = pixels.read(write_image(tmp_path / "inverted.dcm", **inverted))
+    assert (turned.black, turned.white) == (4095, 0)
+    assert pixels.grey_mean(turned) == pytest.approx(pixels.grey_mean(plain))
+    np.testing.assert_allclose(
+        pixels.network_input(turned, preprocessing), pixels.network_input(plain, preprocessing), atol=0.01
+    )
 
 
 def test_a_real_chest_stored_inverted_is_shown_with_a_light_spine_on_dark_lungs() -> None:

@@ -181,6 +181,7 @@ def test_dcmtk_shows_the_image_with_the_state_as_it_does_without(
         ({"ImagerPixelSpacing": [0.4, 0.4]}, [1, 1]),
         ({"ImagerPixelSpacing": [0.2, 0.4]}, [1, 2]),
         ({"PixelAspectRatio": ["3", "2"]}, [3, 2]),
+        ({"NominalScannedPixelSpacing": [0.4, 0.2], "ImagerPixelSpacing": None}, [2, 1]),  # of a film digitiser
         ({"ImagerPixelSpacing": [0.0001, 0.4]}, [1, 1]),
     ],
 )
