@@ -35,6 +35,7 @@ from storage.sealed import Seal, lent_descriptor, unsealed
 from storage.shared.files import SharedFiles
 from storage.study_keys import KeyNotThere, StudyKeys
 
+KEY = re.compile(r"[0-9a-f]{32}")
 UNFINISHED_NAME = re.compile(r"[0-9a-f]{32}\.(?P<process_id>\d{1,9})\.part")
 MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
 WRITE_BACK_BYTES = 1 << 20
@@ -253,10 +254,11 @@ class Spool:
             self.keys.remove(key)
 
     def stored_keys(self) -> Iterator[str]:
-        """The key of every durable instance."""
+        """The key of every durable instance. What somebody else put into the folder, under a name of his, is none."""
         for shard in SHARDS:
             for path in (self.root / shard).glob("*.dcm"):
-                yield path.stem
+                if KEY.fullmatch(path.stem):
+                    yield path.stem
 
     def shared_keys(self) -> Iterator[tuple[str, datetime]]:
         """The key of every instance in the shared store, and when it was put there; in any order.
@@ -266,7 +268,7 @@ class Spool:
         """
         assert self.shared is not None
         for one in self.shared.list(INSTANCES):
-            if (path := PurePosixPath(one.name)).suffix == ".dcm":
+            if (path := PurePosixPath(one.name)).suffix == ".dcm" and KEY.fullmatch(path.stem):
                 yield path.stem, one.modified_at
 
     def empty_cache(self) -> None:

@@ -1,9 +1,10 @@
 """The database follows the spool: behind the receiver, after an outage, and past what it cannot take."""
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -409,6 +410,62 @@ def test_a_strangers_file_in_the_spool_is_left_alone_and_holds_up_nobody(sqlite:
     with following(sqlite, spool):
         until(lambda: keys_in(sqlite, instances) == {key})
     assert stranger.exists()
+
+
+def a_name_that_is_no_text(folder: Path) -> None:
+    os.close(os.open(os.fsencode(folder) + b"/R\xf6ntgen.dcm", os.O_CREAT | os.O_WRONLY))
+
+
+def a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / f"{'0' * 32}.dcm")
+
+
+def a_link_to_itself(folder: Path) -> None:
+    (folder / f"{'0' * 32}.dcm").symlink_to(f"{'0' * 32}.dcm")
+
+
+def a_folder(folder: Path) -> None:
+    (folder / f"{'0' * 32}.dcm").mkdir()
+
+
+@pytest.mark.parametrize("put", [a_name_that_is_no_text, a_pipe, a_link_to_itself, a_folder])
+def test_what_somebody_else_put_into_the_spool_holds_up_nobody(
+    sqlite: Database, spool: Spool, put: Callable[[Path], None]
+) -> None:
+    put(spool.root / "00")
+    key = spooled(spool, radiograph(1))
+    with following(sqlite, spool):
+        until(lambda: keys_in(sqlite, instances) == {key})
+
+
+def test_an_instance_that_could_not_be_read_for_a_moment_gets_its_row_without_a_restart(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.arrivals.indexer, "LOOKS_AGAIN_S", 0.1)
+    failures = iter([OSError(errno.EMFILE, "Too many open files"), ZeroDivisionError()])
+
+    def read(spool: Spool, spool_key: str) -> StoredInstance:
+        for failure in failures:
+            raise failure
+        return read_stored_instance(spool, spool_key)
+
+    monkeypatch.setattr(storage.arrivals.indexer, "read_stored_instance", read)
+    with following(sqlite, spool) as follower:
+        key = spooled(spool, radiograph(1))
+        follower.indexer.on_stored(key)
+        until(lambda: keys_in(sqlite, instances) == {key})
+
+
+def test_an_instance_that_came_just_before_the_clock_was_put_back_gets_its_row_without_a_restart(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep takes it for one that arrives meanwhile, of which it will be told."""
+    monkeypatch.setattr(storage.arrivals.indexer, "LOOKS_AGAIN_S", 0.1)
+    key = spooled(spool, radiograph(1))
+    soon = time.time() + 0.9
+    os.utime(spool.path(key), (soon, soon))
+    with following(sqlite, spool):
+        until(lambda: keys_in(sqlite, instances) == {key})
 
 
 def test_a_release_of_nothing_needs_no_database() -> None:
