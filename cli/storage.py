@@ -5,12 +5,14 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from cli.parts import open_database, open_results, open_spool, settings_for, study_keys
 from config.settings import Settings
 from domain.errors import Misconfigured, Refuse
 from metering.quota import release
 from storage.arrivals.adoption import adopt
-from storage.erasure import mark_erased, remove_erased
+from storage.erasure import erase_study
 from storage.intake import sync_clinics
 from storage.requests.step_folder import StepFolder
 from storage.shared.url import SETTING as SHARED_URL
@@ -69,11 +71,20 @@ def rotate_keys(settings: Settings) -> int:
 def erase(settings: Settings, clinic: str, study_instance_uid: str) -> int:
     """What was metered stays metered; what was only reserved is given back."""
     database, spool, results = open_database(settings), open_spool(settings), open_results(settings)
-    with database.write() as connection:
-        erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+
+    def give_back(connection: sa.Connection) -> None:
         if clinic:
             release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-    remove_erased(erased, spool, results, StepFolder(settings.node.data_dir))
+
+    erased = erase_study(
+        database,
+        spool,
+        results,
+        StepFolder(settings.node.data_dir),
+        clinic=clinic,
+        study_instance_uid=study_instance_uid,
+        also=give_back,
+    )
     database.close()
     print(f"erased: {len(erased.spool_keys)} instances and {len(erased.result_uids)} results")
     return 0

@@ -31,7 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from storage.durable_files import SHARDS, make_directories, remove_left_behind, sync_directory, write_synced
-from storage.sealed import Seal, lent_descriptor, unsealed
+from storage.sealed import Seal, lent_descriptor, sealed_with, unsealed
 from storage.shared.files import SharedFiles
 from storage.study_keys import KeyNotThere, StudyKeys
 
@@ -215,6 +215,14 @@ class Spool:
 
     def _file(self, key: str) -> str:
         return f"{self.root}/{key[:2]}/{key}.dcm"
+
+    def sealed_with(self, key: str) -> str:
+        """The name of the study key that this machine's file is sealed with; "" where it is not, or is gone."""
+        try:
+            with open(self._file(key), "rb") as file:
+                return sealed_with(file)
+        except FileNotFoundError:
+            return ""
 
     def has(self, key: str) -> bool:
         """Whether the instance is here, or in the shared store.
