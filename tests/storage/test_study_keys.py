@@ -1,6 +1,7 @@
 """One key a study, the same for everybody; and new master keys without touching what was sealed."""
 
 import base64
+import errno
 import multiprocessing
 import os
 from multiprocessing.synchronize import Barrier
@@ -156,6 +157,21 @@ def test_a_crash_while_a_key_is_destroyed_leaves_none_that_nobody_can_read(
     assert again.key_of(STUDY) != first
     again.destroy(STUDY)
     assert files_in(again.root / "incoming") == []
+
+
+def test_a_disk_that_is_full_keeps_nothing_of_a_key_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [NEW]))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            spool.receive(STUDY)
+    assert files_in(tmp_path) == []
 
 
 def test_a_rotation_goes_on_where_a_key_was_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
