@@ -89,12 +89,14 @@ class Recorded:
     """What became of one stored instance. `keeps_file` is False when its file in the spool is no longer needed.
 
     is_aside_already: the same content is in quarantine, for the same reason.
+    first_key: of a duplicate, the key of the file that came first and should still be there.
     """
 
     spool_key: str
     verdict: Verdict
     study_id: int | None = None
     is_aside_already: bool = False
+    first_key: str = ""
 
     @property
     def keeps_file(self) -> bool:
@@ -113,6 +115,24 @@ def record_instances(database: Database, spool: Spool, stored: Sequence[StoredIn
             if instance.spool_key not in recorded:
                 recorded[instance.spool_key] = _record(connection, spool, instance)
     return [recorded[instance.spool_key] for instance in stored]
+
+
+def replaces_lost(database: Database, spool: Spool, recorded: Recorded) -> bool:
+    """Whether a duplicate, whose own file is still there, has taken the place of one that was lost: a shared store may
+    lose a file, and a sender that is not committed to sends again. To drop that, too, would leave nothing.
+
+    Raises:
+        Away: the shared store is.
+    """
+    if not recorded.first_key or spool.has(recorded.first_key) or not spool.has(recorded.spool_key):
+        return False
+    with database.write() as connection:
+        replaced = connection.execute(
+            sa.update(instances)
+            .where(instances.c.spool_key == recorded.first_key, instances.c.removed_at.is_(None))
+            .values(spool_key=recorded.spool_key)
+        )
+    return bool(replaced.rowcount)
 
 
 def record_release(database: Database, study_ids: Sequence[int], *, at: datetime | None = None) -> None:
@@ -192,7 +212,8 @@ def _record_again(connection: sa.Connection, spool: Spool, known: sa.Row[Any], s
     connection.execute(
         sa.update(instances).where(instances.c.id == known.id).values(times_sent_again=instances.c.times_sent_again + 1)
     )
-    return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id)
+    first_key = known.spool_key if known.removed_at is None else ""
+    return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id, first_key=first_key)
 
 
 def _difference(spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> str:

@@ -39,7 +39,15 @@ from storage.database import Database, is_away, utc_now
 from storage.file_meta import Foreign
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
-from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
+from storage.intake import (
+    Recorded,
+    Verdict,
+    record_instances,
+    record_release,
+    replaces_lost,
+    sync_clinics,
+    unknown_keys,
+)
 from storage.plain import to_plain
 
 log = structlog.get_logger()
@@ -342,14 +350,23 @@ class Indexer:
     def _record(self, stored: list[StoredInstance]) -> list[tuple[StoredInstance, Recorded]]:
         by_key = {instance.spool_key: instance for instance in stored}
         recorded = self._record_each_if_need_be(stored) if stored else []
+        needed = []
         for one in recorded:
-            if not one.keeps_file:
+            if one.keeps_file or self._replaces_lost(one):
+                needed.append(one.spool_key)
+            else:
                 self._remove(one.spool_key)
             self._on_recorded(one)
-        self._mover.let_go([one.spool_key for one in recorded if one.keeps_file])
+        self._mover.let_go(needed)
         for verdict, count in Counter(one.verdict for one in recorded).items():
             log.info("instances_recorded", verdict=str(verdict), count=count)
         return [(by_key[one.spool_key], one) for one in recorded]
+
+    def _replaces_lost(self, recorded: Recorded) -> bool:
+        replaces = replaces_lost(self._database, self._spool, recorded)
+        if replaces:
+            log.error("lost_file_replaced", spool_key=recorded.spool_key)
+        return replaces
 
     def _remove(self, key: str) -> None:
         """Should the shared store be away now, the file stays here too, without a row: a sweep drops it again."""
