@@ -98,6 +98,21 @@ def erase_study(
     return erased
 
 
+def discard(database: Database, spool: Spool, spool_key: str) -> None:
+    """Remove one instance from quarantine for good. After a crash in between it is quarantined once more.
+
+    Raises:
+        Refuse: no such instance is in quarantine.
+        Away: the shared store is.
+    """
+    this = quarantine.c.spool_key == spool_key
+    with database.write() as connection:
+        if not connection.execute(sa.delete(quarantine).where(this)).rowcount:
+            hint = "it must be a spool_key of GET /api/v1/quarantine"
+            raise Refuse(f"{spool_key} is not in quarantine", reason="no_such_instance", hint=hint)
+    spool.remove(spool_key)
+
+
 def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> Erased:
     """Strip every row of the study, and stop what was still to be done with it.
 

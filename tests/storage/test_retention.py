@@ -475,11 +475,11 @@ def test_what_an_unknown_caller_sent_can_be_erased_and_nothing_of_a_clinic_goes_
     database: Database, sealed: Spool, uid: str
 ) -> None:
     kept_one = came(sealed, image=1)
-    dataset = radiograph(1)
-    dataset.StudyInstanceUID = uid
-    strange = [
-        read_back(sealed, spooled(sealed, dataset, how=provenance(clinic="", association=name))) for name in "ab"
-    ]
+    strange = []
+    for number in (1, 2):
+        dataset = radiograph(number)
+        dataset.StudyInstanceUID = uid
+        strange.append(read_back(sealed, spooled(sealed, dataset, how=provenance(clinic=""))))
     recorded(database, sealed, kept_one, *strange)
     erase(database, sealed, uid, clinic="")
     assert kept(sealed) == {kept_one.spool_key}
