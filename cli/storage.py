@@ -1,16 +1,18 @@
-"""`collimator storage rotate-keys|erase|adopt|get`: what an administrator does about objects at rest."""
+"""`collimator storage rotate-keys|erase|discard|adopt|get`: what an administrator does about objects at rest."""
 
 import argparse
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from cli.parts import open_database, open_results, open_spool, settings_for, study_keys
 from config.settings import Settings
 from domain.errors import Misconfigured, Refuse
 from metering.quota import release
 from storage.arrivals.adoption import adopt
-from storage.erasure import mark_erased, remove_erased
+from storage.erasure import discard, erase_study
 from storage.intake import sync_clinics
 from storage.requests.step_folder import StepFolder
 from storage.shared.url import SETTING as SHARED_URL
@@ -21,12 +23,14 @@ LONGEST_MINUTES = 366 * 24 * 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="storage_verb", metavar="rotate-keys|erase|adopt|get", required=True)
+    verbs = parser.add_subparsers(dest="storage_verb", metavar="rotate-keys|erase|discard|adopt|get", required=True)
     verbs.add_parser("rotate-keys", help="wrap every study's key with the first key of the key file")
     erase = verbs.add_parser("erase", help="erase a study: its key, its images and its results, for good")
     erase.add_argument("study_instance_uid", metavar="STUDY_UID", help="Study Instance UID (0020,000D)")
     whose = 'whose study it is; "" for what came from unknown callers'
     erase.add_argument("--clinic", metavar="NAME", required=True, help=whose)
+    discard = verbs.add_parser("discard", help="remove one instance from quarantine, for good")
+    discard.add_argument("spool_key", metavar="SPOOL_KEY", help="as quarantine names it")
     adopt = verbs.add_parser("adopt", help="bring in what is in the shared store and not in the database")
     adopt.add_argument(
         "--older-than-minutes",
@@ -55,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         return adopt_all(settings, timedelta(minutes=args.older_than_minutes))
     if args.storage_verb == "get":
         return get_instance(settings, args.spool_key, args.file)
+    if args.storage_verb == "discard":
+        return discard_one(settings, args.spool_key)
     return erase(settings, args.clinic, args.study_instance_uid)
 
 
@@ -77,13 +83,30 @@ def rotate_keys(settings: Settings) -> int:
 def erase(settings: Settings, clinic: str, study_instance_uid: str) -> int:
     """What was metered stays metered; what was only reserved is given back."""
     database, spool, results = open_database(settings), open_spool(settings), open_results(settings)
-    with database.write() as connection:
-        erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+
+    def give_back(connection: sa.Connection) -> None:
         if clinic:
             release(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-    remove_erased(erased, spool, results, StepFolder(settings.node.data_dir))
+
+    erased = erase_study(
+        database,
+        spool,
+        results,
+        StepFolder(settings.node.data_dir),
+        clinic=clinic,
+        study_instance_uid=study_instance_uid,
+        also=give_back,
+    )
     database.close()
     print(f"erased: {len(erased.spool_keys)} instances and {len(erased.result_uids)} results")
+    return 0
+
+
+def discard_one(settings: Settings, spool_key: str) -> int:
+    database = open_database(settings)
+    discard(database, open_spool(settings), spool_key)
+    database.close()
+    print(f"removed: {spool_key}")
     return 0
 
 

@@ -30,12 +30,20 @@ def sync_directory(directory: Path | str) -> None:
 
 
 def write_synced(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """A new file with these bytes, on disk to stay once its directory is synced, too."""
+    """A new file with these bytes, on disk to stay once its directory is synced, too.
+
+    Raises:
+        OSError: the disk is full, or broken; nothing is left behind.
+    """
     with open(path, "xb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fdatasync(file.fileno())
+        try:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fdatasync(file.fileno())
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def write_durably(final: Path, content: bytes) -> None:
@@ -45,8 +53,8 @@ def write_durably(final: Path, content: bytes) -> None:
         OSError: the disk is full, or broken; `final` is as it was.
     """
     temporary = final.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    write_synced(temporary, [content])
     try:
-        write_synced(temporary, [content])
         os.rename(temporary, final)
     except OSError:
         temporary.unlink(missing_ok=True)

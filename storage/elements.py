@@ -2,16 +2,20 @@
 
     front of the file  ->  element by element (PS3.5 7.1)  ->  plain text, kept          most of them, at once
                                                            ->  anything else, set aside  for pydicom, if asked for
-    what this cannot follow                                ->  all of it for pydicom
+    longer, or nested      ->  the same through the file, where the rest is passed over unread
+    not to be followed     ->  a bounded front of it for pydicom
 
 Each instance passes here, and nearly all that is asked of it is a few words of ASCII: for those pydicom, which handles
-everything, takes five times as long.
+everything, takes five times as long. Where somebody sends a sequence of millions of items it takes minutes and
+gigabytes, and all others would wait: it never gets more than what is bounded here.
 """
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, BytesIO
+from itertools import islice
 from struct import Struct
 from typing import Any, BinaryIO
 
@@ -43,10 +47,17 @@ PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float,
 GROUP_OF_PIXELS = 0x7FE0
 TEXT_VRS = frozenset((b"AE", b"AS", b"CS", b"DA", b"IS", b"LO", b"SH", b"UI"))
 EXPLICIT, IMPLICIT, LENGTH = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
+BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ESC = 0x1B  # begins another character set within a value (ISO 2022, PS3.3 C.12.1.1.2)
 # How much of a file is read at first, and then where its pixels begin further behind.
 FRONTS_BYTES = (1 << 13, 1 << 16)
+LARGEST_VALUE = 1 << 16  # bytes of an attribute that may be asked for; what has more says nothing
+MOST_ELEMENTS = 1_000_000  # in front of the pixels, those within sequences included: some two seconds
+PARSED_BYTES = 1 << 20  # for pydicom
+INFLATED_BYTES = 1 << 24  # of a deflated data set, as far as it is looked at
+MOST_CODES = 100  # of a code sequence
 
 
 class NotFollowed(Exception):
@@ -99,7 +110,7 @@ class Elements:
             return
         dataset = self._dataset
         try:
-            items = list(dataset.get(keyword) or ())
+            items = list(islice(dataset.get(keyword) or (), MOST_CODES))
         except Exception:  # a sequence that does not parse says nothing
             return
         for item in items:
@@ -116,14 +127,20 @@ def read_elements(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
 
     Raises:
         OSError: the file cannot be read.
+        NotFollowed: it has too much in front of its pixels.
         Exception: whatever pydicom raises for what is no data set.
     """
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        file = _inflated_front(file)
     start = file.tell()
     for front_bytes in FRONTS_BYTES:
         front = file.read(front_bytes)
         with suppress(NotFollowed):
             return _scanned(front, transfer_syntax_uid, is_all=len(front) < front_bytes)
         file.seek(start)
+    with suppress(NotFollowed):
+        return _walked(file, transfer_syntax_uid)
+    file.seek(start)
     return _parsed(file, transfer_syntax_uid)
 
 
@@ -135,21 +152,133 @@ def read_elements_of_any(file: BinaryIO) -> tuple[Elements, Dataset]:
     return Elements.of_dataset(dataset, stops_at_pixels=stopped_early), dataset
 
 
+def _inflated_front(file: BinaryIO) -> BinaryIO:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    front = BytesIO()
+    while front.tell() < INFLATED_BYTES and (piece := file.read(FRONTS_BYTES[0])):
+        front.write(inflate.decompress(piece, INFLATED_BYTES - front.tell()))
+    front.seek(0)
+    return front
+
+
 def _parsed(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
-    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-        file.seek(0)
-        return read_elements_of_any(file)[0]
+    """All of it by pydicom, which makes something of much that breaks the standard."""
+    front = BytesIO(file.read(PARSED_BYTES))
+    is_implicit, is_little_endian = _encoding(transfer_syntax_uid)
     dataset = read_dataset(
-        file,
-        is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
-        is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+        front,
+        is_implicit_VR=is_implicit,
+        is_little_endian=is_little_endian,
         stop_when=lambda tag, _vr, _length: tag in PIXELS,
     )
-    return Elements.of_dataset(dataset, stops_at_pixels=bool(file.read(1)))
+    stops_at_pixels = bool(front.read(1))
+    if not stops_at_pixels and file.read(1):
+        raise NotFollowed
+    return Elements.of_dataset(dataset, stops_at_pixels=stops_at_pixels)
+
+
+def _walked(file: BinaryIO, transfer_syntax_uid: str) -> Elements:
+    """Through the file itself, and by pydicom only what may be asked for."""
+    is_implicit, is_little_endian = _encoding(transfer_syntax_uid)
+    walk = _Walk(file, is_implicit=is_implicit, is_little_endian=is_little_endian)
+    kept: dict[int, bytes] = {}
+    tag = 0
+    while tag not in PIXELS and not walk.is_at_end:
+        start, tag = walk.position, walk.next_tag()
+        if tag not in PIXELS:
+            walk.pass_value()
+        if tag in VRS:
+            kept.pop(tag, None)
+            if (size := walk.position - start) <= LARGEST_VALUE:
+                file.seek(start)
+                kept[tag] = file.read(size)
+    return Elements(
+        {},
+        lambda: _dataset_of(kept, is_implicit=is_implicit, is_little_endian=is_little_endian),
+        has_pixels=tag in PIXELS and {ROWS, COLUMNS} <= kept.keys(),
+    )
+
+
+class _Walk:
+    """Stands between two elements of a data set. `position`: of the one that is next, from the start of the file."""
+
+    def __init__(self, file: BinaryIO, *, is_implicit: bool, is_little_endian: bool) -> None:
+        self._file = file
+        self._is_implicit = is_implicit
+        structs = (EXPLICIT, IMPLICIT, LENGTH) if is_little_endian else BIG_ENDIAN
+        self._explicit, self._implicit, self._length = structs
+        self.position = file.tell()
+        self._end = file.seek(0, SEEK_END)
+        file.seek(self.position)
+        self._count = 0
+
+    @property
+    def is_at_end(self) -> bool:
+        return self.position == self._end
+
+    def next_tag(self) -> int:
+        """Of the element that is next."""
+        self._header = self._read_header(is_implicit=self._is_implicit)
+        return self._header[0]
+
+    def pass_value(self) -> None:
+        """Go on to the element behind the one that `next_tag` told of."""
+        tag, vr, length = self._header
+        if tag >> 16 == ITEM >> 16:
+            raise NotFollowed
+        if length == UNDEFINED_LENGTH:
+            # What is UN and has no length is encoded as Implicit VR Little Endian (PS3.5 6.2.2).
+            self._pass_items(is_implicit=self._is_implicit or vr == b"UN")
+        else:
+            self._pass_bytes(length)
+        self.position = self._file.tell()
+
+    def _pass_items(self, *, is_implicit: bool) -> None:
+        """To the end of a sequence or of fragments. What has a length within it is passed over as a whole."""
+        depth = 1
+        while depth:
+            tag, _, length = self._read_header(is_implicit=is_implicit)
+            if tag in (ITEM_END, SEQUENCE_END):
+                depth -= 1
+            elif length == UNDEFINED_LENGTH:
+                depth += 1
+            else:
+                self._pass_bytes(length)
+
+    def _read_header(self, *, is_implicit: bool) -> tuple[int, bytes, int]:
+        """Tag, VR (empty where it is not written) and length; the file stands at the value then."""
+        self._count += 1
+        header = self._file.read(8)
+        if len(header) < 8 or self._count > MOST_ELEMENTS:
+            raise NotFollowed
+        group, element, length = self._implicit.unpack(header)
+        vr = b""
+        if not is_implicit and group != ITEM >> 16:
+            _, _, vr, length = self._explicit.unpack(header)
+            if vr in LONG_VRS:
+                length = self._read_length()
+            elif vr not in SHORT_VRS:
+                raise NotFollowed
+        return group << 16 | element, vr, length
+
+    def _read_length(self) -> int:
+        content = self._file.read(4)
+        if len(content) < 4:
+            raise NotFollowed
+        return int(self._length.unpack(content)[0])
+
+    def _pass_bytes(self, length: int) -> None:
+        if self._file.seek(length, SEEK_CUR) > self._end:
+            raise NotFollowed
+
+
+def _encoding(transfer_syntax_uid: str) -> tuple[bool, bool]:
+    """Whether it is Implicit VR, and whether it is Little Endian."""
+    return transfer_syntax_uid == ImplicitVRLittleEndian, transfer_syntax_uid != ExplicitVRBigEndian
 
 
 def _scanned(front: bytes, transfer_syntax_uid: str, *, is_all: bool) -> Elements:
-    if transfer_syntax_uid in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+    if transfer_syntax_uid == ExplicitVRBigEndian:
         raise NotFollowed
     is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     texts: dict[int, str] = {}
@@ -227,9 +356,9 @@ def _header(front: bytes, position: int, *, is_implicit: bool) -> tuple[int, byt
     return tag, vr, start, length
 
 
-def _dataset_of(encoded: dict[int, bytes], *, is_implicit: bool) -> Dataset:
+def _dataset_of(encoded: dict[int, bytes], *, is_implicit: bool, is_little_endian: bool = True) -> Dataset:
     content = BytesIO(b"".join(encoded[tag] for tag in sorted(encoded)))
-    return read_dataset(content, is_implicit_VR=is_implicit, is_little_endian=True)
+    return read_dataset(content, is_implicit_VR=is_implicit, is_little_endian=is_little_endian)
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

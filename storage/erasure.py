@@ -2,26 +2,33 @@
 
     rows say "erased" and lose what was in the headers and the results  ->  the key goes  ->  the files go
 
-Where objects are encrypted at rest, the key's end is the study's end, in every copy of the files that there is. Doing
-it again finishes what was cut short, and takes what came for the study since.
+Where objects are encrypted at rest, the key's end is the study's end, in every copy of the files that there is: so what
+was acknowledged and has no row yet has to get one first. Doing it again finishes what was cut short, and takes what has
+come for the study since.
 
 What modalities said of the study by MPPS goes whole, as does what models and readers said, and so does its part of
 commitments that have ended. A report that is still owed keeps its list, to say that nothing is held; its row is
 forgotten later (storage/retention.py).
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import sqlalchemy as sa
 
 from domain.errors import Refuse
 from domain.states import DeliveryState, Reason, StudyState
 from storage.clinic_lock import lock_clinic
-from storage.database import utc_now
+from storage.database import Database, utc_now
 from storage.events import add_event
+from storage.file_meta import Foreign
+from storage.headers import read_stored_instance
 from storage.instances import ResultFolder, Spool
+from storage.intake import unknown_keys
 from storage.requests.step_folder import StepFolder
-from storage.study_keys import study_name
+from storage.study_keys import key_name, study_name
 from storage.tables import (
     commitments,
     deliveries,
@@ -35,9 +42,20 @@ from storage.tables import (
     study_events,
 )
 
+NAMES_AT_ONCE = 500
 IN_WORK = frozenset({StudyState.RECEIVING, StudyState.QUEUED})
 WILL_NOT_GO_ON = frozenset({StudyState.DELIVERING, StudyState.HELD})
 STOPPED = {DeliveryState.PENDING: DeliveryState.REFUSED, DeliveryState.STORED: DeliveryState.UNCOMMITTED}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Held:
+    """`key`: the name of the study's, where it has one. `unreadable`: files of the study that nobody can read, and that
+    have no row: damaged ones, and what an erasure that was cut short has left.
+    """
+
+    key: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +66,51 @@ class Erased:
     study_instance_uid: str
     spool_keys: tuple[str, ...]
     result_uids: tuple[str, ...]
+
+
+def erase_study(
+    database: Database,
+    spool: Spool,
+    result_folder: ResultFolder,
+    step_folder: StepFolder,
+    *,
+    clinic: str,
+    study_instance_uid: str,
+    also: Callable[[sa.Connection], object] = lambda connection: None,
+) -> Erased:
+    """Erase a study for good; doing it again does no harm.
+
+    also: what else is to be done in the same transaction.
+
+    Raises:
+        Refuse: as `mark_erased`; or something has come that has no row yet, and would be lost with the study's key.
+        Away: the shared store is; doing it again removes what is left there.
+    """
+    with _held(database, spool, clinic, study_instance_uid) as held:
+        with database.write() as connection:
+            erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+            also(connection)
+        if spool.keys is not None and held.key:
+            spool.keys.remove(held.key)
+        for key in held.unreadable:
+            spool.remove(key)
+    _remove_files(erased, spool, result_folder, step_folder)
+    return erased
+
+
+def discard(database: Database, spool: Spool, spool_key: str) -> None:
+    """Remove one instance from quarantine for good. After a crash in between it is quarantined once more.
+
+    Raises:
+        Refuse: no such instance is in quarantine.
+        Away: the shared store is.
+    """
+    this = quarantine.c.spool_key == spool_key
+    with database.write() as connection:
+        if not connection.execute(sa.delete(quarantine).where(this)).rowcount:
+            hint = "it must be a spool_key of GET /api/v1/quarantine"
+            raise Refuse(f"{spool_key} is not in quarantine", reason="no_such_instance", hint=hint)
+    spool.remove(spool_key)
 
 
 def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> Erased:
@@ -102,16 +165,54 @@ def _mark_strangers_erased(connection: sa.Connection, study_instance_uid: str) -
     return Erased(clinic="", study_instance_uid=study_instance_uid, spool_keys=keys, result_uids=())
 
 
-def remove_erased(erased: Erased, spool: Spool, result_folder: ResultFolder, step_folder: StepFolder) -> None:
-    """Destroy the study's key, then its files. Harmless when some are gone already."""
-    if spool.keys is not None and erased.clinic:  # what belongs to no clinic has a key for each file
-        spool.keys.destroy(study_name(erased.clinic, erased.study_instance_uid))
+def _remove_files(erased: Erased, spool: Spool, result_folder: ResultFolder, step_folder: StepFolder) -> None:
+    """Harmless when some are gone already."""
     for key in erased.spool_keys:
         spool.remove(key)
     for uid in erased.result_uids:
         result_folder.remove(uid)
     if erased.clinic:
         step_folder.forget_study(erased.clinic, erased.study_instance_uid)
+
+
+@contextmanager
+def _held(database: Database, spool: Spool, clinic: str, study_instance_uid: str) -> Iterator[_Held]:
+    """As long as this lasts nothing more of the study becomes durable here, so that nothing is lost with the key that
+    was acknowledged after the rows were looked at. Where nothing is encrypted, it is kept, and opens a generation.
+
+    Raises:
+        Refuse: something has become durable that has no row yet.
+    """
+    if spool.keys is None or not clinic:  # what belongs to no clinic has a key for each file
+        yield _Held()
+        return
+    name = key_name(study_name(clinic, study_instance_uid))
+    with spool.keys.held(name) as has_key:
+        without_row = _without_row(database, spool, name)
+        if any(_is_readable(spool, key) for key in without_row):
+            hint = "try again in a moment; a receiver has to run, which brings them in"
+            raise Refuse("instances of the study have come and have no row yet", reason="study_in_work", hint=hint)
+        yield _Held(key=name if has_key else "", unreadable=tuple(without_row))
+
+
+def _without_row(database: Database, spool: Spool, name: str) -> list[str]:
+    """The files in the spool that are sealed with this key and have never had a row."""
+    found = []
+    stored = spool.stored_keys()
+    while some := list(islice(stored, NAMES_AT_ONCE)):
+        sealed = [key for key in unknown_keys(database, some) if spool.sealed_with(key) == name]
+        with database.read() as connection:
+            removed = set(connection.scalars(sa.select(instances.c.spool_key).where(instances.c.spool_key.in_(sealed))))
+        found += [key for key in sealed if key not in removed]
+    return found
+
+
+def _is_readable(spool: Spool, key: str) -> bool:
+    try:
+        read_stored_instance(spool, key)
+    except (OSError, Foreign):
+        return False
+    return True
 
 
 def _spool_keys(connection: sa.Connection, study_ids: list[int]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@
     results/incoming/             objects being written
     results/<xx>/<uid>.dcm        objects that the node made
 
-What callers send whom nobody knows lies in spool/ff, and nothing else does: so it is known how much that is.
+What callers send whom nobody knows lies in spool/ff, or in that folder of the shared store, and nothing else does: so
+it is known how much that is, on all machines together.
 
 An instance is received in the folder that it stays in: in one folder for all that are coming, associations would wait
 for each other, and a rename from one folder to another locks the whole file system for a moment.
@@ -27,18 +28,22 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from domain.errors import Away
 from storage.durable_files import SHARDS, make_directories, remove_left_behind, sync_directory, write_synced
-from storage.sealed import Seal, lent_descriptor, unsealed
+from storage.sealed import Seal, lent_descriptor, sealed_with, unsealed
 from storage.shared.files import SharedFiles
 from storage.study_keys import KeyNotThere, StudyKeys
 
+KEY = re.compile(r"[0-9a-f]{32}")
 UNFINISHED_NAME = re.compile(r"[0-9a-f]{32}\.(?P<process_id>\d{1,9})\.part")
 MOST_FRAGMENTS = 512  # of one writev(2); the system takes 1024
 WRITE_BACK_BYTES = 1 << 20
 ROOM_IS_KNOWN_FOR_S = 0.5
+STORE_IS_KNOWN_FOR_S = 5.0
 OF_STRANGERS = "ff"
 MOST_OF_STRANGERS = 20_000  # files; they are counted while strangers send, and so many take some 50 ms
 INSTANCES, RESULTS = "instances", "results"  # folders of the shared store
@@ -155,6 +160,7 @@ class Spool:
         self._has_room, self._look_again_at = True, 0.0
         self._strangers_maximum_bytes = strangers_maximum_bytes
         self._strangers_have_room, self._count_again_at = True, 0.0
+        self._strangers_shared, self._list_again_at = (0, 0), 0.0
         make_directories(self.root)
 
     def has_room(self) -> bool:
@@ -176,14 +182,23 @@ class Spool:
         return self._strangers_have_room and self.has_room()
 
     def _is_less_of_strangers(self, most_bytes: int) -> bool:
-        size = 0
+        count, size = self._shared_of_strangers()
         with os.scandir(self.root / OF_STRANGERS) as files:
-            for count, file in enumerate(files, 1):
+            for file in islice(files, MOST_OF_STRANGERS):
+                count += 1
                 with suppress(FileNotFoundError):  # it was complete, or removed, a moment ago
                     size += file.stat().st_size
-                if size >= most_bytes or count >= MOST_OF_STRANGERS:
-                    return False
-        return True
+        return size < most_bytes and count < MOST_OF_STRANGERS
+
+    def _shared_of_strangers(self) -> tuple[int, int]:
+        """How many files they have in the shared store, and of how many bytes; while it is away, none are added."""
+        if self.shared is not None and time.monotonic() >= self._list_again_at:
+            with suppress(Away):
+                listed = islice(self.shared.list(f"{INSTANCES}/{OF_STRANGERS}"), MOST_OF_STRANGERS)
+                sizes = [one.size for one in listed]
+                self._strangers_shared = len(sizes), sum(sizes)
+            self._list_again_at = time.monotonic() + STORE_IS_KNOWN_FOR_S
+        return self._strangers_shared
 
     def receive(self, study: str = "", *, is_strangers: bool = False) -> IncomingFile:
         """Begin a file. `study`: its `study_name`; "" while its clinic or Study Instance UID is unknown.
@@ -214,6 +229,14 @@ class Spool:
 
     def _file(self, key: str) -> str:
         return f"{self.root}/{key[:2]}/{key}.dcm"
+
+    def sealed_with(self, key: str) -> str:
+        """The name of the study key that this machine's file is sealed with; "" where it is not, or is gone."""
+        try:
+            with open(self._file(key), "rb") as file:
+                return sealed_with(file)
+        except FileNotFoundError:
+            return ""
 
     def has(self, key: str) -> bool:
         """Whether the instance is here, or in the shared store.
@@ -253,10 +276,11 @@ class Spool:
             self.keys.remove(key)
 
     def stored_keys(self) -> Iterator[str]:
-        """The key of every durable instance."""
+        """The key of every durable instance. What somebody else put into the folder, under a name of his, is none."""
         for shard in SHARDS:
             for path in (self.root / shard).glob("*.dcm"):
-                yield path.stem
+                if KEY.fullmatch(path.stem):
+                    yield path.stem
 
     def shared_keys(self) -> Iterator[tuple[str, datetime]]:
         """The key of every instance in the shared store, and when it was put there; in any order.
@@ -266,7 +290,7 @@ class Spool:
         """
         assert self.shared is not None
         for one in self.shared.list(INSTANCES):
-            if (path := PurePosixPath(one.name)).suffix == ".dcm":
+            if (path := PurePosixPath(one.name)).suffix == ".dcm" and KEY.fullmatch(path.stem):
                 yield path.stem, one.modified_at
 
     def empty_cache(self) -> None:

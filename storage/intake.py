@@ -8,12 +8,17 @@ cannot be parsed, or not what was said   quarantined
 its caller is known for no clinic        quarantined, for no clinic
 its study was erased                     quarantined: what was erased does not come back by itself
 anything else                            kept, in the study's open generation, or with a generation that was cancelled
+
+Files are compared between two tries of the transaction, never within it: PostgreSQL would end it when a large one takes
+long to read, each time it is tried again, and on SQLite nobody else could write meanwhile.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,7 +56,7 @@ _KNOWN = sa.select(instances).where(instances.c.clinic == _CLINIC, instances.c.s
 _ASIDE = (
     sa.select(quarantine.c.spool_key)
     .where(
-        quarantine.c.clinic == _CLINIC,
+        sa.func.coalesce(quarantine.c.clinic, "") == _CLINIC,
         quarantine.c.sop_instance_uid == sa.bindparam("uid"),
         quarantine.c.reason == sa.bindparam("reason"),
     )
@@ -89,12 +94,14 @@ class Recorded:
     """What became of one stored instance. `keeps_file` is False when its file in the spool is no longer needed.
 
     is_aside_already: the same content is in quarantine, for the same reason.
+    first_key: of a duplicate, the key of the file that came first and should still be there.
     """
 
     spool_key: str
     verdict: Verdict
     study_id: int | None = None
     is_aside_already: bool = False
+    first_key: str = ""
 
     @property
     def keeps_file(self) -> bool:
@@ -107,12 +114,34 @@ def record_instances(database: Database, spool: Spool, stored: Sequence[StoredIn
     Raises:
         Away: the shared store is, and an earlier one has to be fetched from it.
     """
+    contents = _Contents(spool)
+    while True:
+        with suppress(_NotLookedAt), database.write() as connection:
+            recorded = _keep_new(connection, stored)
+            for instance in stored:
+                if instance.spool_key not in recorded:
+                    recorded[instance.spool_key] = _record(connection, contents, instance)
+            contents.require_all()
+            return [recorded[instance.spool_key] for instance in stored]
+        contents.look()
+
+
+def replaces_lost(database: Database, spool: Spool, recorded: Recorded) -> bool:
+    """Whether a duplicate, whose own file is still there, has taken the place of one that was lost: a shared store may
+    lose a file, and a sender that is not committed to sends again. To drop that, too, would leave nothing.
+
+    Raises:
+        Away: the shared store is.
+    """
+    if not recorded.first_key or spool.has(recorded.first_key) or not spool.has(recorded.spool_key):
+        return False
     with database.write() as connection:
-        recorded = _keep_new(connection, stored)
-        for instance in stored:
-            if instance.spool_key not in recorded:
-                recorded[instance.spool_key] = _record(connection, spool, instance)
-    return [recorded[instance.spool_key] for instance in stored]
+        replaced = connection.execute(
+            sa.update(instances)
+            .where(instances.c.spool_key == recorded.first_key, instances.c.removed_at.is_(None))
+            .values(spool_key=recorded.spool_key)
+        )
+    return bool(replaced.rowcount)
 
 
 def record_release(database: Database, study_ids: Sequence[int], *, at: datetime | None = None) -> None:
@@ -149,13 +178,66 @@ def sync_clinics(database: Database, tiers: Mapping[str, str]) -> None:
                 connection.execute(sa.insert(clinics).values(name=name, tier=tier))
 
 
-def _record(connection: sa.Connection, spool: Spool, stored: StoredInstance) -> Recorded:
+class _NotLookedAt(Exception):
+    """A guess was recorded: the transaction has to go."""
+
+
+class _Contents:
+    """Answers what spooled files hold, once somebody has looked. Until then it notes the question, and guesses."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._answers: dict[tuple[str, ...], bool | str | OSError] = {}
+        self._open: dict[tuple[str, ...], Callable[[], bool | str]] = {}
+
+    def is_same(self, spool_key: str, other_key: str) -> bool:
+        """Raises:
+        OSError: one of them cannot be read.
+        """
+        look = partial(is_same_content, self.spool, spool_key, other_key)
+        return bool(self._answer((spool_key, other_key), look, guess=False))
+
+    def sha256(self, spool_key: str) -> str:
+        """Raises:
+        OSError: it cannot be read.
+        """
+        return str(self._answer((spool_key,), partial(content_sha256, self.spool, spool_key), guess=""))
+
+    def require_all(self) -> None:
+        """Raises:
+        _NotLookedAt: something was asked of which nothing is known yet.
+        """
+        if self._open:
+            raise _NotLookedAt
+
+    def look(self) -> None:
+        """Raises:
+        Away: the shared store is.
+        """
+        for question, look in self._open.items():
+            try:
+                self._answers[question] = look()
+            except OSError as error:
+                self._answers[question] = error
+        self._open = {}
+
+    def _answer(self, question: tuple[str, ...], look: Callable[[], bool | str], *, guess: bool | str) -> bool | str:
+        answer = self._answers.get(question)
+        if answer is None:
+            self._open[question] = look
+            return guess
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+
+def _record(connection: sa.Connection, contents: _Contents, stored: StoredInstance) -> Recorded:
     clinic = stored.provenance.clinic
     if not clinic:
         detail = f"{stored.provenance.calling_ae_title} is a caller of no clinic"
-        return _quarantine(connection, spool, stored, Verdict.UNKNOWN_CALLER, detail)
+        return _quarantine(connection, contents, stored, Verdict.UNKNOWN_CALLER, detail)
     if stored.problem:
-        return _quarantine(connection, spool, stored, Verdict.UNREADABLE, stored.problem)
+        return _quarantine(connection, contents, stored, Verdict.UNREADABLE, stored.problem)
     # Two receivers may bring the same study at the same moment; the clinic's row is the lock.
     lock_clinic(connection, clinic)
     this = {"clinic": clinic, "uid": stored.sop_instance_uid}
@@ -165,7 +247,7 @@ def _record(connection: sa.Connection, spool: Spool, stored: StoredInstance) -> 
     if known is None:
         is_ours = connection.scalar(_IS_OURS, this) is not None
         return _record_own(connection, stored) if is_ours else _keep(connection, stored)
-    return _record_again(connection, spool, known, stored)
+    return _record_again(connection, contents, known, stored)
 
 
 def _record_own(connection: sa.Connection, stored: StoredInstance) -> Recorded:
@@ -177,7 +259,9 @@ def _record_own(connection: sa.Connection, stored: StoredInstance) -> Recorded:
     return Recorded(spool_key=stored.spool_key, verdict=Verdict.OWN_RESULT)
 
 
-def _record_again(connection: sa.Connection, spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> Recorded:
+def _record_again(
+    connection: sa.Connection, contents: _Contents, known: sa.Row[Any], stored: StoredInstance
+) -> Recorded:
     """The clinic has sent an instance with this SOP Instance UID before."""
     if known.spool_key == stored.spool_key:
         # A file whose row says that it is removed was left behind by a crash in between.
@@ -185,30 +269,31 @@ def _record_again(connection: sa.Connection, spool: Spool, known: sa.Row[Any], s
         return Recorded(spool_key=stored.spool_key, verdict=verdict, study_id=known.study_id)
     if known.removed_at is not None and known.content_sha256 is None:
         detail = "its study was erased; erase it again to be rid of this, too"
-        return _quarantine(connection, spool, stored, Verdict.ERASED, detail)
-    difference = _difference(spool, known, stored)
+        return _quarantine(connection, contents, stored, Verdict.ERASED, detail)
+    difference = _difference(contents, known, stored)
     if difference:
-        return _quarantine(connection, spool, stored, Verdict.CONFLICTING, difference)
+        return _quarantine(connection, contents, stored, Verdict.CONFLICTING, difference)
     connection.execute(
         sa.update(instances).where(instances.c.id == known.id).values(times_sent_again=instances.c.times_sent_again + 1)
     )
-    return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id)
+    first_key = known.spool_key if known.removed_at is None else ""
+    return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id, first_key=first_key)
 
 
-def _difference(spool: Spool, known: sa.Row[Any], stored: StoredInstance) -> str:
+def _difference(contents: _Contents, known: sa.Row[Any], stored: StoredInstance) -> str:
     """Why this is not the known instance sent once more; empty when it is."""
     other = "an instance with this SOP Instance UID and other content is here already; the first is kept"
     if known.size_bytes != stored.size_bytes:
         return other
     try:
         if known.content_sha256:
-            digest = stored.content_sha256 or content_sha256(spool, stored.spool_key)
+            digest = stored.content_sha256 or contents.sha256(stored.spool_key)
             return "" if digest == known.content_sha256 else other
         if known.removed_at is not None:
             return other
-        return "" if is_same_content(spool, known.spool_key, stored.spool_key) else other
+        return "" if contents.is_same(known.spool_key, stored.spool_key) else other
     except OSError as error:
-        if not spool.has(stored.spool_key):
+        if not contents.spool.has(stored.spool_key):
             return ""  # another process has compared them, and dropped it
         return f"it cannot be compared with the instance that is here already: {error.strerror}"
 
@@ -306,11 +391,11 @@ def _open_study(connection: sa.Connection, stored: StoredInstance) -> int:
 
 
 def _quarantine(
-    connection: sa.Connection, spool: Spool, stored: StoredInstance, verdict: Verdict, detail: str
+    connection: sa.Connection, contents: _Contents, stored: StoredInstance, verdict: Verdict, detail: str
 ) -> Recorded:
     present = connection.scalar(sa.select(quarantine.c.id).where(quarantine.c.spool_key == stored.spool_key))
     if present is None:
-        if _is_aside_already(connection, spool, stored, verdict):
+        if _is_aside_already(connection, contents, stored, verdict):
             return Recorded(spool_key=stored.spool_key, verdict=verdict, is_aside_already=True)
         connection.execute(
             sa.insert(quarantine).values(
@@ -328,14 +413,14 @@ def _quarantine(
     return Recorded(spool_key=stored.spool_key, verdict=verdict)
 
 
-def _is_aside_already(connection: sa.Connection, spool: Spool, stored: StoredInstance, verdict: Verdict) -> bool:
+def _is_aside_already(connection: sa.Connection, contents: _Contents, stored: StoredInstance, verdict: Verdict) -> bool:
     """Whether this clinic's quarantine has the same content, for the same reason."""
     aside = connection.scalars(
         _ASIDE, {"clinic": stored.provenance.clinic, "uid": stored.sop_instance_uid, "reason": verdict}
     )
     for spool_key in aside.all():
         try:
-            if is_same_content(spool, spool_key, stored.spool_key):
+            if contents.is_same(spool_key, stored.spool_key):
                 return True
         except OSError:  # then it is not known to be the same
             continue

@@ -87,7 +87,7 @@ class Seal:
         yield self.finish()
 
     def still_holds(self) -> bool:
-        """Whether its key was not destroyed meanwhile."""
+        """Whether its key was not destroyed meanwhile, nor is about to be."""
         return self._keys.still_holds(self._key)
 
     def _seal(self, plain: memoryview, *, is_last: bool = False) -> memoryview:
@@ -203,6 +203,15 @@ def unsealed(file: BinaryIO, name: str, keys: StudyKeys | None) -> BinaryIO:
 def is_sealed(file: BinaryIO) -> bool:
     """Whether what `unsealed` gave is the plain text of a sealed file."""
     return isinstance(file, io.BufferedReader) and isinstance(file.raw, SealedFile)
+
+
+def sealed_with(file: BinaryIO) -> str:
+    """The name of the study key that a file on the disk is sealed with; "" where it is not."""
+    header = file.read(HEADER.size)
+    if len(header) < HEADER.size or not header.startswith(MAGIC):
+        return ""
+    _, _, key_name, _ = HEADER.unpack(header)
+    return str(key_name.hex())
 
 
 @contextmanager

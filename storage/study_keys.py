@@ -16,7 +16,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -78,6 +78,11 @@ def study_name(clinic: str, study_instance_uid: str) -> str:
     return f"{clinic}/{study_instance_uid}" if clinic and study_instance_uid else ""
 
 
+def key_name(study: str) -> str:
+    """The name of the key of a study (`study_name`)."""
+    return sha256(study.encode()).hexdigest()[:32]
+
+
 def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
     """The keys of a key file, the one in use first; blank lines and lines that begin with # do not count.
 
@@ -119,7 +124,7 @@ class StudyKeys:
             KeyNotThere: its key is wrapped by a master key that the node does not have.
             OSError: it cannot be written.
         """
-        return self.key_for(sha256(study.encode()).hexdigest()[:32])
+        return self.key_for(key_name(study))
 
     def key_for(self, name: str) -> StudyKey:
         """The same for a key of this name: 32 hexadecimal digits."""
@@ -141,38 +146,61 @@ class StudyKeys:
             raise KeyNotThere(errno.ENOKEY, "the key that it is sealed with was destroyed", name) from None
 
     def still_holds(self, key: StudyKey) -> bool:
-        """Whether this key was not destroyed meanwhile."""
+        """Whether this key was not destroyed meanwhile, nor is about to be: nobody has it `held`."""
         try:
-            return self.key_named(key.name) == key
+            with open(self._path(key.name), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return self.key_named(key.name) == key
         except OSError:
             return False
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[bool]:
+        """As long as this lasts `still_holds` is false of the key of this name, in all processes: what is sealed with
+        it is durable already, or never will be. Whether there is such a key.
+        """
+        with self._alone(), ExitStack() as stack:
+            try:
+                file = stack.enter_context(open(self._path(name), "rb"))
+            except FileNotFoundError:
+                yield False
+                return
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield True
 
     def destroy(self, study: str) -> bool:
         """Make everything that was sealed for this study unreadable for good; whether there was a key."""
         with self._alone():
-            return self.remove(sha256(study.encode()).hexdigest()[:32])
+            return self.remove(key_name(study))
 
     def remove(self, name: str) -> bool:
-        """Remove the key of this name; whether there was one."""
-        path = self._path(name)
+        """Remove the key of this name; whether there was one. A crash in the middle leaves no half of one in its place:
+        a study whose key nobody can read could not even be received again.
+        """
+        path, doomed = self._path(name), self._incoming / name
+        was_there = True
         try:
-            with open(path, "r+b", buffering=0) as file:
-                file.write(b"\0" * path.stat().st_size)
-                os.fsync(file.fileno())
-            path.unlink()
+            os.rename(path, doomed)
         except FileNotFoundError:
-            return False
-        sync_directory(path.parent)
-        with self._turn:
-            self._known.pop(name, None)
-        return True
+            was_there = False
+        if was_there:
+            sync_directory(path.parent)
+            with self._turn:
+                self._known.pop(name, None)
+        with suppress(FileNotFoundError):  # what an earlier removal did not come to counts, too
+            with open(doomed, "r+b", buffering=0) as file:
+                file.write(b"\0" * os.fstat(file.fileno()).st_size)
+                os.fsync(file.fileno())
+            doomed.unlink()
+        return was_there
 
     def rotate(self) -> Rotation:
         """Wrap every study key with the master key in use. What was sealed stays as it is."""
         counts = {"rewrapped": 0, "current": 0, "lost": 0}
         with self._alone():
             for path in self._paths():
-                counts[self._rewrap(path)] += 1
+                with suppress(FileNotFoundError):  # its only file was removed meanwhile
+                    counts[self._rewrap(path)] += 1
         return Rotation(**counts)
 
     def sample(self) -> Sample:

@@ -37,6 +37,7 @@ class Intake:
         self._tiers = tiers
         self._stat = stat
         self._next_moment: datetime | None = None
+        self._not_configured: set[str] = set()  # clinics of which it was said
         self._thread = Periodic("intake", self.close_complete_studies, period_s=self._pause_s)
 
     def start(self) -> None:
@@ -67,7 +68,8 @@ class Intake:
         for study in studies:
             if study.clinic in self._tiers:
                 yield study
-            else:
+            elif study.clinic not in self._not_configured:
+                self._not_configured.add(study.clinic)
                 log.error("clinic_not_configured", clinic=study.clinic, study_id=study.study_id)
 
     def _close(self, studies: Iterable[OpenStudy]) -> int:

@@ -22,7 +22,7 @@ from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.headers import read_stored_instance
 from storage.instances import Spool
-from storage.intake import Verdict, record_instances, unknown_keys
+from storage.intake import Verdict, record_instances, replaces_lost, unknown_keys
 
 log = structlog.get_logger()
 
@@ -64,6 +64,8 @@ def _adopt(database: Database, spool: Spool, key: str) -> Verdict | None:
         stored = read_stored_instance(spool, key)
         stored = replace(stored, content_sha256=content_sha256(spool, key))
         (recorded,) = record_instances(database, spool, [stored])
+        if recorded.keeps_file or replaces_lost(database, spool, recorded):
+            return recorded.verdict
     except FileNotFoundError:  # a receiver has dropped it meanwhile
         return None
     except (OSError, ValueError) as error:
@@ -77,6 +79,5 @@ def _adopt(database: Database, spool: Spool, key: str) -> Verdict | None:
     except Exception:  # as the indexer: one must not hold up the others
         log.exception("instance_not_recorded", spool_key=key)
         return None
-    if not recorded.keeps_file:
-        spool.remove(key)
+    spool.remove(key)
     return recorded.verdict

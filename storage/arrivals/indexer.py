@@ -9,6 +9,9 @@ without a row that it has yet to be moved, which the next sweep does.
 
 No listener waits for it. While the database or the shared store is away it goes on reading the news: what was stored
 will be found by the sweep, and what a sweep cannot find, that an association was released, is kept until after it.
+
+One instance that cannot be read or recorded now (too many files are open, its clinic has no row yet) is looked at again
+every minute.
 """
 
 import math
@@ -31,12 +34,20 @@ from storage.arrivals.associations import Associations
 from storage.arrivals.mover import Mover
 from storage.arrivals.news import News, NewsPipe, What
 from storage.arrivals.receivers import Beat
-from storage.arrivals.sweep import Found, Sweep
+from storage.arrivals.sweep import LEFT_LIMIT, Found, Sweep, look_at
 from storage.database import Database, is_away, utc_now
 from storage.file_meta import Foreign
 from storage.headers import StoredInstance, read_stored_instance
 from storage.instances import Spool
-from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics
+from storage.intake import (
+    Recorded,
+    Verdict,
+    record_instances,
+    record_release,
+    replaces_lost,
+    sync_clinics,
+    unknown_keys,
+)
 from storage.plain import to_plain
 
 log = structlog.get_logger()
@@ -52,6 +63,7 @@ RELEASE_KNOWN_WITHIN_S = 1.0
 RETRY_S = 2.0
 LONGEST_RETRY_S = 10.0  # of a shared store that is away; before each try the spool is swept
 ASKED_WAITS_S = 0.5
+LOOKS_AGAIN_S = 60.0
 STOPS_WITHIN_S = 10.0
 NOT_OF_A_LISTENER = frozenset((What.LOST, What.MARK))
 ABOUT_AN_INSTANCE = frozenset((What.STORED, What.ASKED))
@@ -95,6 +107,8 @@ class Indexer:
         self._is_failing = False
         self._retry_at = 0.0
         self._written_at = -math.inf
+        self._left: set[str] = set()  # keys of what has no row although its time has come
+        self._look_again_at = 0.0
         # While it cannot tell soon, a listener that asks for a verdict is not kept waiting.
         self._answers_at_once = False
         self._stopping = threading.Event()
@@ -191,12 +205,13 @@ class Indexer:
                 self._sweep()
             self._is_away = self._answers_at_once = False
             self._failures = 0
-            batch = list(islice(self._backlog, BATCH_LIMIT))
+            batch = self._next_batch()
             self._index(batch)
             if batch:
                 self._written_at = time.monotonic()
             for _ in batch:
                 self._backlog.popleft()
+            self._look_again_if_due()
             self._is_failing = False
             self._beat_if_due()
         except (DBAPIError, OSError) as error:
@@ -220,9 +235,18 @@ class Indexer:
         kept = [news for one in self._backlog if (news := self._unasked(one)).what is not What.STORED]
         self._backlog = deque(kept)
 
+    def _next_batch(self) -> list[News]:
+        """A listener's start begins a batch: it ends what this listener had open before, not what it opens after it."""
+        batch = list(islice(self._backlog, BATCH_LIMIT))
+        starts = (place for place, news in enumerate(batch) if place and news.what is What.STARTED)
+        return batch[: next(starts, len(batch))]
+
     def _index(self, batch: Collection[News]) -> None:
         told = {news.about: news for news in batch if news.what in ABOUT_AN_INSTANCE}
-        stored = self._mover.moved(list(self._read(told)), meanwhile=self._while_moving)
+        stored = self._ready(told)
+        for news in batch:
+            if news.what is What.STARTED:
+                self._associations.listener_began(news.listener)
         verdicts = {}
         for instance, recorded in self._record(stored):
             verdicts[recorded.spool_key] = recorded.verdict
@@ -239,8 +263,6 @@ class Indexer:
                     self._associations.closed(news.about)
                 case What.CLOSED:
                     self._associations.closed(news.about)
-                case What.STARTED:
-                    self._associations.listener_began(news.listener)
                 case What.MARK if self._needs_sweep:  # something before it may have been lost meanwhile
                     self._backlog.append(news)
                 case What.MARK if mark := self._marks.pop(news.about, None):
@@ -257,6 +279,7 @@ class Indexer:
 
     def _sweep(self) -> None:
         begun = time.monotonic()
+        self._left.clear()
         sweep = Sweep(self._database, self._spool)
         try:
             for known in sweep.find():
@@ -267,18 +290,39 @@ class Indexer:
             for batch in sweep.batches():
                 self._record_swept(batch)
                 self._meanwhile(begun)
+            self._leave(sweep.left)
         finally:
             sweep.close()
 
     def _record_swept(self, batch: Collection[Found]) -> None:
         modified_ns = {found.spool_key: found.modified_ns for found in batch}
         stored = sorted(
-            self._mover.moved(list(self._read(modified_ns)), meanwhile=self._while_moving),
+            self._ready(modified_ns),
             key=lambda instance: (modified_ns[instance.spool_key], instance.provenance.received_at),
         )
         for instance, recorded in self._record(stored):
             if recorded.verdict is Verdict.KEPT and recorded.study_id is not None:
                 self._associations.was_swept(instance.provenance.association, recorded.study_id)
+
+    def _look_again_if_due(self) -> None:
+        if not self._left or time.monotonic() < self._look_again_at:
+            return
+        left, self._left = sorted(self._left), set()
+        without_row = unknown_keys(self._database, left)
+        self._record_swept([found for key in without_row if (found := look_at(self._spool, key))])
+
+    def _leave(self, keys: Collection[str]) -> None:
+        """For another look; where there are too many, for the next start."""
+        if not self._left:
+            self._look_again_at = time.monotonic() + LOOKS_AGAIN_S
+        self._left.update(islice(keys, LEFT_LIMIT - len(self._left)))
+
+    def _ready(self, keys: Collection[str]) -> list[StoredInstance]:
+        """Those of these that can be recorded: read, and in the shared store where there is one."""
+        read = list(self._read(keys))
+        ready = self._mover.moved(read, meanwhile=self._while_moving)
+        self._leave({one.spool_key for one in read}.difference(one.spool_key for one in ready))
+        return ready
 
     def _while_moving(self) -> None:
         """Uploads may take long: the listeners' pipe must not overflow, nor the receiver count as silent."""
@@ -303,22 +347,33 @@ class Indexer:
                 log.error("foreign_file_in_spool", spool_key=key, error=str(error))
             except OSError as error:
                 log.error("spool_file_unreadable", spool_key=key, error=str(error.strerror))
+                self._leave((key,))
             except Away:
                 raise
             except Exception:  # whose fault it is, no other instance may wait for it
                 log.exception("instance_not_read", spool_key=key)
+                self._leave((key,))
 
     def _record(self, stored: list[StoredInstance]) -> list[tuple[StoredInstance, Recorded]]:
         by_key = {instance.spool_key: instance for instance in stored}
         recorded = self._record_each_if_need_be(stored) if stored else []
+        needed = []
         for one in recorded:
-            if not one.keeps_file:
+            if one.keeps_file or self._replaces_lost(one):
+                needed.append(one.spool_key)
+            else:
                 self._remove(one.spool_key)
             self._on_recorded(one)
-        self._mover.let_go([one.spool_key for one in recorded if one.keeps_file])
+        self._mover.let_go(needed)
         for verdict, count in Counter(one.verdict for one in recorded).items():
             log.info("instances_recorded", verdict=str(verdict), count=count)
         return [(by_key[one.spool_key], one) for one in recorded]
+
+    def _replaces_lost(self, recorded: Recorded) -> bool:
+        replaces = replaces_lost(self._database, self._spool, recorded)
+        if replaces:
+            log.error("lost_file_replaced", spool_key=recorded.spool_key)
+        return replaces
 
     def _remove(self, key: str) -> None:
         """Should the shared store be away now, the file stays here too, without a row: a sweep drops it again."""
@@ -349,11 +404,11 @@ class Indexer:
         except Exception as again:
             if _is_outage(again):
                 raise
-            # Its clinic was taken out of the configuration before it had a row, or worse. The file stays for a later
-            # sweep; there is none before the next start or outage.
+            # Its clinic was taken out of the configuration before it had a row, or worse. The file stays for later.
             trace = None if isinstance(again, REFUSED_BY_DATABASE) else again
             clinic = instance.provenance.clinic
             log.error("instance_not_recorded", spool_key=instance.spool_key, clinic=clinic, exc_info=trace)
+            self._leave((instance.spool_key,))
             return []
 
     def _beat_if_due(self) -> None:

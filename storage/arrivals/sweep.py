@@ -11,19 +11,25 @@ its own. A file that has a row costs a name and its share of one query, nothing 
 """
 
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
+import structlog
+
 from storage.database import Database
 from storage.instances import Spool
 from storage.intake import unknown_keys
 
+log = structlog.get_logger()
+
 NAMES_AT_ONCE = 500
 BATCH_LIMIT = 500
 SAME_TIME_LIMIT = 10_000
+LEFT_LIMIT = 10_000
 TICK_S = 0.02  # file systems take the time of the last tick of the kernel's clock: 10 ms ago at most
 AHEAD_S = 1.0
 
@@ -42,6 +48,9 @@ class Sweep:
     Only what was stored before the sweep began is looked at: while it reads one folder of the spool, an instance and
     its re-send may arrive in folders before and behind it, and it would see the second without the first. What arrives
     meanwhile is told by the receiver.
+
+    left: some of what it did not look at, because it seems to have arrived meanwhile. It may also have come before, by
+    a clock that was put back since.
     """
 
     def __init__(self, database: Database, spool: Spool) -> None:
@@ -55,6 +64,7 @@ class Sweep:
         self._found.execute("CREATE TABLE found (modified_ns INTEGER NOT NULL, spool_key TEXT NOT NULL)")
 
         self.count = 0
+        self.left: set[str] = set()
 
     def find(self) -> Iterator[list[str]]:
         """Look at all names, and count the files without a row; the keys of those that have one, in portions.
@@ -64,7 +74,7 @@ class Sweep:
         """
         while names := list(islice(self._names, NAMES_AT_ONCE)):
             without_row = unknown_keys(self._database, names)
-            missing = [found for key in without_row if (found := self._look_at(key))]
+            missing = [found for key in without_row if (found := look_at(self._spool, key)) and self._is_its(found)]
             self._found.executemany(
                 "INSERT INTO found VALUES (?, ?)", [(found.modified_ns, found.spool_key) for found in missing]
             )
@@ -87,13 +97,23 @@ class Sweep:
     def close(self) -> None:
         self._found.close()
 
-    def _look_at(self, spool_key: str) -> Found | None:
-        try:
-            modified_ns = self._spool.path(spool_key).stat().st_mtime_ns
-        except FileNotFoundError:  # dropped meanwhile
-            return None
+    def _is_its(self, found: Found) -> bool:
         # A time still to come was written by a clock that went wrong: nothing that arrives now has it.
-        is_of_the_future = modified_ns > time.time_ns() + AHEAD_S * 1e9
-        if modified_ns > self._begun_ns and not is_of_the_future:
-            return None
-        return Found(spool_key=spool_key, modified_ns=modified_ns)
+        is_of_the_future = found.modified_ns > time.time_ns() + AHEAD_S * 1e9
+        if found.modified_ns <= self._begun_ns or is_of_the_future:
+            return True
+        if len(self.left) < LEFT_LIMIT:
+            self.left.add(found.spool_key)
+        return False
+
+
+def look_at(spool: Spool, spool_key: str) -> Found | None:
+    """A file of the spool; None: it is gone, or is no file that one can read to its end."""
+    try:
+        state = spool.path(spool_key).stat()
+    except OSError:  # dropped meanwhile, or a link to nowhere
+        return None
+    if not stat.S_ISREG(state.st_mode):
+        log.error("foreign_file_in_spool", spool_key=spool_key, error="it is not a regular file")
+        return None
+    return Found(spool_key=spool_key, modified_ns=state.st_mtime_ns)

@@ -29,7 +29,6 @@ from storage.content import check_content
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.instances import Spool
-from storage.intake import Verdict
 from storage.requests.files import RequestBox
 from storage.tables import commitments, instances, quarantine, studies
 
@@ -142,7 +141,6 @@ def holdings(database: Database, spool: Spool, clinic: str, sop_instance_uids: S
                     sa.select(quarantine.c.sop_instance_uid).where(
                         quarantine.c.clinic == clinic,
                         quarantine.c.sop_instance_uid.in_(some),
-                        quarantine.c.reason == Verdict.CONFLICTING,
                     )
                 )
             )

@@ -68,7 +68,8 @@ class SharedFolder:
                     continue
                 if path.is_file():
                     name = str(PurePosixPath(path.relative_to(self._root)))
-                    yield Listed(name=name, modified_at=datetime.fromtimestamp(state.st_mtime, UTC))
+                    modified_at = datetime.fromtimestamp(state.st_mtime, UTC)
+                    yield Listed(name=name, size=state.st_size, modified_at=modified_at)
 
     @contextmanager
     def _reached(self, name: str = "") -> Iterator[None]:

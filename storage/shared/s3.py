@@ -72,7 +72,7 @@ class SharedBucket:
         with self._reached():
             for some in obstore.list(self._store, prefix):
                 for one in some:
-                    yield Listed(name=one["path"], modified_at=one["last_modified"])
+                    yield Listed(name=one["path"], size=one["size"], modified_at=one["last_modified"])
 
     @contextmanager
     def _reached(self, name: str = "") -> Iterator[None]:

@@ -23,9 +23,10 @@ class NotThere(FileNotFoundError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """One object of the store."""
+    """One object of the store. `size`: in bytes."""
 
     name: str
+    size: int
     modified_at: datetime
 
 

@@ -8,7 +8,7 @@ import pytest
 from cli.__main__ import main
 from storage.database import Database
 from storage.instances import Spool
-from storage.intake import record_instances
+from storage.intake import record_instances, sync_clinics
 from storage.shared.files import SharedFiles
 from storage.shared.folder import SharedFolder
 from storage.study_keys import MasterKey, StudyKeys, read_master_keys, study_name
@@ -87,6 +87,25 @@ def test_what_a_stranger_sent_is_erased_by_its_study_for_no_clinic(collimator: C
     told = collimator("erase", "--clinic", "", str(image.StudyInstanceUID), encrypts=False)
     assert told == (0, "erased: 1 instances and 0 results\n", "")
     assert list(spool.stored_keys()) == []
+    database.close()
+
+
+def test_one_instance_is_removed_from_quarantine_and_what_is_in_use_is_not(collimator: Collimator) -> None:
+    collimator.more = '[[clinics]]\nname = "st-mary"\ntier = "basic"'
+    spool, database = Spool(collimator.data_dir), Database(f"sqlite:///{collimator.data_dir}/collimator.db")
+    database.migrate()
+    sync_clinics(database, {"st-mary": "basic"})
+    first, other = radiograph(1), radiograph(1)
+    other.StudyDescription = "other"
+    used, aside = (spooled(spool, image) for image in (first, other))
+    record_instances(database, spool, [read_back(spool, key) for key in (used, aside)])
+    assert collimator("discard", aside, encrypts=False) == (0, f"removed: {aside}\n", "")
+    assert set(spool.stored_keys()) == {used}
+    for key in (aside, used):
+        status, told, complaint = collimator("discard", key, encrypts=False)
+        assert (status, told) == (1, "")
+        assert complaint.startswith(f"collimator: {key} is not in quarantine")
+    assert set(spool.stored_keys()) == {used}
     database.close()
 
 

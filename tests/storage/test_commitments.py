@@ -216,6 +216,17 @@ def test_an_instance_that_came_with_two_contents_is_contested(database: Database
     assert holdings(database, spool, "st-mary", [uid])[uid].is_contested
 
 
+def test_an_instance_under_whose_uid_something_unreadable_lies_aside_is_contested(
+    database: Database, spool: Spool
+) -> None:
+    uid = keep(database, spool)
+    other = radiograph(1)
+    other.StudyInstanceUID, other.Rows = "none", 65
+    aside = read_back(spool, spooled(spool, other))
+    assert [one.verdict for one in record_instances(database, spool, [aside])] == ["unreadable"]
+    assert holdings(database, spool, "st-mary", [uid])[uid].is_contested
+
+
 def test_ten_thousand_instances_are_looked_up(sqlite: Database, spool: Spool) -> None:
     uid = keep(sqlite, spool)
     assert list(holdings(sqlite, spool, "st-mary", [*(f"1.2.3.{n}" for n in range(9999)), uid])) == [uid]

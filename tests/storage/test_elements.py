@@ -1,6 +1,9 @@
 """What is read at once is what pydicom reads: the quick way is compared with the thorough one, odd values included."""
 
+import struct
+from contextlib import suppress
 from io import BytesIO
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +11,12 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from domain.value_representations import LONG_VRS
 from storage import elements
@@ -91,6 +99,95 @@ def test_wherever_the_first_look_ends_the_header_is_the_same(
     assert_same(read_elements(BytesIO(content), transfer_syntax_uid), thoroughly(content, transfer_syntax_uid))
 
 
+EMPTY_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+MANY = 1 << 18  # items, in 2 MiB
+
+
+@pytest.mark.parametrize("tag", [TAGS["ProcedureCodeSequence"], 0x00091001], ids=["a code sequence", "private"])
+@pytest.mark.parametrize("has_length", [True, False])
+def test_of_millions_of_items_a_full_parser_sees_none(
+    tag: int, has_length: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take minutes and gigabytes for them, and whatever else came would wait."""
+    many = EMPTY_ITEM * MANY
+    length = len(many) if has_length else 0xFFFFFFFF
+    end = b"" if has_length else struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    sequence = elements.IMPLICIT.pack(tag >> 16, tag & 0xFFFF, length) + many + end
+    content = before(TAGS["StudyInstanceUID"], sequence, radiograph(1))
+    parsed = sizes_parsed(monkeypatch)
+    read = read_elements(BytesIO(content), ImplicitVRLittleEndian)
+    assert (read.text("Modality"), read.text("StudyInstanceUID"), read.has_pixels) == ("DX", "2.25.4711.1", True)
+    assert list(read.codes("ProcedureCodeSequence")) == []
+    assert max(parsed) <= 1 << 16
+
+
+def test_a_text_of_a_megabyte_says_nothing() -> None:
+    text = elements.IMPLICIT.pack(0x0008, 0x1030, 1 << 20) + b"A" * (1 << 20)
+    read = read_elements(BytesIO(before(0x00081031, text, radiograph(1))), ImplicitVRLittleEndian)
+    assert (read.text("StudyDescription"), read.text("Modality"), read.has_pixels) == ("", "DX", True)
+
+
+def test_what_has_too_many_elements_before_its_pixels_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "MOST_ELEMENTS", 1000)
+    sequence = elements.IMPLICIT.pack(0x0009, 0x1001, 0xFFFFFFFF) + EMPTY_ITEM * MANY
+    content = before(TAGS["StudyInstanceUID"], sequence, radiograph(1))
+    parsed = sizes_parsed(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017, PT011  # whatever the parser makes of it
+        read_elements(BytesIO(content), ImplicitVRLittleEndian)
+    assert max(parsed) <= 1 << 20
+
+
+def test_of_what_inflates_to_much_only_the_front_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "INFLATED_BYTES", 1 << 20)
+    dataset = radiograph(1)
+    dataset.PixelData = bytes(1 << 22)
+    read = read_elements(BytesIO(encoded(dataset, DeflatedExplicitVRLittleEndian)), DeflatedExplicitVRLittleEndian)
+    assert (read.text("Modality"), read.text("Rows"), read.has_pixels) == ("DX", "64", True)
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", [*LITTLE_ENDIAN, ExplicitVRBigEndian])
+def test_sequences_within_sequences_are_passed_over_whatever_tells_their_ends(transfer_syntax_uid: str) -> None:
+    dataset = radiograph(1)
+    for depth in range(6):
+        outer = Dataset()
+        outer.ReferencedImageSequence = Sequence([dataset_without_pixels(depth), Dataset()])
+        outer["ReferencedImageSequence"].is_undefined_length = depth % 2 == 0
+        outer.ReferencedImageSequence[0].is_undefined_length_sequence_item = depth % 3 == 0
+        dataset.add_new(0x00081140 + depth, "SQ", Sequence([outer]))
+        dataset[0x00081140 + depth].is_undefined_length = depth % 2 == 1
+    content = encoded(dataset, transfer_syntax_uid)
+    assert_same(elements._walked(BytesIO(content), transfer_syntax_uid), thoroughly(content, transfer_syntax_uid))
+
+
+def dataset_without_pixels(number: int) -> Dataset:
+    dataset = radiograph(number)
+    del dataset.PixelData
+    dataset.AnatomicRegionSequence = Sequence([code("85562004", "Hand")])
+    return dataset
+
+
+def before(tag: int, element: bytes, dataset: Dataset) -> bytes:
+    """A data set in Implicit VR Little Endian with an element put in before that of this tag, or what follows it."""
+    content, position = encoded(dataset, ImplicitVRLittleEndian), 0
+    while True:
+        group, number, length = elements.IMPLICIT.unpack_from(content, position)
+        if group << 16 | number >= tag:
+            return content[:position] + element + content[position:]
+        position += 8 + length
+
+
+def sizes_parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each data set has that is parsed from now on."""
+    sizes = []
+
+    def parse(file: BytesIO, **encoding: Any) -> Dataset:
+        sizes.append(len(file.getvalue()))
+        return read_dataset(file, **encoding)
+
+    monkeypatch.setattr(elements, "read_dataset", parse)
+    return sizes
+
+
 def test_what_nobody_may_ask_for_is_not_silently_absent() -> None:
     with pytest.raises(KeyError):
         Elements.of_dataset(radiograph(1)).text("PatientName")
@@ -133,6 +230,8 @@ def test_whatever_comes(values: dict[int, tuple[bytes, bytes]], is_implicit: boo
     except Exception:  # then nothing can be expected of the quick way, either
         return
     assert_same(read_elements(BytesIO(content), syntax), expected)
+    with suppress(elements.NotFollowed):
+        assert_same(elements._walked(BytesIO(content), syntax), expected)
 
 
 def element(tag: int, vr: bytes, value: bytes, *, is_implicit: bool) -> bytes:

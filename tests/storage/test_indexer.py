@@ -1,9 +1,10 @@
 """The database follows the spool: behind the receiver, after an outage, and past what it cannot take."""
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from sqlalchemy.exc import OperationalError
 
 import storage.arrivals.indexer
+from storage.arrivals.indexer import Indexer
 from storage.arrivals.news import NewsPipe
 from storage.arrivals.receivers import Beat, receiver_signs
 from storage.arrivals.sweep import Sweep
@@ -303,6 +305,23 @@ def test_a_listener_that_died_holds_up_no_release_of_its_studies(sqlite: Databas
         until(lambda: is_released(sqlite))
 
 
+def test_a_release_counts_that_is_read_together_with_its_listeners_start(sqlite: Database, spool: Spool) -> None:
+    pipe, is_told = NewsPipe(), threading.Event()
+    listener = pipe.writer()
+    indexer = Indexer(sqlite, spool, tiers=TIERS, pipe=pipe, on_recorded=lambda _: is_told.wait(30))
+    indexer.start()
+    listener.on_stored(spooled(spool, radiograph(1), how=provenance(association="a0")))
+    until(lambda: len(keys_in(sqlite, instances)) == 1)
+    listener.started()
+    listener.on_stored(spooled(spool, radiograph(2), how=provenance(association="a1")))
+    listener.on_released("a1")
+    listener.on_closed("a1")
+    is_told.set()
+    until(lambda: len(keys_in(sqlite, instances)) == 2)
+    indexer.stop()
+    assert is_released(sqlite)
+
+
 def test_news_that_were_lost_are_made_up_for_by_a_sweep(sqlite: Database, spool: Spool) -> None:
     pipe = NewsPipe()
     listener = pipe.writer()
@@ -409,6 +428,62 @@ def test_a_strangers_file_in_the_spool_is_left_alone_and_holds_up_nobody(sqlite:
     with following(sqlite, spool):
         until(lambda: keys_in(sqlite, instances) == {key})
     assert stranger.exists()
+
+
+def a_name_that_is_no_text(folder: Path) -> None:
+    os.close(os.open(os.fsencode(folder) + b"/R\xf6ntgen.dcm", os.O_CREAT | os.O_WRONLY))
+
+
+def a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / f"{'0' * 32}.dcm")
+
+
+def a_link_to_itself(folder: Path) -> None:
+    (folder / f"{'0' * 32}.dcm").symlink_to(f"{'0' * 32}.dcm")
+
+
+def a_folder(folder: Path) -> None:
+    (folder / f"{'0' * 32}.dcm").mkdir()
+
+
+@pytest.mark.parametrize("put", [a_name_that_is_no_text, a_pipe, a_link_to_itself, a_folder])
+def test_what_somebody_else_put_into_the_spool_holds_up_nobody(
+    sqlite: Database, spool: Spool, put: Callable[[Path], None]
+) -> None:
+    put(spool.root / "00")
+    key = spooled(spool, radiograph(1))
+    with following(sqlite, spool):
+        until(lambda: keys_in(sqlite, instances) == {key})
+
+
+def test_an_instance_that_could_not_be_read_for_a_moment_gets_its_row_without_a_restart(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.arrivals.indexer, "LOOKS_AGAIN_S", 0.1)
+    failures = iter([OSError(errno.EMFILE, "Too many open files"), ZeroDivisionError()])
+
+    def read(spool: Spool, spool_key: str) -> StoredInstance:
+        for failure in failures:
+            raise failure
+        return read_stored_instance(spool, spool_key)
+
+    monkeypatch.setattr(storage.arrivals.indexer, "read_stored_instance", read)
+    with following(sqlite, spool) as follower:
+        key = spooled(spool, radiograph(1))
+        follower.indexer.on_stored(key)
+        until(lambda: keys_in(sqlite, instances) == {key})
+
+
+def test_an_instance_that_came_just_before_the_clock_was_put_back_gets_its_row_without_a_restart(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep takes it for one that arrives meanwhile, of which it will be told."""
+    monkeypatch.setattr(storage.arrivals.indexer, "LOOKS_AGAIN_S", 0.1)
+    key = spooled(spool, radiograph(1))
+    soon = time.time() + 0.9
+    os.utime(spool.path(key), (soon, soon))
+    with following(sqlite, spool):
+        until(lambda: keys_in(sqlite, instances) == {key})
 
 
 def test_a_release_of_nothing_needs_no_database() -> None:

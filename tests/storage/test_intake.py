@@ -15,7 +15,7 @@ from domain.completion import CompletionRules
 from domain.identity import INSTANCE_CREATOR_UID
 from domain.states import StudyState
 from domain.study import InstanceFacts
-from storage.content import content_sha256
+from storage.content import content_sha256, is_same_content
 from storage.database import Database, utc_now
 from storage.headers import StoredInstance
 from storage.instances import Spool
@@ -109,6 +109,32 @@ def test_what_is_quarantined_already_is_not_kept_again_however_often_it_comes(da
     third = came(spool, "Chest XX")
     assert [one.keeps_file for one in record(database, third, spool=spool)] == [True]
     assert [row.spool_key for row in rows(database, quarantine)] == [aside.spool_key, third.spool_key]
+
+
+def test_nobody_waits_for_a_transaction_while_large_files_are_compared(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends one that is silent for fifteen seconds; it would be tried again for ever, and nothing else."""
+    open_while_compared = []
+
+    def compare(spool: Spool, spool_key: str, other_key: str) -> bool:
+        open_while_compared.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        return is_same_content(spool, spool_key, other_key)
+
+    monkeypatch.setattr("storage.intake.is_same_content", compare)
+    sent = [came(spool, content) for content in ("Chest PA", "Chest PA", "Chest AP", "Chest AP")]
+    verdicts = [(one.verdict, one.is_aside_already) for one in record_instances(database, spool, sent)]
+    assert verdicts == [("kept", False), ("duplicate", False), ("conflicting", False), ("conflicting", True)]
+    assert set(open_while_compared) == {0}
+
+
+def test_what_an_unknown_caller_sends_again_is_not_kept_again(database: Database, spool: Spool) -> None:
+    verdicts = []
+    for association in ("a1", "a2"):
+        key = spooled(spool, radiograph(1), how=provenance(clinic="", association=association))
+        (recorded,) = record_instances(database, spool, [read_back(spool, key)])
+        verdicts.append((recorded.verdict, recorded.is_aside_already))
+    assert verdicts == [("unknown_caller", False), ("unknown_caller", True)]
 
 
 def test_what_is_quarantined_at_another_clinic_or_for_another_reason_is_kept_once_more(

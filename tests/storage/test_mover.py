@@ -177,6 +177,44 @@ def test_a_re_send_is_recognised_without_fetching_what_came_first(
     assert (keys_in(sqlite, instances), house.shared()) == ({first}, {first})
 
 
+def test_a_re_send_of_what_the_store_has_lost_takes_its_place(database: Database, house: House) -> None:
+    """Whoever is told that nothing is held sends it again, and may then delete his own."""
+    with following(database, house.spool) as follower:
+        first = spooled(house.spool, radiograph(1))
+        follower.indexer.on_stored(first)
+        until(lambda: keys_in(database, instances) == {first} and house.local() == set())
+        assert house.spool.shared is not None
+        house.spool.shared.remove(f"instances/{first[:2]}/{first}.dcm")
+        again = spooled(house.spool, radiograph(1))
+        follower.indexer.on_stored(again)
+        until(lambda: keys_in(database, instances) == {again} and house.local() == set())
+    assert follower.verdicts() == ["duplicate", "kept"]
+    assert house.shared() == {again}
+
+
+def test_what_strangers_have_in_the_store_counts_for_what_they_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From whichever machine it came: it is not in this one's spool any more, if it ever was."""
+    monkeypatch.setattr("storage.instances.ROOM_IS_KNOWN_FOR_S", 0.0)
+    monkeypatch.setattr("storage.instances.STORE_IS_KNOWN_FOR_S", 0.0)
+    here, there = House(tmp_path, machine="here"), House(tmp_path, machine="there")
+    spool = Spool(tmp_path / "here", shared=here.spool.shared, strangers_maximum_bytes=1000)
+    keys = []
+    for house in (here, there):
+        assert spool.has_room_for_strangers()
+        file = house.spool.receive(is_strangers=True)
+        file.write(b"x" * 500)
+        keys.append(file.commit())
+        house.spool.share(keys[-1])
+        house.spool.let_go(keys[-1])
+    assert not spool.has_room_for_strangers()
+    with here.away():
+        assert not spool.has_room_for_strangers()
+    spool.remove(keys[1])
+    assert spool.has_room_for_strangers()
+
+
 def test_an_own_result_that_came_back_is_not_even_uploaded(
     sqlite: Database, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from storage import retention
 from storage.content import content_sha256
 from storage.database import Database, utc_now
 from storage.deliveries import record_outcome
-from storage.erasure import mark_erased, remove_erased
+from storage.erasure import erase_study
 from storage.headers import StoredInstance
 from storage.instances import ResultFolder, Spool
 from storage.intake import Verdict, record_instances, record_release, unknown_keys
@@ -265,10 +265,9 @@ def sealed(spool: Spool) -> Spool:
 
 
 def erase(database: Database, spool: Spool, uid: str = STUDY, clinic: str = "st-mary") -> None:
-    with database.write() as connection:
-        erased = mark_erased(connection, clinic=clinic, study_instance_uid=uid)
     data_dir = spool.root.parent
-    remove_erased(erased, spool, ResultFolder(data_dir, keys=spool.keys), StepFolder(data_dir))
+    results, steps = ResultFolder(data_dir, keys=spool.keys), StepFolder(data_dir)
+    erase_study(database, spool, results, steps, clinic=clinic, study_instance_uid=uid)
 
 
 def test_an_erased_study_can_be_read_nowhere_and_others_can(database: Database, sealed: Spool) -> None:
@@ -286,6 +285,56 @@ def test_an_erased_study_can_be_read_nowhere_and_others_can(database: Database, 
         sealed.open(mine.spool_key)
     assert sealed.open(other.spool_key).read(132)[128:] == b"DICM"
     assert column(database, quarantine.c.id) == []
+
+
+def test_a_study_of_which_something_has_no_row_yet_is_not_erased_where_that_would_be_lost(
+    database: Database, sealed: Spool
+) -> None:
+    first = came(sealed, 1)
+    done(database, recorded(database, sealed, first), ago=timedelta(0))
+    late = came(sealed, 1, image=2)
+    with pytest.raises(Refuse, match="instances of the study have come and have no row yet") as caught:
+        erase(database, sealed)
+    assert caught.value.hint == "try again in a moment; a receiver has to run, which brings them in"
+    for stored in (first, late):
+        assert sealed.open(stored.spool_key).read(132)[128:] == b"DICM"
+    done(database, recorded(database, sealed, late), ago=timedelta(0), uid="2.25.8")
+    erase(database, sealed)
+    assert kept(sealed) == set()
+
+
+def test_what_comes_while_a_study_is_erased_is_not_acknowledged(database: Database, sealed: Spool) -> None:
+    done(database, recorded(database, sealed, came(sealed)), ago=timedelta(0))
+    file = sealed.receive(study_name("st-mary", STUDY))
+    file.write(b"instance")
+    refused = []
+
+    def receive(connection: sa.Connection) -> None:
+        with pytest.raises(KeyNotThere):
+            file.commit()
+        refused.append(True)
+
+    data_dir = sealed.root.parent
+    results, steps = ResultFolder(data_dir, keys=sealed.keys), StepFolder(data_dir)
+    erase_study(database, sealed, results, steps, clinic="st-mary", study_instance_uid=STUDY, also=receive)
+    assert refused == [True]
+    assert kept(sealed) == set()
+
+
+def test_files_that_nobody_can_read_go_with_their_study(database: Database, sealed: Spool) -> None:
+    """One was damaged before it had a row; the other is what an erasure that was cut short has left."""
+    done(database, recorded(database, sealed, came(sealed, 1)), ago=timedelta(0))
+    damaged = came(sealed, 1, image=2)
+    path = sealed.path(damaged.spool_key)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    erase(database, sealed)
+    assert kept(sealed) == set()
+    left = came(sealed, 1, image=3)
+    assert sealed.keys is not None
+    sealed.keys.destroy(study_name("st-mary", STUDY))
+    assert kept(sealed) == {left.spool_key}
+    erase(database, sealed)
+    assert kept(sealed) == set()
 
 
 def test_the_rows_of_an_erased_study_say_only_that_it_was_there(database: Database, spool: Spool) -> None:
@@ -426,11 +475,11 @@ def test_what_an_unknown_caller_sent_can_be_erased_and_nothing_of_a_clinic_goes_
     database: Database, sealed: Spool, uid: str
 ) -> None:
     kept_one = came(sealed, image=1)
-    dataset = radiograph(1)
-    dataset.StudyInstanceUID = uid
-    strange = [
-        read_back(sealed, spooled(sealed, dataset, how=provenance(clinic="", association=name))) for name in "ab"
-    ]
+    strange = []
+    for number in (1, 2):
+        dataset = radiograph(number)
+        dataset.StudyInstanceUID = uid
+        strange.append(read_back(sealed, spooled(sealed, dataset, how=provenance(clinic=""))))
     recorded(database, sealed, kept_one, *strange)
     erase(database, sealed, uid, clinic="")
     assert kept(sealed) == {kept_one.spool_key}

@@ -1,6 +1,7 @@
 """One key a study, the same for everybody; and new master keys without touching what was sealed."""
 
 import base64
+import errno
 import multiprocessing
 import os
 from multiprocessing.synchronize import Barrier
@@ -10,7 +11,7 @@ import pytest
 
 from domain.errors import Misconfigured
 from storage.instances import Spool
-from storage.study_keys import KeyNotThere, MasterKey, Rotation, StudyKeys, read_master_keys, study_name
+from storage.study_keys import KeyNotThere, MasterKey, Rotation, Sample, StudyKeys, read_master_keys, study_name
 from tests.factories.arrivals import files_in
 
 OLD, NEW = MasterKey(secret=b"o" * 32), MasterKey(secret=b"n" * 32)
@@ -135,6 +136,52 @@ def test_a_key_in_use_stays_good_through_a_rotation(tmp_path: Path) -> None:
     key = receiver.key_of(STUDY)
     StudyKeys(tmp_path, [NEW, OLD]).rotate()
     assert receiver.still_holds(key)
+
+
+def test_a_crash_while_a_key_is_destroyed_leaves_none_that_nobody_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = StudyKeys(tmp_path, [NEW])
+    first = keys.key_of(STUDY)
+
+    def crash(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", crash)
+    monkeypatch.setattr("storage.study_keys.sync_directory", lambda folder: None)
+    with pytest.raises(KeyboardInterrupt):
+        keys.destroy(STUDY)
+    monkeypatch.undo()
+    again = StudyKeys(tmp_path, [NEW])
+    assert again.sample() == Sample(looked_at=0, lost=0)
+    assert again.key_of(STUDY) != first
+    again.destroy(STUDY)
+    assert files_in(again.root / "incoming") == []
+
+
+def test_a_disk_that_is_full_keeps_nothing_of_a_key_that_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [NEW]))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            spool.receive(STUDY)
+    assert files_in(tmp_path) == []
+
+
+def test_a_rotation_goes_on_where_a_key_was_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = StudyKeys(tmp_path, [OLD])
+    names = [old.key_of(study_name("st-mary", f"1.{number}")).name for number in range(3)]
+    both = StudyKeys(tmp_path, [NEW, OLD])
+    paths = list(both._paths())
+    monkeypatch.setattr(both, "_paths", lambda: iter(paths))
+    old.remove(names[1])
+    assert both.rotate() == Rotation(rewrapped=2, current=0, lost=0)
 
 
 def test_a_damaged_key_file_is_said_to_be_so(tmp_path: Path) -> None:

@@ -160,6 +160,16 @@ def test_a_database_that_fails_is_not_asked_again_before_the_next_look(
     assert [line["event"] for line in lines] == ["periodic_work_failed"]
 
 
+def test_of_a_clinic_that_is_not_configured_the_log_says_so_once(database: Database, puts: Puts) -> None:
+    record_release(
+        database, [received(database, "k1", clinic="mercy"), received(database, "k2", "1.2.4", clinic="mercy")]
+    )
+    closing = intake(database, puts)
+    with capture_logs() as lines:
+        assert [closing.close_complete_studies() for _ in range(3)] == [0, 0, 0]
+    assert [(line["event"], line["clinic"]) for line in lines] == [("clinic_not_configured", "mercy")]
+
+
 def test_a_clinic_that_sends_one_study_does_not_wait_for_the_thirty_of_another(
     database: Database, puts: Puts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
