@@ -308,7 +308,11 @@ def test_a_listener_that_died_holds_up_no_release_of_its_studies(sqlite: Databas
 def test_a_release_counts_that_is_read_together_with_its_listeners_start(sqlite: Database, spool: Spool) -> None:
     pipe, is_told = NewsPipe(), threading.Event()
     listener = pipe.writer()
-    indexer = Indexer(sqlite, spool, tiers=TIERS, pipe=pipe, on_recorded=lambda _: is_told.wait(30))
+
+    def on_recorded(_recorded: Recorded) -> None:
+        is_told.wait(30)
+
+    indexer = Indexer(sqlite, spool, tiers=TIERS, pipe=pipe, on_recorded=on_recorded)
     indexer.start()
     listener.on_stored(spooled(spool, radiograph(1), how=provenance(association="a0")))
     until(lambda: len(keys_in(sqlite, instances)) == 1)
