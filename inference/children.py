@@ -119,12 +119,13 @@ class Children:
             place.ask(request)
 
     def close(self) -> None:
-        """End the children. They may be used again: others are started."""
+        """End the children, also one that is at work: who waits for it gets a Retry. They may be used again."""
         with self._changed:
-            while len(self._free) < len(self._places):
-                self._changed.wait()
             for place in self._places:
-                place.close()
+                if place in self._free:
+                    place.close()
+                else:
+                    place.kill()
 
     @contextmanager
     def _place(self, path: str) -> Iterator["_Place"]:
@@ -202,6 +203,11 @@ class _Place:
         for tray in self._trays:
             tray.close()
 
+    def kill(self) -> None:
+        """For another thread than the one that asks, and that notices it."""
+        if (child := self._child) is not None:
+            child.kill()
+
     def end(self) -> None:
         self.paths.clear()
         if self._child is not None:
@@ -252,13 +258,22 @@ class _Child:
         return reply
 
     def receive(self, max_bytes: int, time_limit_s: float) -> bytes:
+        """One whole message. The child is killed when it has said only a part of it after as long again."""
         if not self._connection.poll(time_limit_s):
             raise TimeoutError
-        return self._connection.recv_bytes(max_bytes)
+        watch = threading.Timer(time_limit_s, self.kill)
+        watch.start()
+        try:
+            return self._connection.recv_bytes(max_bytes)
+        finally:
+            watch.cancel()
+
+    def kill(self) -> None:
+        self._process.kill()
 
     def end(self) -> None:
         self._connection.close()
-        self._process.kill()
+        self.kill()
         self._process.wait()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -273,6 +274,39 @@ def test_a_child_that_hangs_is_ended_at_the_time_limit(new_analyst: Callable[...
     assert analyst.analyse("chest", [instance(image)]) == expected
 
 
+@pytest.mark.parametrize(
+    "says",
+    [b"", struct.pack("!i", 100), struct.pack("!i", 100) + b'{"scores": ['],
+    ids=["nothing", "how long its reply is", "a part of its reply"],
+)
+def test_a_child_that_was_taken_over_cannot_hold_up_who_waits_for_it(
+    analyst: Analyst,
+    new_analyst: Callable[..., Analyst],
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: bytes,
+) -> None:
+    program = tmp_path / "taken_over"
+    lines = [
+        f"#!{sys.executable}",
+        "import os, sys, time",
+        "connection = int(sys.argv[4])",
+        "os.write(connection, bytes.fromhex('000000027b7d'))  # it is ready",
+        "os.read(connection, 4096)",
+        f"os.write(connection, {says!r})",
+        "time.sleep(600)",
+    ]
+    program.write_text("\n".join(lines))
+    program.chmod(0o700)
+    with monkeypatch.context() as changed:
+        changed.setattr("inference.children.sys.executable", str(program))
+        with pytest.raises(Retry, match=r"took longer than 1 s|died"):
+            new_analyst(time_limit_s=1.0).analyse("chest", [instance(image)])
+    assert running_children("inference.child") == []
+    assert analyst.analyse("chest", [instance(image)]).images
+
+
 def test_an_image_beyond_the_memory_limit_harms_nothing_else(
     new_analyst: Callable[..., Analyst], image: Path, tmp_path: Path
 ) -> None:
@@ -335,6 +369,20 @@ def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(analyst: An
     analyst.close()
     assert not is_running(process_id)
     assert analyst.analyse("chest", [instance(image)])
+
+
+def test_closing_does_not_wait_for_a_child_that_hangs(analyst: Analyst, image: Path) -> None:
+    analyst.analyse("chest", [instance(image)])
+    process_id = analysis_process()
+    os.kill(process_id, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(analyst.analyse, "chest", [instance(image)])
+        time.sleep(0.3)
+        analyst.close()
+        with pytest.raises(Retry, match="the analysis process died"):
+            asked.result(30)
+    assert not is_running(process_id)
+    assert analyst.analyse("chest", [instance(image)]).images
 
 
 def test_the_child_knows_no_secret_of_its_parent(
