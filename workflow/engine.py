@@ -164,11 +164,14 @@ class Engine:
         if self._running.begun_of(queue) < self._jobs_at_once[queue]:
             self._alarms[queue].wake()
 
-    def stop(self, *, grace_s: int) -> None:
-        """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
+    def stop(self, *, grace_s: int) -> int:
+        """Start nothing more and let running jobs finish for `grace_s`. How many are left: they go on elsewhere or
+        later, and their threads stay until this process ends.
+        """
         self._watch.stop()
         DBOS.destroy(workflow_completion_timeout_sec=grace_s)
         self._library_engine.dispose()
+        return len(self._at_work)
 
     def recover(self, executor_id: str) -> int:
         """Put the unfinished jobs of a dead worker back in the queue; return how many there were.

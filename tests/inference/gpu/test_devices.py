@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -451,6 +452,25 @@ def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(house: Hous
     analyst.close()
     assert owners() == running_children("inference.child") == []
     assert certainties(analyst, image) == expected
+
+
+def test_closing_does_not_wait_for_an_owner_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.gpu.devices.CLOSES_WITHIN_S", 0.1)
+    starts, may_go_on = Event(), Event()
+
+    def starting(options: OwnerOptions) -> OwnerProcess:
+        starts.set()
+        assert may_go_on.wait(60)
+        raise OwnerDied("it did not start")
+
+    devices = Devices(["cpu"], options=OPTIONS, time_limit_s=60.0, start_owner=starting)
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(devices.start, [])
+        assert starts.wait(60)
+        devices.close()
+        assert not report.done()
+        may_go_on.set()
+        assert report.result(60)[0].why_not == "it did not start"
 
 
 def test_a_package_that_is_installed_anew_is_used_at_once(house: House, image: Path) -> None:
