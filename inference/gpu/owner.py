@@ -164,7 +164,7 @@ class Owner:
                 batch = batch[: network.largest]
             running = network.start([self._image(one, package) for one in batch])
         except OutOfMemory as error:
-            self._make_smaller(batch, error)
+            self._find_room(batch, error)
         except NoRoom as error:
             self._turn_down("no_room", batch, str(error))
         except DeviceBroken:
@@ -181,7 +181,7 @@ class Owner:
         try:
             outputs = started.running.outputs()
         except OutOfMemory as error:
-            self._make_smaller(started.batch, error)
+            self._find_room(started.batch, error)
             return
         except DeviceBroken:
             raise
@@ -193,20 +193,21 @@ class Owner:
         shapes = [[name, list(array.shape)] for name, array in zip(names, arrays, strict=True)]
         self._send({"done": [one.ticket for one in started.batch], "outputs": shapes}, arrays)
 
-    def _make_smaller(self, batch: list[Waiting], error: OutOfMemory) -> None:
-        """Half as many from now on; where one alone does not fit, another network leaves."""
-        key = batch[0].key
-        if len(batch) > 1:
-            self._batches.limit(key, len(batch) // 2)
-            self._tell("batch_halved", key, count=len(batch) // 2, reason=str(error))
-        else:
-            with self._residents.at_work(key):
-                if not _may_evict(batch):
-                    self._turn_down("no_room", batch, f"the device's memory is taken by other networks: {error}")
-                    return
-                if not self._residents.let_one_go():
-                    self._turn_down("unfit", batch, f"one image alone does not fit into the device's memory: {error}")
-                    return
+    def _find_room(self, batch: list[Waiting], error: OutOfMemory) -> None:
+        """What only watches leaves; else half as many from now on; for one that does not fit alone, another leaves."""
+        key, may_evict = batch[0].key, _may_evict(batch)
+        with self._residents.at_work(key):
+            if may_evict and self._residents.let_who_watches_go():
+                pass  # and the batch is tried once more as it is
+            elif len(batch) > 1:
+                self._batches.limit(key, len(batch) // 2)
+                self._tell("batch_halved", key, count=len(batch) // 2, reason=str(error))
+            elif not may_evict:
+                self._turn_down("no_room", batch, f"the device's memory is taken by other networks: {error}")
+                return
+            elif not self._residents.let_one_go():
+                self._turn_down("unfit", batch, f"one image alone does not fit into the device's memory: {error}")
+                return
         self._batches.put_back(batch)
 
     def _resident(self, key: Key, *, may_evict: bool = True) -> tuple[DeviceNetwork, Package]:
