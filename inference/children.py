@@ -84,26 +84,34 @@ class Children:
         self._places = [_Place(first_tray + number * TRAYS, limits, time_limit_s) for number in range(processes)]
         self._free = list(self._places)
         self._changed = threading.Condition()
+        self._urgent = 0  # who waits for a place and is urgent
 
-    def ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
+    def ask(
+        self, request: dict[str, Any], path: str, *, has_attachment: bool = False, is_urgent: bool = False
+    ) -> tuple[dict[str, Any], bytes]:
         """One request about one image, and its reply.
+
+        Args:
+            is_urgent: before all others that wait for a child.
 
         Raises:
             Refuse, Misconfigured: the child says so.
             Retry: the child died or took too long; whether the image is to blame shows when it does so again.
         """
-        with self._image(path) as (descriptor, version), self._place(path) as place:
+        with self._image(path) as (descriptor, version), self._place(path, is_urgent=is_urgent) as place:
             return place.ask({**request, "image": version}, descriptor, has_attachment=has_attachment)
 
     @contextmanager
-    def prepared(self, request: dict[str, Any], path: str, *, size_bytes: int) -> Iterator[tuple[dict[str, Any], Tray]]:
+    def prepared(
+        self, request: dict[str, Any], path: str, *, size_bytes: int, is_urgent: bool = False
+    ) -> Iterator[tuple[dict[str, Any], Tray]]:
         """The reply, and a tray with so many bytes that the child has written. The child is free meanwhile.
 
         Raises:
             as `ask`.
         """
         with ExitStack() as stack:
-            with self._image(path) as (descriptor, version), self._place(path) as place:
+            with self._image(path) as (descriptor, version), self._place(path, is_urgent=is_urgent) as place:
                 tray = stack.enter_context(place.tray(size_bytes))
                 reply, _ = place.ask({**request, "image": version}, descriptor, tray.descriptor)
             yield reply, tray
@@ -128,11 +136,14 @@ class Children:
                     place.kill()
 
     @contextmanager
-    def _place(self, path: str) -> Iterator["_Place"]:
+    def _place(self, path: str, *, is_urgent: bool = False) -> Iterator["_Place"]:
         """A free place: the one that has decoded this image a moment ago, or else the one that worked last."""
         with self._changed:
-            while not self._free:
+            self._urgent += is_urgent
+            while not self._free or (self._urgent and not is_urgent):
                 self._changed.wait()
+            self._urgent -= is_urgent
+            self._changed.notify_all()
             place = next((place for place in self._free if path in place.paths), self._free[-1])
             self._free.remove(place)
         try:

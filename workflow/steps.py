@@ -317,7 +317,11 @@ def _answering(rooms: Rooms, decision: Decision) -> dict[str, Package]:
 def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:
     analysed = {image.sop_instance_uid for image in analysis.images}
     images: Iterable[Instance] = (i for i in study.instances if i.sop_instance_uid in analysed)
-    return {image.sop_instance_uid: rooms.analyst.display(image.path, within=FILM_BOXES) for image in images}
+    is_urgent = is_stat(rooms, study)
+    return {
+        image.sop_instance_uid: rooms.analyst.display(image.path, within=FILM_BOXES, is_urgent=is_urgent)
+        for image in images
+    }
 
 
 def _forms(rooms: Rooms, study: Study) -> list[ResultForm]:

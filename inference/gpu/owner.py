@@ -23,7 +23,9 @@ It ends when its parent closes the connection or dies, and when the device break
 import fcntl
 import json
 import os
+import select
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -260,6 +262,7 @@ def main() -> int:
     connection: Connection[bytes, bytes] = Connection(int(sys.argv[1]))
     options = OwnerOptions(**json.loads(sys.argv[2]))
     send = _sender(connection)
+    threading.Thread(target=_end_with_parent, args=[connection.fileno()], daemon=True).start()
     try:
         lock = _lock(options)
         device = open_device(options.device)
@@ -289,6 +292,14 @@ def main() -> int:
     finally:
         lock.close()
     return 0
+
+
+def _end_with_parent(descriptor: int) -> None:
+    """At once, also amid a load or a batch that takes long: the parent's successor wants the device and its lock."""
+    ended = select.poll()
+    ended.register(descriptor, 0)  # that the other end is closed is told without being asked for: poll(2), POLLHUP
+    ended.poll()
+    os._exit(0)
 
 
 def _lock(options: OwnerOptions) -> IO[bytes]:
