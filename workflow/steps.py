@@ -7,7 +7,7 @@ import sqlalchemy as sa
 import structlog
 
 from domain.clinics import ResultForm
-from domain.errors import Away, Refuse, Retry
+from domain.errors import Away, Misconfigured, Refuse, Retry
 from domain.findings import Analysis, DisplayImage, ModelIdentity
 from domain.plans import Plan
 from domain.queueing import why_stat
@@ -159,13 +159,17 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
         raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
     images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
-    analysis = rooms.analyst.analyse(
-        serving.name,
-        images,
-        version=serving.manifest.version,
-        is_demonstration=serving.name != package,
-        is_urgent=is_stat(rooms, study),
-    )
+    try:
+        analysis = rooms.analyst.analyse(
+            serving.name,
+            images,
+            version=serving.manifest.version,
+            is_demonstration=serving.name != package,
+            is_urgent=is_stat(rooms, study),
+        )
+    except Misconfigured as error:  # of the package, which a person may mend; until then the study says what it is
+        log.error("package_fails", package=serving.name, reason=error.message)
+        raise Retry(error.message, hint=error.hint) from error
     return replace(analysis, model=replace(analysis.model, role=choice.role))
 
 
