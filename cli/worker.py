@@ -49,14 +49,14 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request
 from storage.database import Database, utc_now
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, WITHDRAW, JobQueue
+from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, PROCESS_SUSPECT, SHADOW, WITHDRAW, JobQueue
 from storage.periodic import Periodic
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
 from workflow.deliver import after_bug, deliver, drain, record_and_wake
 from workflow.durable import BUG
-from workflow.engine import Engine
+from workflow.engine import MAXIMUM_RUNS, RUNS_IN_COMPANY, Engine
 from workflow.intake import Intake
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
@@ -271,7 +271,9 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     def after_taking_back_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_withdrawal_bug(connection, *arguments)
 
-    engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
+    process = partial(process_study, rooms=rooms, durable=engine)
+    engine.register(PROCESS_STUDY, process, on_bug=after_study_bug, runs=RUNS_IN_COMPANY)
+    engine.register(PROCESS_SUSPECT, process, on_bug=after_study_bug, runs=MAXIMUM_RUNS - RUNS_IN_COMPANY)
     engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
     engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
     engine.register(SHADOW, partial(shadow_study, rooms=rooms, durable=engine), on_bug=after_watching_bug)
