@@ -49,19 +49,18 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request
 from storage.database import Database, utc_now
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, PROCESS_SUSPECT, SHADOW, WITHDRAW, JobQueue
+from storage.jobs import DRAIN, PROCESS_STUDY, PROCESS_SUSPECT, SHADOW, WITHDRAW, JobQueue
 from storage.periodic import Periodic
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
-from workflow.deliver import after_bug, deliver, drain, record_and_wake
+from workflow.deliver import after_bug, drain
 from workflow.durable import BUG
 from workflow.engine import MAXIMUM_RUNS, RUNS_IN_COMPANY, Engine
 from workflow.intake import Intake
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
-from workflow.sending import Sent
 from workflow.shadow import after_shadow_bug, shadow_study
 from workflow.steps import try_again
 from workflow.withdraw import after_withdrawal_bug, withdraw_study
@@ -261,10 +260,6 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     def after_drain_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_bug(connection, rooms, *arguments)
 
-    def after_delivery_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
-        study_id, destination, _ = arguments
-        record_and_wake(connection, rooms, study_id, destination, Sent(outcomes=()))
-
     def after_watching_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_shadow_bug(connection, rooms, *arguments)
 
@@ -275,7 +270,6 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     engine.register(PROCESS_STUDY, process, on_bug=after_study_bug, runs=RUNS_IN_COMPANY)
     engine.register(PROCESS_SUSPECT, process, on_bug=after_study_bug, runs=MAXIMUM_RUNS - RUNS_IN_COMPANY)
     engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
-    engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
     engine.register(SHADOW, partial(shadow_study, rooms=rooms, durable=engine), on_bug=after_watching_bug)
     engine.register(WITHDRAW, partial(withdraw_study, rooms=rooms, durable=engine), on_bug=after_taking_back_bug)
     rooms.jobs.on_put(engine.look)

@@ -21,16 +21,12 @@ SCHEMA = "dbos"
 STUDY_QUEUE = "studies"
 # Studies in whose company workers died: one at a time.
 SUSPECT_QUEUE = "suspects"
-# A worker of an earlier version does not look at it, and so takes no job that it does not know.
 DESTINATION_QUEUE = "destinations"
-# The earlier kind: a job for each study, destination and attempt. What is left of them still finishes.
-DELIVERY_QUEUE = "deliveries"
 SHADOW_QUEUE = "shadows"
 WITHDRAWAL_QUEUE = "withdrawals"
 PROCESS_STUDY = "process_study"
 PROCESS_SUSPECT = "process_suspect"  # the same, in the other queue
 DRAIN = "drain"
-DELIVER = "deliver"
 SHADOW = "shadow"
 WITHDRAW = "withdraw"
 # In a connection's `info`, until it goes back to its pool: the queues into which its transaction has put something.

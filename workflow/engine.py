@@ -33,7 +33,6 @@ from storage.database import Database, is_away
 from storage.jobs import (
     APPLICATION_NAME,
     APPLICATION_VERSION,
-    DELIVERY_QUEUE,
     DESTINATION_QUEUE,
     PROCESS_STUDY,
     SCHEMA,
@@ -70,8 +69,6 @@ FORGOTTEN_AT_ONCE = 500
 # One job holds one destination. A destination that hangs keeps its thread until it times out, and a thread that waits
 # for a socket costs next to nothing: there have to be more of them than destinations that hang at the same time.
 DESTINATIONS_AT_ONCE = 64
-# Jobs of the earlier kind send nothing any more.
-DELIVERIES_AT_ONCE = 2
 # What only watches takes turns, and nobody waits for it.
 SHADOWS_AT_ONCE = 1
 # Some milliseconds each, and rarely one.
@@ -110,7 +107,6 @@ class Engine:
             STUDY_QUEUE: studies_at_once,
             SUSPECT_QUEUE: SUSPECTS_AT_ONCE,
             DESTINATION_QUEUE: DESTINATIONS_AT_ONCE,
-            DELIVERY_QUEUE: DELIVERIES_AT_ONCE,
             SHADOW_QUEUE: SHADOWS_AT_ONCE,
             WITHDRAWAL_QUEUE: WITHDRAWALS_AT_ONCE,
         }
