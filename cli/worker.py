@@ -1,12 +1,14 @@
 """`collimator worker`: closes complete studies, analyses them, writes and delivers results."""
 
 import argparse
+import os
+import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import sqlalchemy as sa
 import structlog
@@ -47,19 +49,18 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request
 from storage.database import Database, utc_now
 from storage.intake import sync_clinics
-from storage.jobs import DELIVER, DRAIN, PROCESS_STUDY, SHADOW, WITHDRAW, JobQueue
+from storage.jobs import DRAIN, PROCESS_STUDY, PROCESS_SUSPECT, SHADOW, WITHDRAW, JobQueue
 from storage.periodic import Periodic
 from storage.studies import read_study
 from workflow.commitment import Commitments
 from workflow.confirm import Confirmations
-from workflow.deliver import after_bug, deliver, drain, record_and_wake
+from workflow.deliver import after_bug, drain
 from workflow.durable import BUG
-from workflow.engine import Engine
+from workflow.engine import MAXIMUM_RUNS, RUNS_IN_COMPANY, Engine
 from workflow.intake import Intake
 from workflow.process_study import process_study
 from workflow.recovery import Recovery, new_executor_id
 from workflow.rooms import DeliveryRules, Rooms
-from workflow.sending import Sent
 from workflow.shadow import after_shadow_bug, shadow_study
 from workflow.steps import try_again
 from workflow.withdraw import after_withdrawal_bug, withdraw_study
@@ -124,12 +125,24 @@ def work(
     confirmations.stop()
     commitments.stop()
     intake.stop()
-    engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
+    cut_short = engine.stop(grace_s=JOBS_FINISH_WITHIN_S)
     recovery.stop()
     rooms.analyst.close()
     rooms.shadow_analyst.close()
+    if cut_short:
+        leave_at_once(cut_short)
     database.close()
     return 0
+
+
+def leave_at_once(cut_short: int) -> NoReturn:
+    """Python would wait for the threads of these jobs: for a decoder that hangs, for a PACS that does not answer. As
+    after a crash, they go on behind their last finished step.
+    """
+    log.warning("jobs_cut_short", count=cut_short)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def build_commitments(settings: Settings, rooms: Rooms) -> Commitments:
@@ -247,19 +260,16 @@ def build_engine(settings: Settings, rooms: Rooms, executor_id: str, on_step: Ca
     def after_drain_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_bug(connection, rooms, *arguments)
 
-    def after_delivery_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
-        study_id, destination, _ = arguments
-        record_and_wake(connection, rooms, study_id, destination, Sent(outcomes=()))
-
     def after_watching_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_shadow_bug(connection, rooms, *arguments)
 
     def after_taking_back_bug(connection: sa.Connection, arguments: tuple[Any, ...]) -> None:
         after_withdrawal_bug(connection, *arguments)
 
-    engine.register(PROCESS_STUDY, partial(process_study, rooms=rooms, durable=engine), on_bug=after_study_bug)
+    process = partial(process_study, rooms=rooms, durable=engine)
+    engine.register(PROCESS_STUDY, process, on_bug=after_study_bug, runs=RUNS_IN_COMPANY)
+    engine.register(PROCESS_SUSPECT, process, on_bug=after_study_bug, runs=MAXIMUM_RUNS - RUNS_IN_COMPANY)
     engine.register(DRAIN, partial(drain, rooms=rooms, durable=engine), on_bug=after_drain_bug)
-    engine.register(DELIVER, partial(deliver, rooms=rooms, durable=engine), on_bug=after_delivery_bug)
     engine.register(SHADOW, partial(shadow_study, rooms=rooms, durable=engine), on_bug=after_watching_bug)
     engine.register(WITHDRAW, partial(withdraw_study, rooms=rooms, durable=engine), on_bug=after_taking_back_bug)
     rooms.jobs.on_put(engine.look)

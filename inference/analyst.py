@@ -83,7 +83,9 @@ class Analyst:
         self._devices = devices
         self._pinned = tuple(pinned)
         # The images of a study go side by side only where several can be under way.
-        self._side_by_side = ThreadPoolExecutor(processes * TRAYS, "image") if devices else None
+        at_once = processes * TRAYS
+        self._side_by_side = ThreadPoolExecutor(at_once, "image") if devices else None
+        self._urgent_side_by_side = ThreadPoolExecutor(at_once, "urgent image") if devices else None
 
     def warm_up(self) -> None:
         """Start the devices, and have them load what is pinned; without it, the first image waits for that."""
@@ -111,7 +113,7 @@ class Analyst:
         Args:
             version: "": the one that the name alone means.
             is_demonstration: skip the age gate, and say so in the result.
-            is_urgent: before all others that wait for a device.
+            is_urgent: before all others that wait for a child or a device.
 
         Raises:
             Refuse: no image passes the gates (outside_population), or none can be decoded (the first one's reason).
@@ -139,7 +141,9 @@ class Analyst:
         model = package.identity(is_demonstration=is_demonstration)
         return Analysis(model=model, images=tuple(images), left_out=tuple(left_out))
 
-    def display(self, path: str, *, within: Sequence[tuple[int, int]] = ((1536, 1536),)) -> DisplayImage:
+    def display(
+        self, path: str, *, within: Sequence[tuple[int, int]] = ((1536, 1536),), is_urgent: bool = False
+    ) -> DisplayImage:
         """The image as a viewer would show it, as large as fits into one of the (width, height) in pixels.
 
         Raises:
@@ -147,7 +151,7 @@ class Analyst:
             Retry: the child died or took too long.
         """
         request = {"task": "display", "within": within}
-        reply, pixels = self._children.ask(request, path, has_attachment=True)
+        reply, pixels = self._children.ask(request, path, has_attachment=True, is_urgent=is_urgent)
         return DisplayImage(pixels=pixels, **{key: int(value) for key, value in reply.items()})
 
     def close(self) -> None:
@@ -158,9 +162,10 @@ class Analyst:
 
     def _answers(self, package: Package, instances: Sequence[Instance], turn: Turn) -> Iterable[Answered | Refuse]:
         """For each image, in their order: what was said and by which device, or why nothing."""
-        if self._side_by_side is None:
+        side_by_side = self._urgent_side_by_side if turn is Turn.STAT else self._side_by_side
+        if side_by_side is None:
             return (self._answer(package, instance.path, turn) for instance in instances)
-        return self._side_by_side.map(lambda one: self._answer(package, one.path, turn), instances)
+        return side_by_side.map(lambda one: self._answer(package, one.path, turn), instances)
 
     def _answer(self, package: Package, path: str, turn: Turn) -> Answered | Refuse:
         try:
@@ -170,20 +175,21 @@ class Analyst:
                 except NoDevice as error:
                     log.warning("inferred_on_cpu", package=package.name, reason=str(error))
             device = CPU if self._devices is None else f"{CPU}{INSTEAD_OF}{self._devices.names}"
-            return self._answer_of_child(package, path, device)
+            return self._answer_of_child(package, path, turn, device)
         except Refuse as refusal:
             return refusal
 
-    def _answer_of_child(self, package: Package, path: str, device: str) -> Answered:
+    def _answer_of_child(self, package: Package, path: str, turn: Turn, device: str) -> Answered:
         request = {"task": "analyse", "folder": str(package.folder), "device_uid": package.device_uid}
-        reply = self._children.ask(request, path)[0]
+        reply = self._children.ask(request, path, is_urgent=turn is Turn.STAT)[0]
         return Answer.from_json(reply), device, _run(package, device, reply)
 
     def _answer_of_device(self, devices: Devices, package: Package, path: str, turn: Turn) -> Answered:
         manifest = package.manifest
         request = {"task": "prepare", "folder": str(package.folder), "device_uid": package.device_uid}
         size_bytes = FLOAT32_BYTES * prod(manifest.preprocessing.input_shape)
-        with self._children.prepared(request, path, size_bytes=size_bytes) as (reply, tray):
+        prepared = self._children.prepared(request, path, size_bytes=size_bytes, is_urgent=turn is Turn.STAT)
+        with prepared as (reply, tray):
             began_at = time.monotonic()
             served = devices.ask(package, tray, turn=turn)
             reply["infer_s"] = time.monotonic() - began_at

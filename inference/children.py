@@ -85,26 +85,34 @@ class Children:
         self._places = [_Place(first_tray + number * TRAYS, limits, time_limit_s) for number in range(processes)]
         self._free = list(self._places)
         self._changed = threading.Condition()
+        self._urgent = 0  # who waits for a place and is urgent
 
-    def ask(self, request: dict[str, Any], path: str, *, has_attachment: bool = False) -> tuple[dict[str, Any], bytes]:
+    def ask(
+        self, request: dict[str, Any], path: str, *, has_attachment: bool = False, is_urgent: bool = False
+    ) -> tuple[dict[str, Any], bytes]:
         """One request about one image, and its reply.
+
+        Args:
+            is_urgent: before all others that wait for a child.
 
         Raises:
             Refuse, Misconfigured: the child says so.
             Retry: the child died or took too long; whether the image is to blame shows when it does so again.
         """
-        with self._image(path) as (descriptor, version), self._place(path) as place:
+        with self._image(path) as (descriptor, version), self._place(path, is_urgent=is_urgent) as place:
             return place.ask({**request, "image": version}, descriptor, has_attachment=has_attachment)
 
     @contextmanager
-    def prepared(self, request: dict[str, Any], path: str, *, size_bytes: int) -> Iterator[tuple[dict[str, Any], Tray]]:
+    def prepared(
+        self, request: dict[str, Any], path: str, *, size_bytes: int, is_urgent: bool = False
+    ) -> Iterator[tuple[dict[str, Any], Tray]]:
         """The reply, and a tray with so many bytes that the child has written. The child is free meanwhile.
 
         Raises:
             as `ask`.
         """
         with ExitStack() as stack:
-            with self._image(path) as (descriptor, version), self._place(path) as place:
+            with self._image(path) as (descriptor, version), self._place(path, is_urgent=is_urgent) as place:
                 tray = stack.enter_context(place.tray(size_bytes))
                 reply, _ = place.ask({**request, "image": version}, descriptor, tray.descriptor)
             yield reply, tray
@@ -120,19 +128,23 @@ class Children:
             place.ask(request)
 
     def close(self) -> None:
-        """End the children. They may be used again: others are started."""
+        """End the children, also one that is at work: who waits for it gets a Retry. They may be used again."""
         with self._changed:
-            while len(self._free) < len(self._places):
-                self._changed.wait()
             for place in self._places:
-                place.close()
+                if place in self._free:
+                    place.close()
+                else:
+                    place.kill()
 
     @contextmanager
-    def _place(self, path: str) -> Iterator["_Place"]:
+    def _place(self, path: str, *, is_urgent: bool = False) -> Iterator["_Place"]:
         """A free place: the one that has decoded this image a moment ago, or else the one that worked last."""
         with self._changed:
-            while not self._free:
+            self._urgent += is_urgent
+            while not self._free or (self._urgent and not is_urgent):
                 self._changed.wait()
+            self._urgent -= is_urgent
+            self._changed.notify_all()
             place = next((place for place in self._free if path in place.paths), self._free[-1])
             self._free.remove(place)
         try:
@@ -203,6 +215,11 @@ class _Place:
         for tray in self._trays:
             tray.close()
 
+    def kill(self) -> None:
+        """For another thread than the one that asks, and that notices it."""
+        if (child := self._child) is not None:
+            child.kill()
+
     def end(self) -> None:
         self.paths.clear()
         if self._child is not None:
@@ -253,16 +270,17 @@ class _Child:
         return reply
 
     def receive(self, max_bytes: int, time_limit_s: float) -> bytes:
-        """
+        """One whole message.
+
         Raises:
-            TimeoutError: nothing came within the limit, or the rest of it not within as much again.
+            TimeoutError: nothing came within the limit, or the rest not within as much again: the child is killed.
         """
         if not self._connection.poll(time_limit_s):
             raise TimeoutError
         # For the rest of a message that has begun, a connection waits as long as the other side lives.
         began_at = time.monotonic()
-        deadline = threading.Timer(time_limit_s, self._process.kill)
-        deadline.start()
+        watch = threading.Timer(time_limit_s, self.kill)
+        watch.start()
         try:
             return self._connection.recv_bytes(max_bytes)
         except (EOFError, OSError):
@@ -270,11 +288,14 @@ class _Child:
                 raise TimeoutError from None
             raise
         finally:
-            deadline.cancel()
+            watch.cancel()
+
+    def kill(self) -> None:
+        self._process.kill()
 
     def end(self) -> None:
         self._connection.close()
-        self._process.kill()
+        self.kill()
         self._process.wait()
 
 

@@ -19,15 +19,14 @@ APPLICATION_NAME = "collimator"
 APPLICATION_VERSION = "1"
 SCHEMA = "dbos"
 STUDY_QUEUE = "studies"
-# A worker of an earlier version does not look at it, and so takes no job that it does not know.
+# Studies in whose company workers died: one at a time.
+SUSPECT_QUEUE = "suspects"
 DESTINATION_QUEUE = "destinations"
-# The earlier kind: a job for each study, destination and attempt. What is left of them still finishes.
-DELIVERY_QUEUE = "deliveries"
 SHADOW_QUEUE = "shadows"
 WITHDRAWAL_QUEUE = "withdrawals"
 PROCESS_STUDY = "process_study"
+PROCESS_SUSPECT = "process_suspect"  # the same, in the other queue
 DRAIN = "drain"
-DELIVER = "deliver"
 SHADOW = "shadow"
 WITHDRAW = "withdraw"
 # In a connection's `info`, until it goes back to its pool: the queues into which its transaction has put something.
@@ -144,14 +143,22 @@ class JobQueue:
             lazy=True,
         )
 
-    def put_study(self, connection: sa.Connection, *, study_id: int, attempt: int, delay_s: float = 0.0) -> None:
+    def put_study(
+        self,
+        connection: sa.Connection,
+        *,
+        study_id: int,
+        attempt: int,
+        delay_s: float = 0.0,
+        is_suspect: bool = False,
+    ) -> None:
         """One run of `process_study`, at the study's place. `attempt` counts the runs in a row that ended in Retry,
         from 1.
         """
         study = connection.execute(_COUNT_JOB, {"of": study_id}).one()
         options = EnqueueOptions(
-            workflow_name=PROCESS_STUDY,
-            queue_name=STUDY_QUEUE,
+            workflow_name=PROCESS_SUSPECT if is_suspect else PROCESS_STUDY,
+            queue_name=SUSPECT_QUEUE if is_suspect else STUDY_QUEUE,
             workflow_id=study_job_id(study_id, study.jobs),
             app_version=APPLICATION_VERSION,
             priority=study.priority,

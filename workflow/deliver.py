@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from domain.errors import Away
 from scu.store import Answer, SendOutcome
-from storage import deliveries, outboxes, studies
+from storage import deliveries, outboxes
 from storage.database import utc_now
-from workflow.durable import BUG, Durable, Entry, remember
+from workflow.durable import BUG, Durable, Entry
 from workflow.next_form import NO_FORM, next_form
 from workflow.outbox import go_on, try_later
 from workflow.record import record
@@ -157,18 +157,3 @@ def after_bug(connection: sa.Connection, rooms: Rooms, clinic: str, destination:
         ]
         record(connection, rooms, study_id, destination, Sent(outcomes=tuple(outcomes)))
     try_later(connection, rooms, clinic, destination, job, BUG, False)
-
-
-def deliver(study_id: int, destination: str, attempt: int, *, rooms: Rooms, durable: Durable) -> None:
-    """A job of the earlier kind, one attempt for one study, put before an upgrade.
-
-    It had the steps "send" and "record". What it has sent is recorded; the rest goes with the destination's own job.
-    """
-    sent = durable.enter("send", Sent, remember, Sent(outcomes=()))
-    durable.transaction("record", record_and_wake, rooms, study_id, destination, sent)
-
-
-def record_and_wake(connection: sa.Connection, rooms: Rooms, study_id: int, destination: str, sent: Sent) -> None:
-    record(connection, rooms, study_id, destination, sent)
-    clinic, _ = studies.name_of(connection, study_id)
-    outboxes.wake(connection, rooms.jobs, clinic=clinic, destination=destination)

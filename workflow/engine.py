@@ -33,11 +33,12 @@ from storage.database import Database, is_away
 from storage.jobs import (
     APPLICATION_NAME,
     APPLICATION_VERSION,
-    DELIVERY_QUEUE,
     DESTINATION_QUEUE,
+    PROCESS_STUDY,
     SCHEMA,
     SHADOW_QUEUE,
     STUDY_QUEUE,
+    SUSPECT_QUEUE,
     WITHDRAWAL_QUEUE,
     jobs_claimed,
     queues_with_jobs,
@@ -60,20 +61,22 @@ POLL_S = 0.25
 UNASKED_S = 10.0
 # A job that took its worker down with it this often is left alone (workflow/recovery.py parks its study).
 MAXIMUM_RUNS = 3
+# Who dies takes all down that run beside it. So the last of a study's runs is one among suspects, who take turns.
+RUNS_IN_COMPANY = MAXIMUM_RUNS - 1
+SUSPECTS_AT_ONCE = 1
 # Jobs that are deleted at once: some milliseconds.
 FORGOTTEN_AT_ONCE = 500
 # One job holds one destination. A destination that hangs keeps its thread until it times out, and a thread that waits
 # for a socket costs next to nothing: there have to be more of them than destinations that hang at the same time.
 DESTINATIONS_AT_ONCE = 64
-# Jobs of the earlier kind send nothing any more.
-DELIVERIES_AT_ONCE = 2
 # What only watches takes turns, and nobody waits for it.
 SHADOWS_AT_ONCE = 1
 # Some milliseconds each, and rarely one.
 WITHDRAWALS_AT_ONCE = 1
 # For the queues, checkpoints and notifications of one worker, on a server.
 CONNECTIONS = 20
-GIVEN_UP = ["MAX_RECOVERY_ATTEMPTS_EXCEEDED", "ERROR"]
+RUN_TOO_OFTEN = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+GIVEN_UP = [RUN_TOO_OFTEN, "ERROR"]
 
 OnBug = Callable[[sa.Connection, tuple[Any, ...]], None]
 # What is remembered of a step: its value or its expected error, as plain JSON.
@@ -102,8 +105,8 @@ class Engine:
         self._unasked_s = max(poll_s, UNASKED_S)
         self._jobs_at_once = {
             STUDY_QUEUE: studies_at_once,
+            SUSPECT_QUEUE: SUSPECTS_AT_ONCE,
             DESTINATION_QUEUE: DESTINATIONS_AT_ONCE,
-            DELIVERY_QUEUE: DELIVERIES_AT_ONCE,
             SHADOW_QUEUE: SHADOWS_AT_ONCE,
             WITHDRAWAL_QUEUE: WITHDRAWALS_AT_ONCE,
         }
@@ -124,8 +127,10 @@ class Engine:
         )
         self._dbos._active_workflows_set = self._running
 
-    def register(self, name: str, job: Callable[..., None], *, on_bug: OnBug) -> None:
-        """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next."""
+    def register(self, name: str, job: Callable[..., None], *, on_bug: OnBug, runs: int = MAXIMUM_RUNS) -> None:
+        """Make `job` known under `name`. An unexpected error in it is logged, and `on_bug` decides what comes next.
+        It is given up when it took its worker down with it in so many `runs`.
+        """
 
         def run(*arguments: Any) -> None:
             log.debug("job_begins", job=name)
@@ -140,7 +145,7 @@ class Engine:
             finally:
                 self._at_work.discard(job_id)
 
-        DBOS.workflow(name=name, max_recovery_attempts=MAXIMUM_RUNS - 1)(run)
+        DBOS.workflow(name=name, max_recovery_attempts=runs - 1)(run)
 
     def start(self) -> None:
         DBOS.listen_queues([])  # DBOS's own threads would look into them as well, each as if it were the only one
@@ -164,11 +169,14 @@ class Engine:
         if self._running.begun_of(queue) < self._jobs_at_once[queue]:
             self._alarms[queue].wake()
 
-    def stop(self, *, grace_s: int) -> None:
-        """Start nothing more and let running jobs finish for `grace_s`; what is left goes on elsewhere or later."""
+    def stop(self, *, grace_s: int) -> int:
+        """Start nothing more and let running jobs finish for `grace_s`. How many are left: they go on elsewhere or
+        later, and their threads stay until this process ends.
+        """
         self._watch.stop()
         DBOS.destroy(workflow_completion_timeout_sec=grace_s)
         self._library_engine.dispose()
+        return len(self._at_work)
 
     def recover(self, executor_id: str) -> int:
         """Put the unfinished jobs of a dead worker back in the queue; return how many there were.
@@ -197,6 +205,11 @@ class Engine:
         """The names of jobs that nobody will run again: they failed for good, or took too many workers down."""
         given_up = DBOS.list_workflows(status=GIVEN_UP, load_input=False, load_output=False)
         return [job.workflow_id for job in given_up]
+
+    def suspected_jobs(self) -> set[str]:
+        """Those of the abandoned jobs whose workers died while they ran beside others, which may have done it."""
+        given_up = DBOS.list_workflows(status=RUN_TOO_OFTEN, name=PROCESS_STUDY, load_input=False, load_output=False)
+        return {job.workflow_id for job in given_up}
 
     def forget_jobs(self, ended_before: datetime, *, needed: Callable[[], Collection[str]]) -> int:
         """Delete some of the jobs that ended before then, the oldest first; how many.

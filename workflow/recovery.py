@@ -22,6 +22,7 @@ from storage import outboxes, studies
 from storage.answers.runs import forget_runs
 from storage.clinic_lock import lock_clinic
 from storage.database import Database, database_clock, utc_now
+from storage.events import add_event
 from storage.periodic import Periodic
 from storage.queueing import queue_study
 from storage.retention import remove_delivered_pixels
@@ -91,7 +92,9 @@ class Recovery:
         enter_missing(self._rooms.database, self._engine.executors_at_work())
         self._put_back_lost()
         abandoned = set(self._engine.abandoned_jobs())
-        park_abandoned(self._rooms, abandoned)
+        suspected = self._engine.suspected_jobs()  # asked for last: none of them is to be parked
+        park_abandoned(self._rooms, abandoned - suspected)
+        try_alone(self._rooms, suspected)
         wake_abandoned(self._rooms, abandoned)
         tell_abandoned(self._rooms, abandoned)
         self._grown_plans.let_in()
@@ -141,6 +144,23 @@ def dead_executors(database: Database, own_id: str, lease_s: float) -> list[str]
         now = database_clock(connection)
         others = connection.execute(_OTHERS, {"own": own_id}).all()
     return [row.executor_id for row in others if now - row.seen_at > lease_s or is_gone(row.executor_id)]
+
+
+def try_alone(rooms: Rooms, suspected: Collection[str]) -> int:
+    """Have every queued study whose newest job is among the suspected ones run once more, while no other suspect does;
+    how many that were. Whose worker dies then as well is parked.
+    """
+    if not suspected:
+        return 0
+    tried = 0
+    for study_id, job_id in studies.newest_jobs(rooms.database):
+        if job_id in suspected:
+            with rooms.database.write() as connection:
+                if studies.is_queued(connection, study_id):
+                    rooms.jobs.put_study(connection, study_id=study_id, attempt=1, is_suspect=True)
+                    add_event(connection, study_id, "retry", "the worker died while this study and others were at work")
+                    tried += 1
+    return tried
 
 
 def park_abandoned(rooms: Rooms, abandoned: Collection[str]) -> int:

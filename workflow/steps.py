@@ -7,7 +7,7 @@ import sqlalchemy as sa
 import structlog
 
 from domain.clinics import ResultForm
-from domain.errors import Away, Refuse, Retry
+from domain.errors import Away, Misconfigured, Refuse, Retry
 from domain.findings import Analysis, DisplayImage, LeftOut, ModelIdentity
 from domain.plans import Plan
 from domain.queueing import why_stat
@@ -184,13 +184,17 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
         raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
     images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
-    analysis = rooms.analyst.analyse(
-        serving.name,
-        images,
-        version=serving.manifest.version,
-        is_demonstration=serving.name != package,
-        is_urgent=is_stat(rooms, study),
-    )
+    try:
+        analysis = rooms.analyst.analyse(
+            serving.name,
+            images,
+            version=serving.manifest.version,
+            is_demonstration=serving.name != package,
+            is_urgent=is_stat(rooms, study),
+        )
+    except Misconfigured as error:  # of the package, which a person may mend; until then the study says what it is
+        log.error("package_fails", package=serving.name, reason=error.message)
+        raise Retry(error.message, hint=error.hint) from error
     return replace(analysis, model=replace(analysis.model, role=choice.role))
 
 
@@ -355,7 +359,11 @@ def _unseen(study: Study, decision: Decision, refusals: Mapping[str, Refuse]) ->
 def _displays(rooms: Rooms, study: Study, analysis: Analysis) -> dict[str, DisplayImage]:
     analysed = {image.sop_instance_uid for image in analysis.images}
     images: Iterable[Instance] = (i for i in study.instances if i.sop_instance_uid in analysed)
-    return {image.sop_instance_uid: rooms.analyst.display(image.path, within=FILM_BOXES) for image in images}
+    is_urgent = is_stat(rooms, study)
+    return {
+        image.sop_instance_uid: rooms.analyst.display(image.path, within=FILM_BOXES, is_urgent=is_urgent)
+        for image in images
+    }
 
 
 def _forms(rooms: Rooms, study: Study) -> list[ResultForm]:

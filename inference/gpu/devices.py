@@ -42,6 +42,7 @@ from inference.package import Package
 log = structlog.get_logger()
 
 START_LIMIT_S = 180.0  # importing torch with CUDA takes a while
+CLOSES_WITHIN_S = 2.0
 REST_S = 300.0
 TRIES = 2
 DEATHS = 2
@@ -259,10 +260,15 @@ class _Device:
             return self._owner
 
     def close(self) -> None:
-        with self._starting:
+        """An owner that just starts is not waited for: it ends with this process."""
+        if not self._starting.acquire(timeout=CLOSES_WITHIN_S):
+            return
+        try:
             if self._owner is not None:
                 self._owner.end("it was closed")
             self._owner, self._deaths = None, 0
+        finally:
+            self._starting.release()
 
     def _count_death(self, owner: "OwnerProcess", why: str) -> None:
         """Once for each owner, however many waited for it."""

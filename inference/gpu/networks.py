@@ -127,7 +127,6 @@ class _Static:
         self._turn = 0
 
     def start(self, images: Sequence[Float32]) -> Running:
-        self._turn = 1 - self._turn
         staging, host = self._staging[self._turn], self._host[self._turn]
         with self._device.errors(), torch.inference_mode():
             with self._device.copying():
@@ -138,7 +137,9 @@ class _Static:
             self._input.copy_(staging)
             for name, output in self._run().items():
                 host[name].copy_(output, non_blocking=True)
-            return _TorchRunning(self._device, self._device.mark(), host, len(images))
+            running = _TorchRunning(self._device, self._device.mark(), host, len(images))
+        self._turn = 1 - self._turn  # only now: what a start that failed has written belongs to nobody under way
+        return running
 
     def forward(self, times: int) -> None:
         with self._device.errors(), torch.inference_mode():

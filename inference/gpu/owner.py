@@ -23,7 +23,9 @@ It ends when its parent closes the connection or dies, and when the device break
 import fcntl
 import json
 import os
+import select
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -164,7 +166,7 @@ class Owner:
                 batch = batch[: network.largest]
             running = network.start([self._image(one, package) for one in batch])
         except OutOfMemory as error:
-            self._make_smaller(batch, error)
+            self._find_room(batch, error)
         except NoRoom as error:
             self._turn_down("no_room", batch, str(error))
         except DeviceBroken:
@@ -181,7 +183,7 @@ class Owner:
         try:
             outputs = started.running.outputs()
         except OutOfMemory as error:
-            self._make_smaller(started.batch, error)
+            self._find_room(started.batch, error)
             return
         except DeviceBroken:
             raise
@@ -193,20 +195,21 @@ class Owner:
         shapes = [[name, list(array.shape)] for name, array in zip(names, arrays, strict=True)]
         self._send({"done": [one.ticket for one in started.batch], "outputs": shapes}, arrays)
 
-    def _make_smaller(self, batch: list[Waiting], error: OutOfMemory) -> None:
-        """Half as many from now on; where one alone does not fit, another network leaves."""
-        key = batch[0].key
-        if len(batch) > 1:
-            self._batches.limit(key, len(batch) // 2)
-            self._tell("batch_halved", key, count=len(batch) // 2, reason=str(error))
-        else:
-            with self._residents.at_work(key):
-                if not _may_evict(batch):
-                    self._turn_down("no_room", batch, f"the device's memory is taken by other networks: {error}")
-                    return
-                if not self._residents.let_one_go():
-                    self._turn_down("unfit", batch, f"one image alone does not fit into the device's memory: {error}")
-                    return
+    def _find_room(self, batch: list[Waiting], error: OutOfMemory) -> None:
+        """What only watches leaves; else half as many from now on; for one that does not fit alone, another leaves."""
+        key, may_evict = batch[0].key, _may_evict(batch)
+        with self._residents.at_work(key):
+            if may_evict and self._residents.let_who_watches_go():
+                pass  # and the batch is tried once more as it is
+            elif len(batch) > 1:
+                self._batches.limit(key, len(batch) // 2)
+                self._tell("batch_halved", key, count=len(batch) // 2, reason=str(error))
+            elif not may_evict:
+                self._turn_down("no_room", batch, f"the device's memory is taken by other networks: {error}")
+                return
+            elif not self._residents.let_one_go():
+                self._turn_down("unfit", batch, f"one image alone does not fit into the device's memory: {error}")
+                return
         self._batches.put_back(batch)
 
     def _resident(self, key: Key, *, may_evict: bool = True) -> tuple[DeviceNetwork, Package]:
@@ -259,6 +262,7 @@ def main() -> int:
     connection: Connection[bytes, bytes] = Connection(int(sys.argv[1]))
     options = OwnerOptions(**json.loads(sys.argv[2]))
     send = _sender(connection)
+    threading.Thread(target=_end_with_parent, args=[connection.fileno()], daemon=True).start()
     try:
         lock = _lock(options)
         device = open_device(options.device)
@@ -288,6 +292,14 @@ def main() -> int:
     finally:
         lock.close()
     return 0
+
+
+def _end_with_parent(descriptor: int) -> None:
+    """At once, also amid a load or a batch that takes long: the parent's successor wants the device and its lock."""
+    ended = select.poll()
+    ended.register(descriptor, 0)  # that the other end is closed is told without being asked for: poll(2), POLLHUP
+    ended.poll()
+    os._exit(0)
 
 
 def _lock(options: OwnerOptions) -> IO[bytes]:

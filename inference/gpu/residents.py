@@ -45,6 +45,7 @@ class Residents(Generic[N]):
         self._release = release
         self._residents: OrderedDict[Key, _Resident[N]] = OrderedDict()
         self._known_costs: dict[Key, int] = {}
+        self._in_the_way: set[Key] = set()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._residents
@@ -65,6 +66,8 @@ class Residents(Generic[N]):
             NoRoom: it would fit if others left, and `may_evict` is False.
         """
         if key not in self._residents:
+            if key in self._in_the_way and not may_evict:
+                raise NoRoom("beside it there was not enough of the device's memory for what answers")
             self._make_room(self._known_costs.get(key, 0), may_evict=may_evict)
             network, cost = self._loaded(load, may_evict=may_evict)
             self._known_costs[key] = cost
@@ -98,6 +101,16 @@ class Residents(Generic[N]):
 
     def unpin(self, key: Key) -> None:
         self._residents[key].is_pinned = False
+
+    def let_who_watches_go(self) -> bool:
+        """Evict a network that only watches, and keep it out as long as it only watches: the memory did run out beside
+        it, whatever the budget says. False: there is none.
+        """
+        watching = [key for key, resident in self._residents.items() if resident.may_leave and resident.only_watches]
+        if not watching:
+            return False
+        self._in_the_way.add(watching[0])
+        return self.let_one_go()
 
     def let_one_go(self) -> bool:
         """Evict the least recently used network that may leave, one that only watches first; False: there is none."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -273,6 +274,39 @@ def test_a_child_that_hangs_is_ended_at_the_time_limit(new_analyst: Callable[...
     assert analyst.analyse("chest", [instance(image)]) == expected
 
 
+@pytest.mark.parametrize(
+    "says",
+    [b"", struct.pack("!i", 100), struct.pack("!i", 100) + b'{"scores": ['],
+    ids=["nothing", "how long its reply is", "a part of its reply"],
+)
+def test_a_child_that_was_taken_over_cannot_hold_up_who_waits_for_it(
+    analyst: Analyst,
+    new_analyst: Callable[..., Analyst],
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: bytes,
+) -> None:
+    program = tmp_path / "taken_over"
+    lines = [
+        f"#!{sys.executable}",
+        "import os, sys, time",
+        "connection = int(sys.argv[4])",
+        "os.write(connection, bytes.fromhex('000000027b7d'))  # it is ready",
+        "os.read(connection, 4096)",
+        f"os.write(connection, {says!r})",
+        "time.sleep(600)",
+    ]
+    program.write_text("\n".join(lines))
+    program.chmod(0o700)
+    with monkeypatch.context() as changed:
+        changed.setattr("inference.children.sys.executable", str(program))
+        with pytest.raises(Retry, match="the analysis process took longer than 1 s"):
+            new_analyst(time_limit_s=1.0).analyse("chest", [instance(image)])
+    assert running_children("inference.child") == []
+    assert analyst.analyse("chest", [instance(image)]).images
+
+
 def test_an_image_beyond_the_memory_limit_harms_nothing_else(
     new_analyst: Callable[..., Analyst], image: Path, tmp_path: Path
 ) -> None:
@@ -313,35 +347,6 @@ def test_a_child_that_does_not_start_asks_for_another_try_and_is_ended(
     assert analyst.analyse("chest", [instance(image)]).images
 
 
-WITH_HALF_A_REPLY = """#!{python}
-import os, sys, time
-connection = int(sys.argv[4])
-os.write(connection, (2).to_bytes(4) + b"{{}}")  # ready
-os.read(connection, 4096)
-os.write(connection, (100).to_bytes(4) + b"{{")  # one byte of a hundred
-time.sleep(60)
-"""
-
-
-def test_a_child_that_stops_in_the_middle_of_its_reply_is_ended(
-    new_analyst: Callable[..., Analyst], image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A decoder that was taken over may say anything, and nothing."""
-    analyst = new_analyst(time_limit_s=0.5)
-    program = tmp_path / "child"
-    program.write_text(WITH_HALF_A_REPLY.format(python=sys.executable))
-    program.chmod(0o755)
-    monkeypatch.setattr("inference.children.sys.executable", str(program))
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            with pytest.raises(Retry, match=r"the analysis process took longer than 0\.5 s"):
-                pool.submit(analyst.display, str(image)).result(timeout=10)
-        finally:
-            for process_id in running_children(str(program)):  # or the pool waits for it
-                os.kill(process_id, signal.SIGKILL)
-    assert running_children(str(program)) == []
-
-
 def test_threads_take_turns_and_get_their_own_answers(analyst: Analyst, tmp_path: Path) -> None:
     instances = [
         instance(
@@ -364,6 +369,20 @@ def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(analyst: An
     analyst.close()
     assert not is_running(process_id)
     assert analyst.analyse("chest", [instance(image)])
+
+
+def test_closing_does_not_wait_for_a_child_that_hangs(analyst: Analyst, image: Path) -> None:
+    analyst.analyse("chest", [instance(image)])
+    process_id = analysis_process()
+    os.kill(process_id, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(analyst.analyse, "chest", [instance(image)])
+        time.sleep(0.3)
+        analyst.close()
+        with pytest.raises(Retry, match="the analysis process died"):
+            asked.result(30)
+    assert not is_running(process_id)
+    assert analyst.analyse("chest", [instance(image)]).images
 
 
 def test_the_child_knows_no_secret_of_its_parent(

@@ -135,6 +135,28 @@ def test_a_study_that_takes_the_worker_down_is_parked_after_three_tries_and_the_
     assert node.wait_for("done", poison).is_charged
 
 
+def test_who_runs_beside_a_study_that_takes_the_worker_down_is_not_parked_with_it(
+    sqlite_node: Node, orthanc: Orthanc, chest: Path, tmp_path: Path
+) -> None:
+    """Each death takes both down: which of them did it shows when they take turns."""
+    node, runs = sqlite_node, tmp_path / "runs"
+    orthanc.start(node_port=node.receiver_port)
+    node.start("receiver")
+    poison, innocent = "2.25.1001", "2.25.1002"
+    environment = {"POISON": poison, "RUNS": str(runs), "COMPANY": "yes"}
+    command = [sys.executable, "-m", "tests.journeys.poisoned_worker", str(node.config)]
+    for uid in (innocent, poison):
+        node.send(another_study(chest, tmp_path, uid))
+    for _ in range(3):
+        worker = node.start_command(command, "poisoned_worker", **environment)
+        assert worker.process.wait(60) == -signal.SIGKILL
+    node.start_command(command, "poisoned_worker", **environment)
+    assert node.wait_for("failed", poison).reason == "keeps_failing"
+    assert node.wait_for("done", innocent).is_charged
+    assert runs.read_text() == "run\n" * 3
+    assert len(node.ledger()) == 1
+
+
 def test_a_cancelled_study_is_not_analysed_until_somebody_says_so(
     sqlite_node: Node, orthanc: Orthanc, chest: Path
 ) -> None:

@@ -32,6 +32,24 @@ def test_an_object_under_way_is_stored_and_answered_before_the_node_stops(
     assert len(node.ledger()) == 1
 
 
+def test_a_worker_stops_within_its_time_though_a_decoder_hangs_and_the_study_goes_on_at_the_next_start(
+    sqlite_node: Node, orthanc: Orthanc, chest: Path
+) -> None:
+    node = sqlite_node
+    orthanc.start(node_port=node.receiver_port)
+    node.start("receiver")
+    worker = node.start("worker")
+    node.send(chest)
+    decoder = ["pgrep", "-P", str(worker.process.pid), "-f", "inference.child"]
+    os.kill(int(wait_until(lambda: subprocess.run(decoder, capture_output=True).stdout, "it starts")), signal.SIGSTOP)
+    wait_until(lambda: "routed" in [event.event for history in node.histories() for event in history.events], "at work")
+    assert worker.stop() == 0  # which waits a minute, as docker/compose.yaml does
+    assert not subprocess.run(decoder, capture_output=True).stdout
+
+    node.start("worker")
+    assert node.wait_for("done").is_charged
+
+
 def test_a_supervisor_that_is_killed_leaves_no_role_behind(sqlite_node: Node) -> None:
     node = sqlite_node
     serving = node.start("serve")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -25,11 +24,10 @@ from storage.tables import deliveries, outboxes, results, studies, study_events
 from tests.factories.arrivals import NO_SPOOL, arrival
 from tests.portal_api.rows import ANALYSIS, result
 from tests.workflow.conftest import Direct, Puts
-from workflow.deliver import STUDIES_AT_ONCE, deliver, drain
+from workflow.deliver import STUDIES_AT_ONCE, drain
 from workflow.deliver import after_bug as after_drain_bug
 from workflow.recovery import wake_abandoned
 from workflow.rooms import DeliveryRules, Rooms
-from workflow.sending import Sent
 
 CHOKES = -1  # the association ends at this file
 
@@ -439,27 +437,3 @@ def test_a_destination_whose_job_was_abandoned_is_tried_again(
     assert delay_of(puts) == pytest.approx(5.0, rel=0.21)
     run_newest(rooms, puts)
     assert states(database) == ("done", ["delivered", "delivered"])
-
-
-def test_a_job_of_the_earlier_kind_hands_over_to_the_destinations_own(
-    database: Database, rooms: Rooms, puts: Puts, study_id: int
-) -> None:
-    with database.write() as connection:
-        connection.execute(sa.delete(outboxes))
-    deliver(study_id, "pacs", 4, rooms=rooms, durable=Direct(database))
-    assert puts.jobs[-1] == ("pacs", "st-mary", 1, 0.0)
-    assert states(database) == ("delivering", ["pending", "pending"])
-
-
-def test_what_a_job_of_the_earlier_kind_had_sent_is_recorded(
-    database: Database, rooms: Rooms, puts: Puts, study_id: int
-) -> None:
-    class Remembers(Direct):
-        def enter(self, name: str, returns: Any, *_: Any, **__: Any) -> Any:
-            assert (name, returns) == ("send", Sent)
-            stored = SendOutcome(sop_instance_uid="2.25.100", answer=Answer.STORED, status=0, detail="")
-            return Sent(outcomes=(stored,))
-
-    deliver(study_id, "pacs", 1, rooms=rooms, durable=cast(Any, Remembers(database)))
-    assert states(database) == ("delivering", ["delivered", "pending"])
-    assert len(read_ledger(database)) == 1

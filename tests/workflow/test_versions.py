@@ -9,7 +9,7 @@ from domain.versions import Role
 from storage.database import Database
 from storage.overview import StudyFilter, StudyHistory, read_history
 from tests.factories.packages import build_package
-from tests.workflow.conftest import Direct
+from tests.workflow.conftest import Direct, Puts
 from tests.workflow.models import closed_chest, with_models
 from workflow.process_study import process_study
 from workflow.rooms import Rooms
@@ -64,3 +64,19 @@ def test_a_version_that_is_installed_meanwhile_leaves_the_decision_as_it_was(
         {finding.model_version for finding in history.findings} for history in read_history(database, StudyFilter())
     ]
     assert versions == [{"1.1.0"}, {"1.2.0"}]
+
+
+def test_a_study_whose_model_cannot_answer_says_what_is_wrong_with_it(
+    database: Database, rooms: Rooms, puts: Puts, tmp_path: Path
+) -> None:
+    with with_models(rooms, tmp_path, active="1.0.0") as rooms:
+        study_id = closed_chest(database, rooms.spool)
+        (weights,) = (tmp_path / "models" / "chest" / "1.0.0").glob("*.onnx")
+        weights.write_bytes(weights.read_bytes() + b"changed")
+        for attempt in (1, 2, 3):
+            process_study(study_id, attempt, rooms=rooms, durable=Direct(database))
+    (history,) = read_history(database, StudyFilter())
+    assert [job[2] for job in puts.jobs] == [2, 3]
+    assert (history.state, history.reason) == ("failed", "keeps_failing")
+    size = weights.stat().st_size
+    assert f"{weights}: {size} bytes; the manifest says {size - 7}" in history.events[-1].detail

@@ -4,12 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from subprocess import Popen
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -396,6 +399,27 @@ def test_a_decoder_that_dies_asks_for_another_try_and_harms_no_owner(house: Hous
     assert owners() == [owner]
 
 
+@pytest.mark.parametrize("devices", [("cpu",), ()], ids=["device", "child"])
+def test_a_stat_image_is_decoded_before_all_that_wait_for_a_decoder(
+    house: House, image: Path, devices: tuple[str, ...]
+) -> None:
+    analyst = house.analyst(*devices, processes=1)
+    analyst.analyse("chest", [instance(image)])
+    (decoder,) = running_children("inference.child")
+    os.kill(decoder, signal.SIGSTOP)
+    ended: list[str] = []
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(6):
+            images = [instance(image, sop_instance_uid=f"2.25.{number}.{one}") for one in range(20)]
+            pool.submit(analyst.analyse, "chest", images).add_done_callback(lambda _: ended.append("ordinary"))
+        time.sleep(0.3)
+        stat = pool.submit(analyst.analyse, "chest", [instance(image)], is_urgent=True)
+        stat.add_done_callback(lambda _: ended.append("stat"))
+        time.sleep(0.3)
+        os.kill(decoder, signal.SIGCONT)
+    assert ended == ["stat"] + ["ordinary"] * 6
+
+
 def test_the_overlay_asks_the_decoder_that_has_the_image(house: House, image: Path, tmp_path: Path) -> None:
     other = write_image(tmp_path / "other.dcm")
     analyst = house.analyst("cpu", processes=2)
@@ -429,6 +453,24 @@ def test_of_a_pinned_package_the_versions_that_clinics_chose_are_loaded_and_answ
     assert [line["package"] for line in lines if line["event"] == "network_loaded"] == ["1.0.0", "1.1.0"]
 
 
+def test_an_owner_that_is_busy_when_its_parent_dies_leaves_the_device_to_the_next_worker_at_once(
+    house: House, image: Path, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, device="cpu", lock_dir=str(tmp_path / "node"))
+    busy = "import time\nfrom inference.gpu import owner\nowner.serve = lambda *_: time.sleep(600)\nowner.main()"
+    parent, theirs = Pipe()
+    command = [sys.executable, "-c", busy, str(theirs.fileno()), options.as_json()]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as process:
+        theirs.close()
+        try:
+            assert b"ready" in parent.recv_bytes()
+            parent.close()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert certainties(house.analyst("cpu", options=options), image)[0][0] == "cpu"
+
+
 def test_a_device_has_one_owner_on_a_machine(house: House, image: Path, tmp_path: Path) -> None:
     options = replace(OPTIONS, lock_dir=str(tmp_path / "node"))
     first = house.analyst("cpu", options=options)
@@ -451,6 +493,25 @@ def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(house: Hous
     analyst.close()
     assert owners() == running_children("inference.child") == []
     assert certainties(analyst, image) == expected
+
+
+def test_closing_does_not_wait_for_an_owner_that_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.gpu.devices.CLOSES_WITHIN_S", 0.1)
+    starts, may_go_on = Event(), Event()
+
+    def starting(options: OwnerOptions) -> OwnerProcess:
+        starts.set()
+        assert may_go_on.wait(60)
+        raise OwnerDied("it did not start")
+
+    devices = Devices(["cpu"], options=OPTIONS, time_limit_s=60.0, start_owner=starting)
+    with ThreadPoolExecutor(1) as pool:
+        report = pool.submit(devices.start, [])
+        assert starts.wait(60)
+        devices.close()
+        assert not report.done()
+        may_go_on.set()
+        assert report.result(60)[0].why_not == "it did not start"
 
 
 def test_a_package_that_is_installed_anew_is_used_at_once(house: House, image: Path) -> None:

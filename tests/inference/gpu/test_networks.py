@@ -48,6 +48,21 @@ class SmallCpu(Cpu):
         return run
 
 
+class FullOnce(Cpu):
+    """A CPU device whose memory runs out once, when it is told."""
+
+    is_full = False
+
+    def captured(self, run: Callable[[], Outputs], pool: object) -> Callable[[], Outputs]:
+        def run_unless_full() -> Outputs:
+            if self.is_full:
+                self.is_full = False
+                raise OutOfMemory("the device is full")
+            return run()
+
+        return run_unless_full
+
+
 @pytest.fixture(params=sorted(FORMATS))
 def package(request: pytest.FixtureRequest, tmp_path: Path) -> Package:
     return load(build_package(tmp_path / "chest", torch_network=FORMATS[request.param]))
@@ -90,6 +105,19 @@ def test_two_batches_under_way_do_not_mix(package: Package) -> None:
     given = [running.outputs()["scores"].copy() for running in under_way]
     assert np.allclose(given[0], scores(network, first), atol=1e-6)
     assert np.allclose(given[1], scores(network, second), atol=1e-6)
+
+
+def test_a_start_that_fails_leaves_the_batch_that_is_under_way_its_own_answers(tmp_path: Path) -> None:
+    device = FullOnce()
+    network = open_network(load(build_package(tmp_path / "chest", torch_network=torch_filter())), device, largest=1)
+    first, second = images(2)
+    alone = [scores(network, [image]) for image in (first, second)]
+    under_way = [network.start([first])]
+    device.is_full = True
+    with pytest.raises(OutOfMemory):
+        network.start([second])
+    under_way.append(network.start([second]))
+    assert [running.outputs()["scores"].tolist() for running in under_way] == [given.tolist() for given in alone]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

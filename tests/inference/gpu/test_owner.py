@@ -313,6 +313,29 @@ def test_memory_that_runs_out_at_the_end_of_a_batch_halves_it_as_well(house: Hou
     assert house.answers == {1: 1.0, 2: 2.0}
 
 
+def test_where_memory_runs_out_what_only_watches_leaves_before_the_batch_becomes_smaller(
+    house: House, network: Told
+) -> None:
+    house.networks["spine"] = Told()
+    house.ask(5, name="spine", turn=Turn.SHADOW)
+    house.run()
+    network.fails_at_start = OutOfMemory("the device is full")
+    house.ask(1)
+    house.ask(2)
+    house.owner.turn()
+    assert [Path(folder).name for folder, _ in house.residents.costs] == ["chest"]
+    network.fails_at_start = None
+    house.run()
+    assert network.batches == [2, 2]
+    assert house.answers == {5: 5.0, 1: 1.0, 2: 2.0}
+    house.ask(6, name="spine", turn=Turn.SHADOW)
+    house.run()
+    assert house.said("no_room") == [[6]]
+    house.ask(5, name="spine")
+    house.run()
+    assert house.said("done") == [[5], [1, 2], [5]]
+
+
 def test_where_one_image_does_not_fit_another_network_leaves(house: House, network: Told) -> None:
     house.networks["spine"] = Told()
     house.ask(5, name="spine")
