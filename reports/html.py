@@ -4,6 +4,7 @@ The page stands alone: no script, no style sheet, no image from elsewhere. Every
 patient's name may hold anything.
 """
 
+import re
 from collections.abc import Iterator
 from html import escape
 from io import BytesIO
@@ -69,6 +70,8 @@ def overlay_as_png(content: bytes) -> bytes:
 def _header_lines(dataset: Dataset) -> Iterator[str]:
     for name, keyword in HEADER_LINES:
         value = str(dataset.get(keyword, "") or "")
+        if keyword.endswith("Date"):
+            value = _date(value)
         if value:
             yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n"
 
@@ -134,7 +137,8 @@ def _value(item: Dataset) -> str:
             return str(item.get("PersonName", ""))
         case "DATE" | "TIME" | "DATETIME" as kind:
             keyword = {"DATE": "Date", "TIME": "Time", "DATETIME": "DateTime"}[kind]
-            return str(item.get(keyword, ""))
+            said = str(item.get(keyword, ""))
+            return said if kind == "TIME" else _date(said)
         case "IMAGE" | "COMPOSITE" | "WAVEFORM":
             references = item.get("ReferencedSOPSequence") or ()
             return ", ".join(str(reference.get("ReferencedSOPInstanceUID", "")) for reference in references)
@@ -145,6 +149,15 @@ def _value(item: Dataset) -> str:
 
 
 def _measured(value: Dataset) -> str:
+    """The number and its unit in UCUM, in which a word in braces stands for things that are counted."""
     units = value.get("MeasurementUnitsCodeSequence") or ()
     unit = str(units[0].get("CodeValue", "")) if units else ""
-    return f"{value.get('NumericValue', '')} {unit}".strip()
+    number = str(value.get("NumericValue", ""))
+    if unit.startswith("{"):
+        return f"{number.removesuffix('.0')} {unit.strip('{}')}"
+    return f"{number} {unit}".strip()
+
+
+def _date(said: str) -> str:
+    """YYYYMMDD, and what follows it in a date with time (PS3.5 6.2), with hyphens; anything else as it is."""
+    return re.sub(r"^(\d{4})(\d{2})(\d{2})", r"\1-\2-\3", said)

@@ -65,6 +65,13 @@ def test_the_measurements_are_shown_with_their_units(study: Study) -> None:
     assert '<span class="name">Presence</span>Not detected' in page
 
 
+def test_dates_and_counts_are_shown_as_people_write_them(study: Study) -> None:
+    results = {result.kind: result for result in write_results(report_request(study), profile="standard")}
+    page = sr_as_html(results["measurement_sr"].content)
+    assert "<dt>Study date</dt><dd>2026-11-20</dd>" in page
+    assert '<span class="name">Pixel Data Rows</span>64 pixels' in page
+
+
 def test_the_png_is_the_overlay_pixel_for_pixel(study: Study) -> None:
     overlay = write_results(report_request(study), profile="sc_only")[0]
     picture = np.asarray(Image.open(BytesIO(overlay_as_png(overlay.content))))
