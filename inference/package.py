@@ -21,6 +21,7 @@ from typing import Literal, get_args
 
 from domain.errors import Misconfigured
 from domain.findings import Code, ModelIdentity
+from domain.snomed import has_valid_check_digit
 from inference.adapters import READERS, Adapter
 from inference.labels import Label, Measure
 from inference.licences import Licence, licence_of
@@ -399,6 +400,8 @@ def _code(table: Table) -> Code:
         scheme=_long_string(table, "scheme", most=16),
         meaning=_long_string(table, "meaning"),
     )
+    is_right = code.scheme != "SCT" or has_valid_check_digit(code.value)
+    table.require(is_right, "value", "a SNOMED CT identifier whose check digit is right")
     table.finish()
     return code
 

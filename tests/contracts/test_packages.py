@@ -6,11 +6,12 @@ import pytest
 
 from domain.findings import Code
 from domain.plans import PLANS
+from domain.snomed import has_valid_check_digit
 from inference.convert import CONVERTERS
 from inference.install import MODEL_CARD_FILE, check
 from inference.package import Package, load, verified_bytes
 from inference.registry import BUILTIN_DIR
-from reports.codes import KNOWN_FINDINGS, has_valid_check_digit
+from reports.codes import KNOWN_FINDINGS
 
 PACKAGES = [load(path.parent) for path in sorted(BUILTIN_DIR.glob("*/manifest.toml"))]
 KNOWN = {finding.label.casefold(): finding for finding in KNOWN_FINDINGS}

@@ -58,6 +58,7 @@ view = { PA = 250, unknown = 50 }
             "labels[1].label: expected at most 64 characters, without a backslash",
         ),
         ('value = "233604007"', r'value = "A\\B"', "labels[0].code.value: expected at most 16 characters, without"),
+        ('value = "233604007"', 'value = "233640007"', "code.value: expected a SNOMED CT identifier whose check digit"),
         ('value = "60046008"', 'value = "233604007"', "labels: expected a code of its own, or a site, for each"),
         ("[golden]", "[golden", "not valid TOML"),
         ("[golden]", f"limits = {'[' * 50_000}", "its lists lie too deep in each other"),

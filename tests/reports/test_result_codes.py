@@ -4,7 +4,8 @@ import pytest
 
 import reports.codes
 from domain.findings import Code
-from reports.codes import KNOWN_FINDINGS, LUNG, has_valid_check_digit, procedure_reported
+from domain.snomed import has_valid_check_digit
+from reports.codes import KNOWN_FINDINGS, LUNG, procedure_reported
 
 CODES = [code for code in vars(reports.codes).values() if isinstance(code, Code)]
 ALL_CODES = [*CODES, *(known.code for known in KNOWN_FINDINGS)]
