@@ -22,7 +22,14 @@ from domain.errors import Refuse, Retry
 from storage.studies import read_study
 from workflow.durable import Durable
 from workflow.rooms import Rooms
-from workflow.steps import Admission, admit, analyse_and_write, try_again, write_note_and_put_aside
+from workflow.steps import (
+    MAXIMUM_ATTEMPTS,
+    Admission,
+    admit,
+    analyse_and_write,
+    try_again,
+    write_note_and_put_aside,
+)
 
 
 def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable) -> None:
@@ -31,7 +38,10 @@ def process_study(study_id: int, attempt: int, *, rooms: Rooms, durable: Durable
     try:
         try:
             decision = durable.enter("admit", Admission, admit, rooms, study_id, study).granted()
-            durable.enter("hand over", NoneType, analyse_and_write, rooms, study_id, study, decision)
+            is_last_try = attempt >= MAXIMUM_ATTEMPTS
+            durable.enter(
+                "hand over", NoneType, analyse_and_write, rooms, study_id, study, decision, is_last_try=is_last_try
+            )
         except Refuse as refusal:
             durable.enter("put aside", NoneType, write_note_and_put_aside, rooms, study_id, study, refusal)
     except Retry as delay:

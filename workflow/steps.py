@@ -142,9 +142,11 @@ def is_stat(rooms: Rooms, study: Study) -> bool:
     )
 
 
-def analyse_and_write(rooms: Rooms, study_id: int, study: Study, decision: Decision) -> Entry[None]:
+def analyse_and_write(
+    rooms: Rooms, study_id: int, study: Study, decision: Decision, *, is_last_try: bool
+) -> Entry[None]:
     """Run every package, and write what was found; what is left is to hand it over."""
-    analyses = analyse_all(rooms, study, decision)
+    analyses = analyse_all(rooms, study, decision, is_last_try=is_last_try)
     log.debug("study_analysed", study_id=study_id)
     written = write_results(rooms, study, decision, analyses)
     log.debug("results_written", study_id=study_id)
@@ -157,22 +159,27 @@ def write_note_and_put_aside(rooms: Rooms, study_id: int, study: Study, refusal:
     return lambda connection: put_aside(connection, rooms, study_id, study, refusal, note)
 
 
-def analyse_all(rooms: Rooms, study: Study, decision: Decision) -> tuple[Analysis, ...]:
-    """Run every package that answers. One that refuses its images keeps back nothing that the others have found.
+def analyse_all(rooms: Rooms, study: Study, decision: Decision, *, is_last_try: bool) -> tuple[Analysis, ...]:
+    """Run every package that answers. One that refuses its images, or fails to the last, keeps back nothing that the
+    others have found.
 
     Raises:
-        Refuse: all of them do; what the first one said.
+        Refuse, Retry: none has found anything; what the first one said.
     """
     analyses: list[Analysis] = []
-    refusals: dict[str, Refuse] = {}
+    failures: dict[str, Refuse | Retry] = {}
     for package in decision.answering:
         try:
             analyses.append(analyse(rooms, study, decision, package))
         except Refuse as refusal:
-            refusals[package] = refusal
+            failures[package] = refusal
+        except Retry as delay:
+            if isinstance(delay, Away) or not is_last_try:
+                raise
+            failures[package] = delay
     if not analyses:
-        raise next(iter(refusals.values()))
-    unseen = tuple(_unseen(study, decision, refusals))
+        raise next(iter(failures.values()))
+    unseen = tuple(_unseen(study, decision, failures))
     return tuple(replace(analysis, unseen=unseen) for analysis in analyses)
 
 
@@ -343,11 +350,13 @@ def _answering(rooms: Rooms, decision: Decision) -> dict[str, Package]:
     }
 
 
-def _unseen(study: Study, decision: Decision, refusals: Mapping[str, Refuse]) -> Iterator[LeftOut]:
+def _unseen(study: Study, decision: Decision, failures: Mapping[str, Refuse | Retry]) -> Iterator[LeftOut]:
     """The images that no model has looked at: no rule takes them, or theirs does not answer, or refuses all it got."""
     images = {instance.sop_instance_uid for instance in study.instances if instance.facts.has_pixels}
     silent = {one.package: one.why for one in decision.silent}
-    silent |= {package: f"the {_spoken(package)} model: {refusal.message}" for package, refusal in refusals.items()}
+    for package, error in failures.items():  # of what fails, the study's history has the details: they are not readers'
+        says = f": {error.message}" if isinstance(error, Refuse) else " keeps failing"
+        silent[package] = f"the {_spoken(package)} model{says}"
     for image in decision.images:
         if image.package is None and image.sop_instance_uid in images:
             yield LeftOut(sop_instance_uid=image.sop_instance_uid, why=image.reason)

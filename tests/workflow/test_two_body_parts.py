@@ -39,8 +39,8 @@ def closed_study(database: Database, spool: Spool, *body_parts: str, age: str = 
     return study_id
 
 
-def processed(database: Database, rooms: Rooms, study_id: int) -> StudyHistory:
-    process_study(study_id, 1, rooms=rooms, durable=Direct(database))
+def processed(database: Database, rooms: Rooms, study_id: int, attempt: int = 1) -> StudyHistory:
+    process_study(study_id, attempt, rooms=rooms, durable=Direct(database))
     (history,) = read_history(database, StudyFilter())
     return history
 
@@ -79,6 +79,24 @@ def test_a_model_that_accepts_none_of_its_images_keeps_back_no_other_models_resu
         assert (history.state, events(history, "analysed")) == ("delivering", ["chest 1.1.0"])
         assert events(history, "left_out") == [f"2.25.4711.9.1: {why}"]
         assert f"Image 2 (DX, PA): not analysed, {why}." in lines_of_report(rooms, history)
+
+
+def test_a_model_that_fails_is_tried_again_and_on_the_last_try_keeps_back_no_other_models_results(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    with with_models(rooms, tmp_path) as rooms:
+        bone = tmp_path / "models" / "bone_fracture" / "2.0.0"
+        weights = build_package(bone, name="bone_fracture", version="2.0.0", body_parts=("HAND",)) / "model.onnx"
+        weights.write_bytes(b"changed since it was installed")
+        study_id = closed_study(database, rooms.spool, "HAND", "CHEST")
+        history = processed(database, rooms, study_id, attempt=2)
+        assert (history.state, len(events(history, "retry")), history.results) == ("queued", 1, ())
+        history = processed(database, rooms, study_id, attempt=3)
+        assert (history.state, events(history, "analysed")) == ("delivering", ["chest 1.1.0"])
+        assert events(history, "left_out") == ["2.25.4711.9.1: the bone fracture model keeps failing"]
+        assert "Image 2 (DX, PA): not analysed, the bone fracture model keeps failing." in lines_of_report(
+            rooms, history
+        )
 
 
 def test_an_image_that_no_rule_takes_is_named_with_the_reason_in_the_report_about_the_others(
