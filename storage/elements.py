@@ -235,13 +235,13 @@ class _Walk:
 
     def _pass_items(self, *, is_implicit: bool) -> None:
         """To the end of a sequence or of fragments. What has a length within it is passed over as a whole."""
-        depth = 1
-        while depth:
-            tag, _, length = self._read_header(is_implicit=is_implicit)
+        open_ones = [is_implicit]  # of each sequence and item that is not at its end: whether what it holds is
+        while open_ones:
+            tag, vr, length = self._read_header(is_implicit=open_ones[-1])
             if tag in (ITEM_END, SEQUENCE_END):
-                depth -= 1
+                open_ones.pop()
             elif length == UNDEFINED_LENGTH:
-                depth += 1
+                open_ones.append(open_ones[-1] or vr == b"UN")
             else:
                 self._pass_bytes(length)
 

@@ -159,6 +159,20 @@ def test_sequences_within_sequences_are_passed_over_whatever_tells_their_ends(tr
     assert_same(elements._walked(BytesIO(content), transfer_syntax_uid), thoroughly(content, transfer_syntax_uid))
 
 
+def test_a_sequence_of_unknown_vr_within_another_is_passed_over_as_implicit_vr() -> None:
+    """PS3.5 6.2.2, note 4: what a relay did not know it could not write with its VR."""
+    item, item_end, end = (
+        struct.pack("<HHI", 0xFFFE, one, n) for one, n in ((0xE000, 2**32 - 1), (0xE00D, 0), (0xE0DD, 0))
+    )
+    unknown = struct.pack("<HH2sHI", 0x0009, 0x1002, b"UN", 0, 0xFFFFFFFF)
+    implicit = elements.IMPLICIT.pack(0x0009, 0x1003, 4) + b"ABCD"
+    outer = struct.pack("<HH2sHI", 0x0009, 0x1001, b"SQ", 0, 0xFFFFFFFF)
+    sequence = outer + item + unknown + item + implicit + item_end + end + item_end + end
+    content = sequence + encoded(radiograph(1), ExplicitVRLittleEndian)
+    read = elements._walked(BytesIO(content), ExplicitVRLittleEndian)
+    assert (read.text("Modality"), read.text("StudyInstanceUID"), read.has_pixels) == ("DX", "2.25.4711.1", True)
+
+
 def dataset_without_pixels(number: int) -> Dataset:
     dataset = radiograph(number)
     del dataset.PixelData
