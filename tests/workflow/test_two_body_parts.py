@@ -6,6 +6,10 @@ import pydicom
 import pytest
 
 from domain.completion import CompletionRules
+from domain.errors import Away
+from domain.findings import Analysis
+from domain.routing import Decision
+from domain.study import Study
 from storage.database import Database
 from storage.instances import Spool
 from storage.intake import record_instances, record_release
@@ -18,6 +22,7 @@ from tests.workflow.conftest import Direct
 from tests.workflow.models import with_models
 from workflow.process_study import process_study
 from workflow.rooms import Rooms
+from workflow.steps import analyse
 
 NOT_CONFIGURED = "the bone fracture model is not configured on this node"
 
@@ -97,6 +102,23 @@ def test_a_model_that_fails_is_tried_again_and_on_the_last_try_keeps_back_no_oth
         assert "Image 2 (DX, PA): not analysed, the bone fracture model keeps failing." in lines_of_report(
             rooms, history
         )
+
+
+def test_what_has_to_wait_for_the_shared_store_has_not_had_its_last_try(
+    database: Database, rooms: Rooms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away_for_the_hand(rooms: Rooms, study: Study, decision: Decision, package: str) -> Analysis:
+        if package == "bone_fracture":
+            raise Away("the shared store does not answer")
+        return analyse(rooms, study, decision, package)
+
+    monkeypatch.setattr("workflow.steps.analyse", away_for_the_hand)
+    with with_models(rooms, tmp_path) as rooms:
+        bone = tmp_path / "models" / "bone_fracture" / "2.0.0"
+        build_package(bone, name="bone_fracture", version="2.0.0", body_parts=("HAND",))
+        study_id = closed_study(database, rooms.spool, "CHEST", "HAND")
+        history = processed(database, rooms, study_id, attempt=3)
+        assert (history.state, history.results) == ("queued", ())
 
 
 def test_an_image_that_no_rule_takes_is_named_with_the_reason_in_the_report_about_the_others(
