@@ -25,7 +25,8 @@ LENGTH_AT = 140  # behind the preamble, "DICM" and the head of File Meta Informa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """`instances` for the quick receivers, so that a cell takes seconds; `quick_*` for a run that only shows it works.
+    """`instances` for the quick receivers, so that a cell takes seconds; `quick_*` for a run that only shows it works:
+    as many as cost the quickest receiver several of the ticks in which CPU time is counted.
 
     most_associations: that it can be divided among.
     """
@@ -75,7 +76,7 @@ LOADS = {
             rows=182,
             columns=180,
             instances=2400,
-            quick_instances=120,
+            quick_instances=480,
         ),
         Load(
             name="W4",
