@@ -10,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from pathlib import Path
 
 from cli.at_rest import look_at_keys
 from cli.database_check import look_at_database
@@ -31,7 +30,7 @@ from scp.tls import certificate_of, check_dates, server_context
 from scu.confirmation import TRANSFER_SYNTAXES
 from scu.echo import echo
 from scu.negotiation import refused_contexts
-from scu.store import Address
+from scu.store import Address, address_of
 from storage.shared.url import SETTING as SHARED_URL
 from storage.shared.url import open_shared_store
 
@@ -171,17 +170,13 @@ def _receiver(settings: Settings) -> Finding:
 
 
 def _tls(settings: Settings) -> Iterator[Finding]:
-    """The files of the TLS port."""
-    receiver = settings.receiver
-    certificate, key, ca = receiver.tls_certificate_file, receiver.tls_key_file, receiver.tls_ca_file
-    if receiver.tls_port and certificate and key and ca:
-        yield from _tls_files(certificate, key, ca)
-
-
-def _tls_files(certificate_file: Path, key_file: Path, ca_file: Path) -> Iterator[Finding]:
+    """What the node shows to its peers, and by which it knows them."""
+    files = settings.receiver.tls_files
+    if files is None:
+        return
     try:
-        server_context(certificate_file, key_file, ca_file)
-        certificate = certificate_of(certificate_file)
+        server_context(files)
+        certificate = certificate_of(files.certificate_file)
         check_dates(certificate)
     except Misconfigured as error:
         yield Finding(what="TLS", is_well=False, says=error.message, advice=error.hint)
@@ -195,11 +190,11 @@ def _tls_files(certificate_file: Path, key_file: Path, ca_file: Path) -> Iterato
         advice="have it renewed; the new files are used without a restart",
         is_fatal=False,
     )
-    if key_file.stat().st_mode & 0o007:
+    if files.key_file.stat().st_mode & 0o007:
         yield Finding(
             what="TLS",
             is_well=False,
-            says=f"every user of this machine may use the key in {key_file}",
+            says=f"every user of this machine may use the key in {files.key_file}",
             advice="let only the node's user read it: chmod 600",
             is_fatal=False,
         )
@@ -300,15 +295,15 @@ def _spoken_count(models: int) -> str:
 
 
 def _destination(settings: Settings, clinic: str, destination: Destination) -> Iterator[Finding]:
-    to = Address(ae_title=destination.ae_title, host=destination.host, port=destination.port)
+    to = address_of(destination, settings.receiver.tls_files)
     what = f"destination {destination.name} of {clinic}"
     try:
         echo(to, calling_ae_title=settings.node.ae_title, timeout_s=TIMEOUT_S)
     except Retry as error:
         advice = f"is it running there, and does it know AE {settings.node.ae_title} with this machine's address?"
-        yield Finding(what=what, is_well=False, says=error.message, advice=advice)
+        yield Finding(what=what, is_well=False, says=error.message, advice=error.hint or advice)
         return
-    yield Finding(what=what, is_well=True, says="answers C-ECHO")
+    yield Finding(what=what, is_well=True, says="answers C-ECHO" + (" over TLS" if to.tls else ""))
     try:
         yield from _contexts(settings, what, to, destination)
     except Retry as error:

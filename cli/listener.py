@@ -111,10 +111,8 @@ def services_of(settings: Settings) -> Services:
 
 def tls_port_of(receiver: ReceiverSettings) -> TlsPort | None:
     """Where TLS is spoken, if anywhere; the settings have seen to it that its files are named."""
-    certificate, key, ca = receiver.tls_certificate_file, receiver.tls_key_file, receiver.tls_ca_file
-    if not receiver.tls_port or certificate is None or key is None or ca is None:
-        return None
-    return TlsPort(receiver.tls_port, TlsIdentity(certificate_file=certificate, key_file=key, ca_file=ca))
+    files = receiver.tls_files
+    return TlsPort(receiver.tls_port, TlsIdentity(files)) if receiver.tls_port and files else None
 
 
 def limits_of(receiver: ReceiverSettings) -> Limits:

@@ -233,6 +233,7 @@ def build_rooms(
         job_retention=timedelta(days=settings.worker.job_retention_days) or None,
         run_retention=timedelta(days=settings.models.run_retention_days) or None,
         payers=payers,
+        tls_files=settings.receiver.tls_files,
     )
 
 

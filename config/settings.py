@@ -27,6 +27,7 @@ from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook
 from domain.subjects import attributes_of, is_subject
 from domain.terms import code_key, plain_term, plain_words
+from domain.tls import TlsFiles
 from domain.versions import ClinicModel
 from domain.views import view_named
 
@@ -118,6 +119,9 @@ class NodeSettings(Section):
         return self.database_url or f"sqlite:///{(self.data_dir / 'collimator.db').absolute()}"
 
 
+TLS_FILES = ("tls_certificate_file", "tls_key_file", "tls_ca_file")
+
+
 class ReceiverSettings(Section):
     host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     port: Port = 11112
@@ -143,13 +147,22 @@ class ReceiverSettings(Section):
     minimum_free_percent: Annotated[float, Field(ge=0, lt=100)] = 5.0
     shutdown_s: Seconds = 8.0
 
+    @property
+    def missing_tls_files(self) -> list[str]:
+        """The keys of those that are not named."""
+        return [key for key in TLS_FILES if getattr(self, key) is None]
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """The node's identity, for its own TLS port and for destinations; None where a file is not named."""
+        certificate, key, ca = self.tls_certificate_file, self.tls_key_file, self.tls_ca_file
+        if certificate is None or key is None or ca is None:
+            return None
+        return TlsFiles(certificate_file=certificate, key_file=key, ca_file=ca)
+
     @model_validator(mode="after")
     def _tls_has_its_files(self) -> "ReceiverSettings":
-        keys = ("tls_certificate_file", "tls_key_file", "tls_ca_file")
-        missing = [key for key in keys if getattr(self, key) is None]
-        if not self.tls_port and len(missing) < len(keys):
-            named = " and ".join(key for key in keys if key not in missing)
-            raise ValueError(f"tls_port is 0, so {named} would be for nothing: set tls_port (2762 by convention)")
+        missing = self.missing_tls_files
         if self.tls_port and missing:
             raise ValueError(f"tls_port is {self.tls_port}, so {' and '.join(missing)} must name a PEM file")
         if self.tls_port and self.path == "stock":
@@ -293,6 +306,14 @@ class DestinationSettings(Section):
     language: Literal["en", "de"] = "en"
     compression: Literal["none", "rle"] = "none"
     commitment: bool = False
+    tls: bool = False
+    tls_name: Annotated[str, AfterValidator(_host)] = ""
+
+    @model_validator(mode="after")
+    def _tls_name_is_looked_at(self) -> "DestinationSettings":
+        if self.tls_name and not self.tls:
+            raise ValueError("tls is false, so tls_name would be for nothing: set tls, or leave tls_name out")
+        return self
 
     @model_validator(mode="after")
     def _key_objects_are_there(self) -> "DestinationSettings":
@@ -385,6 +406,23 @@ class Settings(Section):
             raise ValueError(
                 f"clinics.callers: {', '.join(bound)} must show a certificate, and receiver.tls_port is 0: set it "
                 "(2762 by convention), or leave certificate_subject out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_files_have_a_use(self) -> "Settings":
+        missing = self.receiver.missing_tls_files
+        over_tls = [f"{clinic.name}.{one.name}" for clinic in self.clinics for one in clinic.destinations if one.tls]
+        if over_tls and missing:
+            raise ValueError(
+                f"clinics.destinations: {', '.join(over_tls)} has tls, so the node shows its certificate there, and "
+                f"{' and '.join(f'receiver.{key}' for key in missing)} must name a PEM file"
+            )
+        if not over_tls and not self.receiver.tls_port and len(missing) < len(TLS_FILES):
+            named = " and ".join(key for key in TLS_FILES if key not in missing)
+            raise ValueError(
+                f"receiver: tls_port is 0, so {named} would be for nothing: set tls_port (2762 by convention), "
+                "or tls of a destination"
             )
         return self
 

@@ -49,6 +49,8 @@ class Destination:
     commitment: it is asked to commit to what it stored (domain/confirmation.py).
     language: that of what its people read ("en", "de").
     compression: how pictures travel where it takes them so ("none", "rle"); without loss.
+    tls: it is spoken to over TLS.
+    tls_name: the name or address that its certificate is made out to, where that is not `host`.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Destination:
     commitment: bool = False
     language: str = ENGLISH
     compression: str = "none"
+    tls: bool = False
+    tls_name: str = ""
 
     @property
     def forms(self) -> tuple[ResultForm, ...]:

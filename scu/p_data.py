@@ -8,8 +8,8 @@ objects, puts them through two queues and waits for a turn of its reactor.
 """
 
 import socket
+import ssl
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from struct import Struct
@@ -27,20 +27,18 @@ PDV_OVERHEAD = 6  # of the maximum length that the peer names: the PDV's own len
 DATA, LAST_DATA = 0, 2  # message control headers (PS3.8 E.2)
 LARGEST_FRAGMENT = 131_072
 PIECE_BYTES = 1 << 20
-TIMEVAL = Struct("@ll")
 
 
-def write_straight(association: Association, *, timeout_s: float) -> None:
-    """Do so for this established association. A peer that takes nothing for `timeout_s` is one that does not answer."""
+def write_straight(association: Association) -> None:
+    """Do so for this established association. A peer that takes nothing for too long is one that does not answer.
+
+    Over TLS everything stays with pynetdicom's thread: two may not use one connection of OpenSSL's at a time.
+    """
     connection = None if association.dul.socket is None else association.dul.socket.socket
     if connection is None:
         return  # the peer has gone already, which the first file will find out
-    # In the kernel: a timeout of the socket object would be one for pynetdicom's thread as well, which reads from it.
-    timeout = TIMEVAL.pack(int(timeout_s), int(timeout_s % 1 * 1e6))
-    with suppress(OSError):  # it goes just now
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-    association.dimse.send_msg = partial(_send, association, connection)  # type: ignore[method-assign]
+    if not isinstance(connection, ssl.SSLSocket):
+        association.dimse.send_msg = partial(_send, association, connection)  # type: ignore[method-assign]
 
 
 def _send(association: Association, connection: socket.socket, request: C_STORE, context_id: int) -> None:

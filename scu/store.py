@@ -12,24 +12,30 @@ from pynetdicom.association import Association
 from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 
+from domain.clinics import Destination
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from domain.tls import TlsFiles
+from scu.connection import LIMITED
 from scu.inbox import APART
 from scu.p_data import write_straight
+from scu.tls import CallingEntity, ClientContext, Secured
 
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
 MAXIMUM_CONTEXTS = 128
 REST_S = 0.02
+TLS_HINT = "openssl s_client -connect HOST:PORT shows its certificate; see tls and tls_name of the destination"
 SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 Annex C
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Address:
-    """Where a peer listens and what it is called."""
+    """Where a peer listens and what it is called. `tls`: None where it is spoken to without."""
 
     ae_title: str
     host: str
     port: int
+    tls: Secured | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +65,14 @@ class SendOutcome:
     answer: Answer
     status: int | None
     detail: str
+
+
+def address_of(destination: Destination, files: TlsFiles | None) -> Address:
+    """`files`: those of the node, which the settings have seen to be there where a destination needs them."""
+    secured = None
+    if destination.tls and files is not None:
+        secured = Secured(files=files, name=destination.tls_name or destination.host)
+    return Address(ae_title=destination.ae_title, host=destination.host, port=destination.port, tls=secured)
 
 
 def describe(path: Path) -> OutgoingFile:
@@ -178,7 +192,7 @@ def store_association(
     if not association.is_established and not takes_nothing(association):
         raise Retry(why_not(association, to), hint="check that the destination is running and knows this AE title")
     if association.is_established:
-        write_straight(association, timeout_s=timeout_s)
+        write_straight(association)
     try:
         yield StoreAssociation(association)
     finally:
@@ -211,7 +225,7 @@ def application_entity(calling_ae_title: str, timeout_s: float) -> AE:
     # Files go out as they lie on disk, in pieces, instead of being parsed and encoded again.
     _config.STORE_SEND_CHUNKED_DATASET = True
     try:
-        ae = AE(calling_ae_title)
+        ae = CallingEntity(calling_ae_title)
     except ValueError as error:
         raise _not_an_ae_title(calling_ae_title) from error
     ae.connection_timeout = timeout_s
@@ -233,13 +247,30 @@ def associate(
 
     Raises:
         Misconfigured: the peer's AE title is not one.
+        Retry: TLS did not come about.
     """
+    context = None if to.tls is None else _context(to.tls)
     try:
-        return ae.associate(
-            to.host, to.port, ae_title=to.ae_title, ext_neg=list(roles), evt_handlers=[APART, *handlers]
+        association = ae.associate(
+            to.host,
+            to.port,
+            ae_title=to.ae_title,
+            ext_neg=list(roles),
+            evt_handlers=[LIMITED, APART, *handlers],
+            tls_args=None if to.tls is None or context is None else (context, to.tls.name),
         )
     except ValueError as error:
         raise _not_an_ae_title(to.ae_title) from error
+    if context is not None and context.why_not:
+        raise Retry(f"{_where(to)} does not speak TLS with this node: {context.why_not}", hint=TLS_HINT)
+    return association
+
+
+def _context(tls: Secured) -> ClientContext:
+    try:
+        return ClientContext.of(tls.files)
+    except Misconfigured as error:  # a renewal that is only half there: what is to be sent waits for the rest
+        raise Retry(error.message, hint=error.hint) from error
 
 
 def takes_nothing(association: Association) -> bool:
@@ -248,15 +279,20 @@ def takes_nothing(association: Association) -> bool:
 
 
 def why_not(association: Association, to: Address) -> str:
-    where = f"{to.ae_title} at {to.host}:{to.port}"
+    where = _where(to)
     # A peer that rejects within a millisecond: pynetdicom finds the connection closed before it looks at the answer.
     unread = association.dul.receive_pdu(wait=False) if association.is_aborted else None
     if association.is_rejected or isinstance(unread, A_ASSOCIATE):
         rejection = unread if isinstance(unread, A_ASSOCIATE) else association.acceptor.primitive
         return f"{where} rejected the association: {rejection.reason_str if rejection else 'no reason given'}"
     if association.is_aborted:
-        return f"{where} aborted the association, or there is nobody"
+        distrusts = ", or does not trust this node's certificate" if to.tls else ""
+        return f"{where} aborted the association, or there is nobody{distrusts}"
     return f"{where} cannot be reached"
+
+
+def _where(to: Address) -> str:
+    return f"{to.ae_title} at {to.host}:{to.port}"
 
 
 def _not_an_ae_title(text: str) -> Misconfigured:

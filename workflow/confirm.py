@@ -23,7 +23,7 @@ from domain.commitment import Reference
 from domain.errors import CollimatorError
 from domain.states import DeliveryState
 from scu.confirmation import request_commitment
-from scu.store import Address
+from scu.store import address_of
 from storage import outboxes, studies
 from storage.database import utc_now
 from storage.events import add_event
@@ -115,7 +115,7 @@ class Confirmations:
             request_commitment(
                 confirmation.transaction_uid,
                 references,
-                Address(ae_title=destination.ae_title, host=destination.host, port=destination.port),
+                address_of(destination, self._rooms.tls_files),
                 calling_ae_title=self._rooms.ae_title,
                 timeout_s=self._rooms.delivery.timeout_s,
                 on_report=partial(self._take_report, clinic, destination),

@@ -9,6 +9,7 @@ from domain.clinics import Clinic, Destination
 from domain.errors import Misconfigured
 from domain.queueing import StatRules
 from domain.routing import RuleBook
+from domain.tls import TlsFiles
 from inference.analyst import Analyst
 from inference.registry import Registry
 from metering.billing import Billing
@@ -54,6 +55,7 @@ class Rooms:
     job_retention: how long the engine remembers a job that has ended; None: for good.
     run_retention: how long what each version said is kept to be compared; None: for good.
     payers: whoever collects the money, by the way in which a clinic pays.
+    tls_files: what the node shows to destinations over TLS.
     """
 
     database: Database
@@ -74,6 +76,7 @@ class Rooms:
     job_retention: timedelta | None = None
     run_retention: timedelta | None = None
     payers: Mapping[Payer, Billing] = field(default_factory=dict)
+    tls_files: TlsFiles | None = None
 
     def clinic(self, name: str) -> Clinic:
         for clinic in self.clinics:

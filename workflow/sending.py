@@ -20,11 +20,11 @@ from domain.errors import Retry
 from inference.rle import with_rle_lossless
 from scu.store import (
     MAXIMUM_CONTEXTS,
-    Address,
     Answer,
     OutgoingFile,
     SendOutcome,
     StoreAssociation,
+    address_of,
     store_association,
 )
 from storage import deliveries
@@ -131,7 +131,7 @@ class Sender:
             compressed = [COMPRESSED_PICTURE] if self._compresses else []
             self._association = self._open.enter_context(
                 store_association(
-                    Address(ae_title=destination.ae_title, host=destination.host, port=destination.port),
+                    address_of(destination, self._rooms.tls_files),
                     [*self._contexts, *compressed],
                     calling_ae_title=self._rooms.ae_title,
                     timeout_s=self._rooms.delivery.timeout_s,

@@ -1,13 +1,16 @@
 """What `collimator doctor` says of the TLS port: its files, and how long they hold."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli.__main__ import main
-from tests.factories.certificates import Authority, Identity
+from scu.tls import Secured
+from tests.factories.certificates import Authority, Identity, files_of
 from tests.factories.ports import free_port
+from tests.scu.conftest import Peer, storescp  # noqa: F401  # a fixture
 
 CONFIGURATION = """\
 [node]
@@ -190,3 +193,42 @@ def test_a_destination_that_goes_away_meanwhile_does_not_keep_the_others_from_be
     lines = capsys.readouterr().out.splitlines()
     failures = [line.partition(":")[0] for line in lines if line.startswith("FAIL")]
     assert failures == ["FAIL  destination one of st-mary, contexts", "FAIL  destination two of st-mary, contexts"]
+
+
+@pytest.mark.parametrize(("name", "is_well"), [("", True), ("pacs.example", False)], ids=["its own", "another's"])
+def test_a_destination_over_tls_is_tried_over_tls(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    storescp: Callable[..., Peer],  # noqa: F811
+    name: str,
+    is_well: bool,
+) -> None:
+    authority = Authority(tmp_path, "authority")
+    archive, us = authority.identity("archive"), files_of(authority.identity("collimator", days=90), authority)
+    peer = storescp(
+        *("--enable-tls", str(archive.key), str(archive.certificate), "--add-cert-file", str(authority.file)),
+        secured=Secured(files=us, name="127.0.0.1"),
+    )
+    text = CONFIGURATION.format(
+        folder=tmp_path,
+        port=free_port(),
+        portal_port=free_port(),
+        tls=f'tls_certificate_file = "{us.certificate_file}"\ntls_key_file = "{us.key_file}"\n'
+        f'tls_ca_file = "{us.ca_file}"',
+        caller="",
+    )
+    config = tmp_path / "collimator.toml"
+    config.write_text(
+        f'{text}\n[[clinics.destinations]]\nname = "pacs"\nae_title = "STORESCP"\nhost = "127.0.0.1"\n'
+        f'port = {peer.address.port}\ntls = true\ntls_name = "{name}"\n'
+    )
+    main(["doctor", "--config", str(config)])
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = (line for line in lines if "destination pacs of st-mary:" in line)
+    if is_well:
+        assert said == "ok    destination pacs of st-mary: answers C-ECHO over TLS"
+    else:
+        assert said.startswith("FAIL  destination pacs of st-mary: STORESCP at 127.0.0.1:")
+        assert "its certificate is not trusted: Hostname mismatch" in said
+        assert "tls_name" in lines[lines.index(said) + 1]
+    assert [line for line in lines if line.startswith("ok    TLS: the certificate is valid until")]

@@ -1,5 +1,6 @@
 """`collimator send`: brings files to an AE and shows each answer."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from cli.__main__ import main
 from cli.send import parse_address
 from domain.errors import Misconfigured
 from scu.store import Address
+from scu.tls import Secured
+from tests.factories.certificates import Authority, files_of
 from tests.factories.ports import free_port
-from tests.scu.conftest import Peer, node
+from tests.scu.conftest import Peer, node, storescp
 
-__all__ = ["node"]
+__all__ = ["node", "storescp"]
 
 RG1, RG3 = (Path(str(get_testdata_file(f"{name}_UNCR.dcm"))) for name in ("RG1", "RG3"))
 RG1_UID = "1.3.6.1.4.1.5962.1.1.9.1.1.20040826185059.5457"
@@ -111,3 +114,27 @@ def test_a_file_that_is_not_there_is_told_so_and_not_that_it_is_no_dicom_file(
     out, err = capsys.readouterr()
     assert out.splitlines() == [f"1/1 stored {RG1_UID}", f"1 of 1 stored at {to(node)}"]
     assert err == f"{missing} cannot be read: No such file or directory\n"
+
+
+def test_files_go_over_tls_with_the_nodes_certificate(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    storescp: Callable[..., Peer],
+) -> None:
+    authority = Authority(tmp_path, "authority")
+    archive, us = authority.identity("archive"), files_of(authority.identity("collimator"), authority)
+    peer = storescp(
+        *("--enable-tls", str(archive.key), str(archive.certificate), "--add-cert-file", str(authority.file)),
+        secured=Secured(files=us, name="127.0.0.1"),
+    )
+    config = tmp_path / "collimator.toml"
+    config.write_text(
+        f'[receiver]\ntls_port = {free_port()}\ntls_certificate_file = "{us.certificate_file}"\n'
+        f'tls_key_file = "{us.key_file}"\ntls_ca_file = "{us.ca_file}"\n'
+    )
+    command = ["send", "--tls", "--to", to(peer), str(RG1)]
+    assert main([*command, "--config", str(config)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"1/1 stored {RG1_UID}"
+    config.write_text("")
+    assert main([*command, "--config", str(config)]) == 2
+    assert "--tls shows the node's certificate, and the configuration names none" in capsys.readouterr().err

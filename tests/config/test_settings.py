@@ -40,6 +40,17 @@ WRONG = [
         "[receiver]\n" + TLS_FILES,
         ["receiver: tls_port is 0, so tls_certificate_file and tls_key_file and tls_ca_file would"],
     ),
+    (
+        CLINIC + PACS + "tls = true",
+        [
+            "clinics.destinations: st-mary.pacs has tls, so the node shows its certificate there, and "
+            "receiver.tls_certificate_file and receiver.tls_key_file and receiver.tls_ca_file must name a PEM file"
+        ],
+    ),
+    (
+        CLINIC + PACS + 'tls_name = "pacs.example"',
+        ["clinics.0.destinations.0: tls is false, so tls_name would be for nothing"],
+    ),
     ("[receiver]\nport = true", ["receiver: port is true, and must be a number"]),
     ('[receiver]\nhost = ""', ["receiver.host", "at least 1 character"]),
     ("[receiver]\nartim_s = 0.05", ["receiver.artim_s", "greater than or equal to 0.1"]),

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from domain.tls import TlsFiles
+
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -20,6 +22,11 @@ class Identity:
     certificate: Path
     key: Path
     subject: str
+
+
+def files_of(identity: Identity, authority: "Authority") -> TlsFiles:
+    """That a node is `identity`, and trusts `authority`."""
+    return TlsFiles(certificate_file=identity.certificate, key_file=identity.key, ca_file=authority.file)
 
 
 class Authority:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from domain.clinics import Caller, Clinic
 from domain.errors import Misconfigured
 from domain.plans import Tier
+from domain.tls import TlsFiles
 from scp.callers import Callers
 from scp.limits import Limits
 from scp.server import Receiver
@@ -25,7 +26,7 @@ from scp.store import StoreHandler
 from scp.tls import TlsIdentity, TlsPort, certificate_of, server_context
 from scp.wire import TICK_S
 from storage.instances import Spool
-from tests.factories.certificates import Authority, Identity, PrivateKey, p256, rsa_key
+from tests.factories.certificates import Authority, Identity, PrivateKey, files_of, p256, rsa_key
 from tests.factories.hostile import A_ABORT, ECHO, Peer, associate_rq
 from tests.factories.sources import radiograph
 
@@ -72,7 +73,7 @@ def listening(folder: Path, limits: Limits, key: PrivateKey | None = None) -> It
         destinations=(),
     )
     spool = Spool(folder / "node")
-    tls = TlsIdentity(certificate_file=node.certificate, key_file=node.key, ca_file=authority.file)
+    tls = TlsIdentity(files_of(node, authority))
     receiver = Receiver(
         ae_title="COLLIMATOR",
         host=LOOPBACK,
@@ -317,6 +318,10 @@ class Files:
     key: Path
     ca: Path
 
+    @property
+    def named(self) -> TlsFiles:
+        return TlsFiles(certificate_file=self.certificate, key_file=self.key, ca_file=self.ca)
+
 
 def no_certificate(files: Files, authority: Authority) -> None:
     files.certificate.write_text("none")
@@ -384,10 +389,10 @@ def test_a_file_that_cannot_be_used_is_named_by_its_key_with_what_is_wrong(
     authority = Authority(tmp_path, "authority")
     node = authority.identity("node")
     files = Files(node.certificate, node.key, authority.file)
-    server_context(files.certificate, files.key, files.ca)
+    server_context(files.named)
     spoil(files, authority)
     with pytest.raises(Misconfigured) as caught:
-        server_context(files.certificate, files.key, files.ca)
+        server_context(files.named)
     assert caught.value.message.startswith("receiver." + says.format_map(vars(files)))
     assert caught.value.hint
 
@@ -401,7 +406,7 @@ def test_a_certificate_out_of_its_time_is_told_and_does_not_keep_the_receiver_fr
     authority = Authority(tmp_path, "authority")
     node = authority.identity("node", days=days, begins=begins)
     with capture_logs() as told:
-        TlsIdentity(certificate_file=node.certificate, key_file=node.key, ca_file=authority.file)
+        TlsIdentity(files_of(node, authority))
     assert [(line["event"], says in line["error"]) for line in told] == [("tls_certificate_not_valid", True)]
 
 

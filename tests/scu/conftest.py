@@ -22,6 +22,7 @@ from scp.server import Receiver
 from scp.store import StoreHandler
 from scu.echo import echo
 from scu.store import Address
+from scu.tls import Secured
 from storage.instances import Spool
 from tests.factories.ports import free_port
 from tests.factories.sources import DX
@@ -43,13 +44,13 @@ def storescp(require_program: Callable[[str], str], tmp_path: Path) -> Iterator[
     program = require_program("storescp")
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(*options: str) -> Peer:
+    def start(*options: str, secured: Secured | None = None) -> Peer:
         folder = tmp_path / f"storescp{len(running)}"
         folder.mkdir()
         port = free_port()
         command = [program, "--output-directory", str(folder), "--bit-preserving", *options, str(port)]
         running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        peer = Peer(Address(ae_title="STORESCP", host="127.0.0.1", port=port), folder)
+        peer = Peer(Address(ae_title="STORESCP", host="127.0.0.1", port=port, tls=secured), folder)
         wait_for(peer.address)
         return peer
 

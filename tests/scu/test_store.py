@@ -289,7 +289,27 @@ def test_a_peer_that_is_gone_before_the_association_can_be_used_is_no_error(tmp_
     ):
         beneath = cast(Any, association._association.dul.socket)
         beneath.socket.close()
-        write_straight(association._association, timeout_s=TIMEOUT_S)
+        write_straight(association._association)
         beneath.socket = None
-        write_straight(association._association, timeout_s=TIMEOUT_S)
+        write_straight(association._association)
         assert association.send(file).answer is Answer.RETRY
+
+
+@pytest.mark.parametrize("answer", [b"\x04\x00\x00", b"\x04\x00\x00\x00\x01\x00half"], ids=["header", "PDU"])
+def test_a_peer_that_stops_in_the_middle_of_its_answer_costs_no_longer_than_the_timeout(
+    tmp_path: Path, answer: bytes
+) -> None:
+    gone = threading.Event()
+
+    def stop_in_the_middle(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        gone.wait(30)
+
+    file = outgoing(tmp_path, 3)
+    begun = time.monotonic()
+    with accepting_peer(stop_in_the_middle) as address:
+        (outcome,) = send_files([file], address, calling_ae_title="COLLIMATOR", timeout_s=2.0)
+        took_s = time.monotonic() - begun
+        gone.set()
+    assert outcome.answer is Answer.RETRY
+    assert took_s < 20
