@@ -12,82 +12,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from config.billing import BillingSettings, ClinicBillingSettings, PlansSettings
+from config.billing import BillingSettings, PlansSettings
+from config.clinics import ClinicSettings, refuse_two_completions, sender_of
 from config.section import Section
+from config.values import AETitle, Device, Name, Pattern, Port, Seconds, View
 from domain.billing import Payer
-from domain.clinics import Caller, Clinic, Destination
+from domain.clinics import Clinic
 from domain.completion import CompletionRules
 from domain.errors import Misconfigured
-from domain.hosts import is_host, network_of, plain_text
-from domain.plans import Tier
 from domain.queueing import StatRules
 from domain.routing import Rule, RuleBook
-from domain.subjects import attributes_of, is_subject
 from domain.terms import code_key, plain_term, plain_words
 from domain.tls import TlsFiles
-from domain.versions import ClinicModel
-from domain.views import view_named
 
 ENVIRONMENT_PREFIX = "COLLIMATOR_"
-
-
-def _ae_title(text: str) -> str:
-    """AE Value Representation, PS3.5 6.2: 16 characters at most, no backslash or control character, not all blanks."""
-    text = text.strip(" ")
-    if not re.fullmatch(r"[ -\[\]-~]{1,16}", text):
-        raise ValueError("an AE title is 1 to 16 ASCII characters, without a backslash")
-    return text
-
-
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"a regular expression is expected: {error}") from error
-    return text
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
-        raise ValueError(
-            "a name is 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit"
-        )
-    return text
-
-
-def _view(text: str) -> str:
-    if not view_named(text):
-        raise ValueError(
-            'a term of View Position is expected, such as "PA" or "LL"; "LATERAL" and "FRONTAL" are either'
-        )
-    return view_named(text)
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"cuda:\d{1,2}|cpu", text):
-        raise ValueError('a device is "cuda:0", "cuda:1", …; "cpu" is there to try the same way without a GPU')
-    return text
-
-
-def _host(text: str) -> str:
-    if not is_host(text):
-        raise ValueError('an IP address, a network such as "10.1.0.0/16" or a host name is expected')
-    return text
-
-
-def _subject(text: str) -> str:
-    if text and not is_subject(text):
-        raise ValueError('names and values as RFC 4514 writes them are expected, such as "CN=ct1,O=St. Mary"')
-    return text
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Name = Annotated[str, AfterValidator(_name)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(ge=0, le=31 * 86400)]
 
 
 class RefusedSettings(Misconfigured):
@@ -211,7 +152,7 @@ class CompletionSettings(Section):
 class InferenceSettings(Section):
     memory_limit_mb: Annotated[int, Field(ge=512)] = 4096
     time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    devices: tuple[Annotated[str, AfterValidator(_device)], ...] = ()
+    devices: tuple[Device, ...] = ()
     decode_processes: Annotated[int, Field(ge=1, le=64)] = 2
     largest_batch: Annotated[int, Field(ge=1, le=256)] = 16
     batch_wait_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
@@ -245,7 +186,7 @@ class WorkerSettings(Section):
 
 class StatSettings(Section):
     procedure_priorities: tuple[str, ...] = ("STAT",)
-    descriptions: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ()
+    descriptions: tuple[Pattern, ...] = ()
 
 
 class LoggingSettings(Section):
@@ -258,7 +199,7 @@ class RuleSettings(Section):
     package: Name
     body_parts: tuple[str, ...] = ()
     modalities: tuple[Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True)], ...] = ()
-    views: tuple[Annotated[str, AfterValidator(_view)], ...] = ()
+    views: tuple[View, ...] = ()
     callers: tuple[str, ...] = ()
     age_min_years: Annotated[float, Field(ge=0, le=150)] | None = None
     age_max_years: Annotated[float, Field(ge=0, le=150)] | None = None
@@ -277,80 +218,6 @@ class RoutingSettings(Section):
     codes: dict[str, str] = Field(default_factory=dict)
     words: dict[str, str] = Field(default_factory=dict)
     modalities: dict[str, str] = Field(default_factory=dict)
-
-
-class CallerCompletionSettings(Section):
-    """What is None is as in [completion]."""
-
-    quiet_s: Seconds | None = None
-    after_release_s: Seconds | None = None
-    max_age_s: Seconds | None = None
-
-
-class CallerSettings(Section):
-    ae_title: AETitle
-    host: Annotated[str, AfterValidator(_host)] = ""
-    certificate_subject: Annotated[str, AfterValidator(_subject)] = ""
-    commitment_port: Port = 0
-    stat: bool = False
-    completion: CallerCompletionSettings = CallerCompletionSettings()
-
-
-class DestinationSettings(Section):
-    name: Name
-    ae_title: AETitle
-    host: Annotated[str, StringConstraints(min_length=1)]
-    port: Annotated[int, Field(ge=1, le=65535)]
-    profile: Literal["standard", "ohif", "air", "text", "sc_only"] = "standard"
-    extras: tuple[Literal["kos", "gsps", "seg", "pdf"], ...] = ()
-    language: Literal["en", "de"] = "en"
-    compression: Literal["none", "rle"] = "none"
-    commitment: bool = False
-    tls: bool = False
-    tls_name: Annotated[str, AfterValidator(_host)] = ""
-
-    @model_validator(mode="after")
-    def _tls_name_is_looked_at(self) -> "DestinationSettings":
-        if self.tls_name and not self.tls:
-            raise ValueError("tls is false, so tls_name would be for nothing: set tls, or leave tls_name out")
-        return self
-
-    @model_validator(mode="after")
-    def _key_objects_are_there(self) -> "DestinationSettings":
-        if "kos" in self.extras and self.profile == "text":
-            raise ValueError(
-                'extras has "kos", which names the overlays, and profile "text" sends none: choose another profile'
-            )
-        return self
-
-
-class ModelSettings(Section):
-    package: Name
-    active: str = ""
-    shadow: tuple[str, ...] = ()
-    canary: str = ""
-    canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @model_validator(mode="after")
-    def _canary_has_a_share(self) -> "ModelSettings":
-        if self.canary and "canary_share" not in self.model_fields_set:
-            raise ValueError(f"canary is {self.canary!r}, so canary_share must say for which share of the studies")
-        if self.canary_share and not self.canary:
-            raise ValueError(f"canary_share is {self.canary_share:g}, so canary must name a version")
-        if self.canary and self.canary == self.active:
-            raise ValueError(f"active and canary are both {self.canary!r}; a canary is tried against another version")
-        return self
-
-
-class ClinicSettings(Section):
-    name: Name
-    tier: Tier
-    notes: bool = True
-    note_pictures: bool = False
-    callers: tuple[CallerSettings, ...] = ()
-    destinations: tuple[DestinationSettings, ...] = ()
-    models: tuple[ModelSettings, ...] = ()
-    billing: ClinicBillingSettings = ClinicBillingSettings()
 
 
 class Settings(Section):
@@ -379,9 +246,9 @@ class Settings(Section):
         for clinic in self.clinics:
             _refuse_twice(f"clinics.{clinic.name}.destinations", "name", [d.name for d in clinic.destinations])
             _refuse_twice(f"clinics.{clinic.name}.models", "package", [model.package for model in clinic.models])
-            _refuse_two_completions(clinic)
+            refuse_two_completions(clinic)
         callers = [caller for clinic in self.clinics for caller in clinic.callers]
-        _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", list(map(_sender, callers)))
+        _refuse_twice("clinics.callers", "ae_title, host and certificate_subject", list(map(sender_of, callers)))
         return self
 
     @model_validator(mode="after")
@@ -450,7 +317,7 @@ class Settings(Section):
 
     @property
     def clinic_directory(self) -> tuple[Clinic, ...]:
-        return tuple(_clinic(clinic) for clinic in self.clinics)
+        return tuple(clinic.clinic for clinic in self.clinics)
 
     @property
     def stat_rules(self) -> StatRules:
@@ -554,37 +421,6 @@ def _from_variable(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _clinic(clinic: ClinicSettings) -> Clinic:
-    return Clinic(
-        name=clinic.name,
-        tier=clinic.tier,
-        sends_notes=clinic.notes,
-        draws_notes=clinic.note_pictures,
-        callers=tuple(Caller(**caller.model_dump(exclude={"completion"})) for caller in clinic.callers),
-        destinations=tuple(Destination(**destination.model_dump()) for destination in clinic.destinations),
-        models=tuple(ClinicModel(**model.model_dump()) for model in clinic.models),
-        billing=clinic.billing.terms,
-    )
-
-
-def _refuse_two_completions(clinic: ClinicSettings) -> None:
-    """A study remembers its caller by the AE title alone."""
-    completions: dict[str, CallerCompletionSettings] = {}
-    for caller in clinic.callers:
-        if completions.setdefault(caller.ae_title, caller.completion) != caller.completion:
-            raise ValueError(
-                f"clinics.{clinic.name}.callers: {caller.ae_title} is there more than once, and completion differs"
-            )
-
-
-def _sender(caller: CallerSettings) -> str:
-    """What tells a caller from every other, however it is written."""
-    network = network_of(caller.host)
-    host = caller.host.rstrip(".").lower() if network is None else plain_text(network)
-    subject = ",".join(f"{kind}={value}" for kind, value in sorted(attributes_of(caller.certificate_subject)))
-    return f"{caller.ae_title} at {host or 'any host'}" + (f" as {subject}" if subject else "")
 
 
 def _refuse_twice(where: str, key: str, values: list[str]) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from pydicom.uid import UID
 
 from cli.parts import SOFTWARE_VERSION
-from config.settings import DestinationSettings, Settings
+from config.clinics import DestinationSettings
+from config.settings import Settings
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MANUFACTURER, MODEL_NAME
 from reports.write import FORMS, KINDS_OF_A_REJECTION, all_writers, contexts_of_profile, contexts_of_rejection
 from scp import associate

@@ -6,7 +6,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from config.settings import DestinationSettings
+from config.clinics import DestinationSettings
 from domain.identity import INSTANCE_CREATOR_UID, MODEL_NAME
 from domain.study import Study
 from reports.material import Material

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from config.settings import DestinationSettings
+from config.clinics import DestinationSettings
 from domain.states import NOTED
 from domain.study import Study
 from reports.codes import KNOWN_FINDINGS
