@@ -159,6 +159,13 @@ def shake_hands(sock: ssl.SSLSocket) -> str:
     return certificate.subject.rfc4514_string(ATTRIBUTE_NAMES)
 
 
+def why_refused(error: Exception) -> str:
+    """What a handshake ended with, in OpenSSL's words: CERTIFICATE_VERIFY_FAILED (certificate has expired)."""
+    reason = getattr(error, "reason", None) or type(error).__name__
+    says = getattr(error, "verify_message", "")
+    return f"{reason} ({says})" if says else str(reason)
+
+
 def _load_identity(context: ssl.SSLContext, certificate_file: Path, key_file: Path) -> None:
     certificate_of(certificate_file)
     if b"ENCRYPTED" in _content(key_file, "tls_key_file"):
@@ -185,6 +192,8 @@ def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
             f"receiver.tls_ca_file: there is no certificate in {ca_file} ({_reason(error)})",
             hint="a PEM file: the authorities that sign your modalities' certificates",
         ) from error
+    if context.cert_store_stats()["crl"]:  # then each authority there has to have one that is still valid
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _content(file: Path, key: str) -> bytes:
