@@ -77,15 +77,16 @@ def build_receiver(settings: Settings, spool: Spool, news: NewsWriter) -> "Recei
         limits=limits,
         verdict_of=partial(news.verdict, timeout_s=VERDICT_WITHIN_S) if asks else None,
     )
+    callers = Callers(settings.clinic_directory, takes_unknown=settings.receiver.unknown_callers == "quarantine")
     parts: dict[str, Any] = {
         "ae_title": settings.node.ae_title,
         "host": settings.receiver.host,
         "port": settings.receiver.port,
-        "callers": Callers(settings.clinic_directory, takes_unknown=settings.receiver.unknown_callers == "quarantine"),
+        "callers": callers,
         "store": store,
         "on_released": news.on_released,
         "on_closed": news.on_closed,
-        "services": services_of(settings),
+        "services": services_of(settings, callers),
         "limits": limits,
     }
     if settings.receiver.path == "stock":
@@ -95,11 +96,13 @@ def build_receiver(settings: Settings, spool: Spool, news: NewsWriter) -> "Recei
     return Receiver(**parts, reuse_port=settings.receiver.processes > 1, tls=tls_port_of(settings.receiver))
 
 
-def services_of(settings: Settings) -> Services:
+def services_of(settings: Settings, callers: Callers) -> Services:
     """What is served besides Verification and storage. Each keeps what it answered with success beside the spool."""
     data_dir = settings.node.data_dir
     commitment = CommitmentService(RequestBox(data_dir, COMMITMENTS), settings.clinic_directory)
-    confirmation = ConfirmationService(open_confirmations(settings), settings.clinic_directory)
+    confirmation = ConfirmationService(
+        open_confirmations(settings), settings.clinic_directory, networks=callers.networks_of_destination
+    )
     steps = ProcedureStepService(StepFolder(data_dir))
     return {
         (CommandField.N_ACTION_RQ, STORAGE_COMMITMENT_PUSH_MODEL): commitment.handle,

@@ -1,6 +1,7 @@
 """What the node writes to its log: an event name and a few known keys, never a patient and never a raw tag value."""
 
 import logging
+import select
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
@@ -10,6 +11,8 @@ from structlog.typing import EventDict
 
 from cli.log_floods import LogFloods
 
+READ_WITHIN_S = 0.2
+PIECE_CHARACTERS = 1024  # 4096 bytes at most: a pipe that can take anything takes so much at once (pipe(7), PIPE_BUF)
 # A key that is not here does not reach the log, whoever passes it.
 ALLOWED_KEYS = frozenset(
     {
@@ -23,20 +26,39 @@ ALLOWED_KEYS = frozenset(
 
 
 class LossyStream:
-    """Where the log is written. While its disk is full, or nobody reads it any more, lines are lost; whoever logs goes
-    on: a receiver refuses an object because the disk is full, and has to say so to its peer.
+    """Where the log is written. While its disk is full, or nobody reads it, lines are lost; whoever logs goes on: a
+    receiver refuses an object because the disk is full, and has to say so to its peer.
+
+    A reader that is there and has stopped (a hung collector of logs) gets a moment, once, until it reads again.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._waits_s = READ_WITHIN_S
+        try:
+            self._descriptor = stream.fileno()
+        except (OSError, ValueError):  # it is only in memory
+            self._descriptor = -1
 
     def write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # ValueError: it is closed
-            self._stream.write(text)
+            for start in range(0, len(text), PIECE_CHARACTERS):
+                if not self._is_read():
+                    return
+                self._stream.write(text[start : start + PIECE_CHARACTERS])
+                self._stream.flush()
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
+        """Each piece was."""
+
+    def _is_read(self) -> bool:
+        if self._descriptor < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        is_read = bool(poll.poll(self._waits_s * 1000))
+        self._waits_s = READ_WITHIN_S if is_read else 0.0
+        return is_read
 
 
 def configure(*, output_format: str, level: str) -> None:
@@ -57,9 +79,10 @@ def configure(*, output_format: str, level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(LossyStream(sys.stderr)),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(LossyStream(sys.stderr)),  # type: ignore[arg-type]
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    libraries = "%(levelname)s %(name)s %(message)s"
+    logging.basicConfig(stream=LossyStream(sys.stderr), level=logging.WARNING, format=libraries)
     # pynetdicom logs identifiers of requests; what matters of them is in the node's own events.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 

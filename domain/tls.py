@@ -105,3 +105,5 @@ def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
             f"receiver.tls_ca_file: there is no certificate in {ca_file} ({reason_of(error)})",
             hint="a PEM file: the authorities that sign your modalities' and archives' certificates",
         ) from error
+    if context.cert_store_stats()["crl"]:  # then each authority there has to have one that is still valid
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

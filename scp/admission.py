@@ -3,6 +3,8 @@
 accepted  ->  pool (the oldest gives way when it is full)  ->  associated: per node, per caller, per address
                 └── and back into it until the peer closes, as the first to give way ──┘
 
+In the pool it is the oldest of the address that has most there: one that floods takes the place of its own only.
+
 A caller is who the configuration says it is: somebody else who gives its AE title takes nothing from it. Those whom the
 configuration does not know have a few associations for all of them together.
 """
@@ -27,17 +29,19 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._waiting: dict[Guest, None] = {}  # in the order of arrival
+        self._waiting: dict[Guest, str] = {}  # with their addresses, in the order of arrival
         self._lingering: dict[Guest, None] = {}  # in the order of departure
         self._associated: dict[Guest, tuple[KnownCaller, str]] = {}
         self._callers: Counter[tuple[str, ...]] = Counter()
         self._addresses: Counter[str] = Counter()
         self._strangers = 0
 
-    def wait(self, guest: Guest) -> None:
-        """A connection was accepted. An honest peer asks for its association at once, so the oldest silent one goes."""
+    def wait(self, guest: Guest, *, address: str) -> None:
+        """A connection was accepted. An honest peer asks for its association at once, so the oldest silent one goes;
+        where one address opens connection after connection, that is one of its own.
+        """
         with self._lock:
-            self._waiting[guest] = None
+            self._waiting[guest] = address
             surplus = self._surplus()
         if surplus is not None:
             surplus.drop()
@@ -87,9 +91,13 @@ class Admission:
         """Who has to give way in the pool, and is taken out of it."""
         if len(self._waiting) + len(self._lingering) <= self._limits.maximum_unassociated:
             return None
-        oldest = next(iter(self._lingering or self._waiting))
+        oldest = next(iter(self._lingering or self._of_the_busiest()))
         self._take_out(oldest)
         return oldest
+
+    def _of_the_busiest(self) -> list[Guest]:
+        ((busiest, _),) = Counter(self._waiting.values()).most_common(1)
+        return [guest for guest, address in self._waiting.items() if address == busiest]
 
     def _take_out(self, guest: Guest) -> None:
         self._waiting.pop(guest, None)

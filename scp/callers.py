@@ -12,7 +12,7 @@ from domain.clinics import Caller, Clinic, Destination
 from domain.errors import Misconfigured
 from domain.hosts import Address, Network, is_host, network_of, plain_address
 from domain.subjects import Attribute, attributes_of, is_subject
-from scp.names import Names, look_up
+from scp.names import Names
 
 log = structlog.get_logger()
 
@@ -79,6 +79,10 @@ class Callers:
         """Host names that stand for nothing now: their callers are met by nobody."""
         return self._names.unresolved
 
+    def networks_of_destination(self, host: str) -> tuple[Network, ...]:
+        """What the host of a destination that is asked for commitment stands for now; nobody is asked."""
+        return self._names_of_destinations.networks(host)
+
     def caller_of(
         self, *, calling_ae_title: str, peer_address: str, certificate_subject: str | None = None
     ) -> KnownCaller | None:
@@ -102,7 +106,7 @@ class Callers:
         unknown = (calling_ae_title, peer_address)
         if self._takes_unknown:
             return KnownCaller(clinic="", ae_title=calling_ae_title, identity=unknown, is_stranger=True)
-        networks = self._names_of_destinations.networks
+        networks = self.networks_of_destination
         if any(is_destination(one, calling_ae_title, peer_address, networks) for one in self._destinations):
             return KnownCaller(clinic="", ae_title=calling_ae_title, identity=unknown, only_reports=True)
         return None
@@ -112,17 +116,21 @@ def is_destination(
     destination: Destination,
     calling_ae_title: str,
     peer_address: str,
-    networks: Callable[[str], Iterable[Network]] = look_up,
+    networks: Callable[[str], Iterable[Network]],
 ) -> bool:
     """Whether this peer is the destination: its AE title, at the address to which results are sent.
 
+    peer_address: or the host that the node itself reached it at.
     networks: what a host stands for; OSError where that cannot be found out.
     """
     if calling_ae_title != destination.ae_title:
         return False
+    if peer_address == destination.host:
+        return True
     try:
-        return any(plain_address(peer_address) in network for network in networks(destination.host))
-    except OSError:
+        address = plain_address(peer_address)
+        return any(address in network for network in networks(destination.host))
+    except (OSError, ValueError):  # ValueError: it is another host, by its name
         return False
 
 

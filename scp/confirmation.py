@@ -8,16 +8,18 @@ The destination was asked by workflow/confirm.py. It reports on the association 
 own; both come through this door. The other way round, where callers ask the node, is scp/commitment.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from domain.clinics import Clinic
 from domain.confirmation import Failed, Report
 from domain.errors import Retry
+from domain.hosts import Network
 from scp.attributes import Attributes, Malformed, TooManyItems, is_uid, items, number, parse, text
 from scp.callers import is_destination
 from scp.commitment import MOST_ITEMS, WELL_KNOWN_INSTANCE, read_reference
+from scp.names import look_up
 from scp.peer import Peer
 from scp.requests import Request, Response
 from scp.status import Status
@@ -38,10 +40,20 @@ class Refusal(Exception):
 
 
 class ConfirmationService:
-    """`folder` knows who was asked, and takes what was answered with success."""
+    """`folder` knows who was asked, and takes what was answered with success.
 
-    def __init__(self, folder: ConfirmationFolder, clinics: Iterable[Clinic]) -> None:
+    networks: what the host of a destination stands for. On the port it must not ask a name server.
+    """
+
+    def __init__(
+        self,
+        folder: ConfirmationFolder,
+        clinics: Iterable[Clinic],
+        *,
+        networks: Callable[[str], Iterable[Network]] = look_up,
+    ) -> None:
         self._folder = folder
+        self._networks = networks
         self._destinations = {
             (clinic.name, destination.name): destination for clinic in clinics for destination in clinic.destinations
         }
@@ -88,7 +100,7 @@ class ConfirmationService:
         destination = self._destinations.get((clinic, name))
         if destination is None or peer.ae_title != destination.ae_title:
             return False
-        return peer.clinic == clinic or is_destination(destination, peer.ae_title, peer.address)
+        return peer.clinic == clinic or is_destination(destination, peer.ae_title, peer.address, self._networks)
 
     def _refuse(self, peer: Peer, status: Status, reason: str) -> Response:
         log.warning(

@@ -1,15 +1,22 @@
 """Reads the front of a data set while it arrives: which instance it says it is, and whether it can be one at all.
 
     bytes so far  ->  element by element (PS3.5 7.1)  ->  four UIDs, and where the last element must end
+    the rest      ->  fragment by fragment (PS3.5 A.4), where the pixels are encapsulated
 
 Only what is wrong for certain is held against the sender. An object that is merely odd is taken; the reader behind the
 receiver has more time for it.
 """
 
 import zlib
+from collections.abc import Iterable
 from struct import Struct
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from domain.value_representations import LONG_VRS, SHORT_VRS
 
@@ -17,13 +24,18 @@ SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00080016, 0x00080018
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID = 0x0020000D, 0x0020000E
 IDENTIFIERS = frozenset((SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
 PIXEL_DATA = 0x7FE00010
-ITEM = 0xFFFEE000
+ITEM, SEQUENCE_DELIMITATION = 0xFFFEE000, 0xFFFEE0DD
+ITEM_HEADER_BYTES = 8
 UNDEFINED_LENGTH = 0xFFFFFFFF
 LITTLE_ENDIAN = Struct("<HH2sH"), Struct("<HHI"), Struct("<I")
 BIG_ENDIAN = Struct(">HH2sH"), Struct(">HHI"), Struct(">I")
+NATIVE = frozenset(  # pixels lie as they are (PS3.5 A.1 to A.3, A.5)
+    map(str, (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian))
+)
 MAY_BE_FRAGMENTS, MAY_BE_SEQUENCES = frozenset((b"OB", b"OW")), frozenset((b"SQ", b"UN"))
 LONGEST_UID = 66  # 64 characters (PS3.5 9.1), and more padding than it needs
 DEEPEST = 64  # sequences and items inside each other; real objects have ten or so
+MOST_FRAGMENTS = 50_000  # are followed, which takes a tenth of a second; a film of a heart has a hundred
 
 Content = bytes | bytearray | memoryview
 
@@ -41,6 +53,7 @@ class Head:
 
     def __init__(self, transfer_syntax_uid: str) -> None:
         self._is_explicit = transfer_syntax_uid != ImplicitVRLittleEndian
+        self._is_encapsulated = transfer_syntax_uid not in NATIVE
         formats = BIG_ENDIAN if transfer_syntax_uid == ExplicitVRBigEndian else LITTLE_ENDIAN
         self._explicit_header, self._implicit_header, self._long_length = formats
         self._position = 0
@@ -50,6 +63,7 @@ class Head:
         # How many were open before a UN of undefined length, whose content is Implicit VR Little Endian (PS3.5 6.2.2).
         self._unknown_since: int | None = None
         self._is_in_fragments = False  # of pixels other than the instance's own: an icon's (PS3.5 A.4)
+        self._pixels: Fragments | None = None  # where they are encapsulated and have begun
         self.uids: dict[int, str] = {}
         self.is_done = False
 
@@ -74,8 +88,7 @@ class Head:
                 self._position = start
                 self._delimiter(tag, length)
             elif tag == PIXEL_DATA and not self._ends:
-                self._position = start + (0 if length == UNDEFINED_LENGTH else length)
-                self.is_done = True
+                self._begin_pixels(length, start)
             elif is_sequence:
                 self._position = start
                 self._enter(length)
@@ -91,6 +104,18 @@ class Head:
                 self.uids[tag] = _uid(content[start : start + length])
             else:
                 self._position = start + length
+        if self._pixels is not None:
+            self._pixels.follow(memoryview(content)[self._position + self._pixels.size :])
+
+    def follow(self, rest: Iterable[Content]) -> None:
+        """Take what comes behind that which was read, once nothing more of it is looked at.
+
+        Raises:
+            NotADataSet: what stands between the fragments of encapsulated pixels is none.
+        """
+        if self._pixels is not None:
+            for content in rest:
+                self._pixels.follow(content)
 
     def check_end(self, size: int) -> None:
         """The whole data set has `size` bytes.
@@ -101,6 +126,18 @@ class Head:
         is_all_read = self._bytes_seen == size and not self.is_done
         if size < self._position or (is_all_read and (self._ends or size > self._position)):
             raise NotADataSet("the data set is cut short")
+        if self._pixels is not None and self._pixels.is_cut_short:
+            raise NotADataSet("the pixels are cut short")
+
+    def _begin_pixels(self, length: int, start: int) -> None:
+        """Encapsulated pixels have no length, and others have one (PS3.5 A.4)."""
+        if length and self._is_encapsulated != (length == UNDEFINED_LENGTH):
+            raise NotADataSet("the pixels are not encoded as the transfer syntax says")
+        self.is_done = True
+        if length == UNDEFINED_LENGTH:
+            self._position, self._pixels = start, Fragments()
+        else:
+            self._position = start + length
 
     def _pass_plain_elements(self, content: Content) -> None:
         """Go on over elements between group 0008 and the pixels that are nothing special, and take identifiers on the
@@ -183,6 +220,51 @@ class Head:
             if end < self._position:
                 raise NotADataSet("an element is longer than the item that holds it")
             self._ends.pop()
+
+
+class Fragments:
+    """Goes through encapsulated pixels (PS3.5 A.4) as they come. Those without a delimiter at their end are merely odd.
+
+    size: of what has come.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._left = 0  # of the fragment that is coming
+        self._header = b""
+        self._count = 0
+        self._is_over = False
+
+    def follow(self, content: Content) -> None:
+        """Take the next piece.
+
+        Raises:
+            NotADataSet: what stands between two fragments is neither an item nor the delimiter.
+        """
+        position, end = 0, len(content)
+        self.size += end
+        while position < end and not self._is_over:
+            if self._left:
+                passed = min(self._left, end - position)
+                self._left -= passed
+            else:
+                passed = ITEM_HEADER_BYTES - len(self._header)
+                self._header += content[position : position + passed]
+                if len(self._header) == ITEM_HEADER_BYTES:
+                    self._begin(*LITTLE_ENDIAN[1].unpack(self._header))
+            position += passed
+
+    @property
+    def is_cut_short(self) -> bool:
+        return not self._is_over and bool(self._left or self._header)
+
+    def _begin(self, group: int, element: int, length: int) -> None:
+        tag = group << 16 | element
+        if tag not in (ITEM, SEQUENCE_DELIMITATION) or length == UNDEFINED_LENGTH:
+            raise NotADataSet("what stands between fragments is none")
+        self._header, self._left = b"", length
+        self._count += 1
+        self._is_over = tag == SEQUENCE_DELIMITATION or self._count == MOST_FRAGMENTS
 
 
 class Inflation:

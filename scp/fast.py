@@ -32,7 +32,7 @@ from scp.peer import Peer
 from scp.requests import CommandField, Request, Response, Service, Services
 from scp.status import Status
 from scp.store import Reception, StoreHandler, TooLarge
-from scp.tls import shake_hands
+from scp.tls import shake_hands, why_refused
 from scp.wire import Gone, Silent, Wire
 
 log = structlog.get_logger()
@@ -149,8 +149,7 @@ class Connection:
             self._socket = wrap(self._socket)
             self._certificate_subject = shake_hands(self._socket)
         except (ssl.SSLError, TimeoutError, ValueError) as error:
-            reason = getattr(error, "reason", None) or type(error).__name__
-            log.warning("tls_refused", reason=str(reason), peer_address=self._address)
+            log.warning("tls_refused", reason=why_refused(error), peer_address=self._address)
             raise Gone from error
 
     # The association (PS3.8 9.2.2, 9.2.3)

@@ -159,8 +159,9 @@ class Receiver:
             self._cannot_accept(error.strerror or type(error).__name__)
             time.sleep(POLL_S)
             return
-        connection = Connection(self._desk, sock, str(plain_address(address[0])))
-        self._admission.wait(connection)
+        peer_address = str(plain_address(address[0]))
+        connection = Connection(self._desk, sock, peer_address)
+        self._admission.wait(connection, address=peer_address)
         try:
             threading.Thread(target=connection.run, args=(wrap,), daemon=True).start()
         except RuntimeError:

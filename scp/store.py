@@ -135,6 +135,7 @@ class Reception:
         try:
             self._inflate()
             if self._file is not None:
+                self._head.follow(self._fragments)
                 self._file.write(*self._fragments)
             else:
                 self._front += b"".join(self._fragments)
@@ -142,7 +143,7 @@ class Reception:
                 if self._head.is_done or len(self._front) >= FRONT_BYTES:
                     self._open(self._front)
                     self._front = bytearray()
-        except (CollimatorError, OSError) as error:
+        except (CollimatorError, OSError, NotADataSet) as error:
             self._refuse(error)
         self._fragments.clear()
 
@@ -152,7 +153,7 @@ class Reception:
             if self._refusal is not None:
                 raise self._refusal
             key = self._commit()
-        except (CollimatorError, OSError) as error:
+        except (CollimatorError, OSError, NotADataSet) as error:
             self._refuse(error)
         except Exception:
             self.discard()
@@ -202,30 +203,22 @@ class Reception:
                 self._inflation.feed(fragment, limit=self._handler.limits.maximum_inflated_size)
         except OverflowError as error:
             raise Refuse(f"the data set {error}", reason="too_large") from error
-        except NotADataSet as error:
-            raise Refuse(str(error), reason="not_a_data_set") from error
 
     def _read_head(self, front: bytearray | memoryview) -> None:
-        try:
-            self._head.read(front if self._inflation is None else self._inflation.front)
-        except NotADataSet as error:
-            raise Refuse(str(error), reason="not_a_data_set") from error
+        self._head.read(front if self._inflation is None else self._inflation.front)
 
     def _check_identity(self) -> None:
         """All of the data set has come, and it is the instance that the command names (PS3.4 B.2.3)."""
         if self._inflation is not None and not self._inflation.is_complete:
-            raise Refuse("the deflated stream is cut short", reason="not_a_data_set")
+            raise NotADataSet("the deflated stream is cut short")
         size = self._size if self._inflation is None else self._inflation.size
-        try:
-            self._head.check_end(size)
-        except NotADataSet as error:
-            raise Refuse(str(error), reason="not_a_data_set") from error
+        self._head.check_end(size)
         uids = self._head.uids
         for tag, name in NAMES.items():
             # One without its study is kept for a person to look at, and behind much private data the study's may stand
             # too far back to be seen here. One that names no instance cannot even be kept.
             if not UID_PATTERN.fullmatch(uids.get(tag, "" if tag in REQUIRED else "0")):
-                raise Refuse(f"the data set has no valid {name}", reason="not_a_data_set")
+                raise NotADataSet(f"the data set has no valid {name}")
         if uids[SOP_INSTANCE_UID] != self._command.sop_instance_uid:
             raise Refuse("the data set has another SOP Instance UID than the request", reason="wrong_instance")
         if uids[SOP_CLASS_UID] != self._command.sop_class_uid:
@@ -252,8 +245,10 @@ class Reception:
         )
         return encode_file_meta(meta)
 
-    def _refuse(self, error: CollimatorError | OSError) -> None:
+    def _refuse(self, error: CollimatorError | OSError | NotADataSet) -> None:
         self.discard()
+        if isinstance(error, NotADataSet):
+            error = Refuse(str(error), reason="not_a_data_set")
         if isinstance(error, OSError):
             error = Retry(f"the spool cannot take it: {error.strerror}", hint="free some space for the spool")
         self._refusal = error

@@ -138,3 +138,10 @@ def shake_hands(sock: ssl.SSLSocket) -> str:
     sock.do_handshake()
     certificate = x509.load_der_x509_certificate(sock.getpeercert(binary_form=True) or b"")
     return certificate.subject.rfc4514_string(ATTRIBUTE_NAMES)
+
+
+def why_refused(error: Exception) -> str:
+    """What a handshake ended with, in OpenSSL's words: CERTIFICATE_VERIFY_FAILED (certificate has expired)."""
+    reason = getattr(error, "reason", None) or type(error).__name__
+    says = getattr(error, "verify_message", "")
+    return f"{reason} ({says})" if says else str(reason)

@@ -4,7 +4,11 @@ import ast
 import errno
 import io
 import json
+import logging
+import os
+import socket
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,6 +111,33 @@ def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", FullDisk())
     configure(output_format="json", level="info")
     structlog.get_logger().warning("store_refused", error="the spool's disk is nearly full")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_log_that_nobody_reads_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """As when the collector of a container's logs hangs; what is logged once it goes on stands there again."""
+    if kind == "pipe":
+        reading, writing = os.pipe()
+    else:
+        reading, writing = (one.detach() for one in socket.socketpair())
+    with open(writing, "w") as stderr, open(reading, "rb", buffering=0) as reader:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        configure(output_format="json", level="info")
+
+        def log_much() -> None:
+            for _ in range(3_000):
+                structlog.get_logger().info("study_closed", reason="x" * 200)
+            logging.getLogger("a.library").warning("y" * 2_000)
+
+        thread = threading.Thread(target=log_much, daemon=True)
+        thread.start()
+        thread.join(10.0)
+        assert not thread.is_alive()
+        os.set_blocking(reading, False)
+        while reader.read(1 << 20):
+            pass
+        structlog.get_logger().info("receiver_stopped")
+        assert json.loads(reader.read(1 << 20).splitlines()[-1])["event"] == "receiver_stopped"
 
 
 def written(address: str, count: int, floods: LogFloods, event: str = "caller_rejected") -> list[int]:

@@ -68,6 +68,22 @@ class Authority:
         identity.key.chmod(0o600)
         return identity
 
+    def revoke(self, identity: Identity, *, days: int = 7) -> None:
+        """Puts a revocation list, valid until in so many days, behind the authority's certificate in its file."""
+        now = datetime.now(UTC)
+        revoked = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+        entry = x509.RevokedCertificateBuilder().serial_number(revoked.serial_number).revocation_date(now).build()
+        listed = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now + timedelta(days=-60))
+            .next_update(now + timedelta(days=days))
+            .add_revoked_certificate(entry)
+            .sign(self._key, hashes.SHA256())
+        )
+        with self.file.open("ab") as file:
+            file.write(listed.public_bytes(serialization.Encoding.PEM))
+
     def _signed(
         self, subject: x509.Name, key: PrivateKey, *, begins: int, days: int, is_authority: bool
     ) -> x509.Certificate:

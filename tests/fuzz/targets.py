@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as ItemSequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGBaseline8Bit
 from structlog.typing import EventDict
 
 from domain.clinics import Caller, Clinic
@@ -57,6 +57,7 @@ Target = Callable[[bytes], None]
 LONGEST_S = 1.0  # processor time for one input
 DEFLATED, BIG_ENDIAN = str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)
 SYNTAXES = (EXPLICIT, IMPLICIT, BIG_ENDIAN, DEFLATED)
+HEAD_SYNTAXES = (*SYNTAXES, str(JPEGBaseline8Bit))
 LIMITS = Limits(maximum_instance_size=MEBIBYTE, maximum_inflated_size=MEBIBYTE, maximum_message_size=MEBIBYTE)
 LOOPBACK = "127.0.0.1"
 CLINIC = Clinic(
@@ -314,7 +315,7 @@ def head_target(_folder: Path) -> Target:
     def check(content: bytes) -> None:
         if len(content) < 2:
             return
-        syntax, piece, data_set = SYNTAXES[content[0] % len(SYNTAXES)], 1 + content[1], content[2:]
+        syntax, piece, data_set = HEAD_SYNTAXES[content[0] % len(HEAD_SYNTAXES)], 1 + content[1], content[2:]
         with within_a_second():
             assert seen(data_set, syntax, len(data_set) or 1) == seen(data_set, syntax, piece)
 
@@ -328,7 +329,10 @@ def seen(data_set: bytes, transfer_syntax_uid: str, piece: int) -> object:
     head = Head(transfer_syntax_uid)
     try:
         for end in range(piece, len(data_set) + piece, piece):
-            head.read(data_set[:end])
+            if head.is_done:
+                head.follow([data_set[end - piece : end]])
+            else:
+                head.read(data_set[:end])
         head.check_end(len(data_set))
     except NotADataSet:
         return NotADataSet
@@ -361,7 +365,15 @@ def head_seeds() -> Sequence[bytes]:
         bytes((index, 40)) + hostile.an_instance(transfer_syntax_uid=syntax, pixels=64)
         for index, syntax in enumerate(SYNTAXES)
     ]
-    return [*plain, b"\0\7" + encoded(with_sequence), b"\1\7" + encoded(with_sequence, IMPLICIT), b"\0\3" + undefined]
+    fragments = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\x04\0\0\0JPEG" * 2
+    fragments += b"\xfe\xff\xdd\xe0\0\0\0\0"
+    return [
+        *plain,
+        b"\0\7" + encoded(with_sequence),
+        b"\1\7" + encoded(with_sequence, IMPLICIT),
+        b"\0\3" + undefined,
+        b"\4\5" + encoded(item) + fragments,
+    ]
 
 
 # The data sets of DIMSE-N requests (PS3.4 F.7, J.3)

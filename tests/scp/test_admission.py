@@ -1,5 +1,7 @@
 """Each association is counted for its node, its caller, its address and, of strangers, for all of them; once."""
 
+from dataclasses import replace
+
 from scp.admission import Admission
 from scp.callers import KnownCaller
 from scp.limits import Limits
@@ -52,3 +54,32 @@ def test_what_is_left_is_free_for_the_next_and_counted_once() -> None:
         for connection in connections * 2:
             admission.leave(connection)
     assert admission.all() == []
+
+
+class Silent(Connection):
+    """Has said nothing yet, and may have to give way."""
+
+    def __init__(self) -> None:
+        self.is_dropped = False
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+
+def test_an_address_that_opens_connection_after_connection_takes_the_place_of_its_own_only() -> None:
+    admission = Admission(replace(LIMITS, maximum_unassociated=4))
+    honest, others = Silent(), [Silent() for _ in range(9)]
+    admission.wait(honest, address="10.0.0.1")
+    for one in others:
+        admission.wait(one, address="10.0.0.66")
+    assert [one.is_dropped for one in others] == [True] * 6 + [False] * 3
+    assert not honest.is_dropped
+
+
+def test_where_each_comes_from_elsewhere_the_oldest_gives_way_and_whoever_is_refused_before() -> None:
+    admission = Admission(replace(LIMITS, maximum_unassociated=2))
+    refused, first, second, third = (Silent() for _ in range(4))
+    admission.linger(refused)
+    for number, one in enumerate((first, second, third)):
+        admission.wait(one, address=f"10.0.0.{number}")
+    assert [one.is_dropped for one in (refused, first, second, third)] == [True, True, False, False]

@@ -1,6 +1,7 @@
 """N-EVENT-REPORT of storage commitment: who may report what, and what is answered with success is on disk."""
 
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 
 import storage.requests.files
+from cli.listener import services_of
+from config.settings import Settings
 from domain.clinics import Destination
 from domain.commitment import Reference
 from domain.confirmation import Failed, Report
+from domain.hosts import plain_network
+from scp.callers import Callers
 from scp.confirmation import ConfirmationService
 from scp.peer import Peer
 from scp.requests import CommandField, Request, Services
@@ -186,6 +191,53 @@ def test_what_somebody_sends_who_is_no_destination_is_not_even_read(
     for stranger in (replace(PEER, ae_title="STRANGER"), replace(PEER, address="192.0.2.77"), MODALITY):
         assert answer(folder, event_report(event_information("2.25.1")), stranger) == 0x0115
     assert read == []
+
+
+@pytest.mark.parametrize(("asked_by", "host"), [("st-mary", "pacs.st-mary"), ("other", "pacs.other")])
+def test_archives_of_two_clinics_with_one_ae_title_are_told_apart_by_the_name_they_were_reached_at(
+    folder: ConfirmationFolder, asked_by: str, host: str
+) -> None:
+    """A report that comes on the association on which the node asked."""
+    archives = {name: replace(PACS, host=f"pacs.{name}") for name in ("st-mary", "other")}
+    clinics = [replace(HOSPITAL, name=name, destinations=(archive,)) for name, archive in archives.items()]
+    folder.remember("2.25.9", Asked(clinic=asked_by, destination="pacs"))
+    service = ConfirmationService(folder, clinics, networks=lambda host: [plain_network("192.0.2.9")])
+    for clinic, address in (("st-mary", "pacs.st-mary"), ("other", "pacs.other")):
+        peer = replace(PEER, clinic=clinic, address=address)
+        status = service.handle(event_report(event_information("2.25.1")), peer).status
+        assert status == (0x0000 if address == host else 0x0115)
+
+
+def test_whoever_takes_a_destinations_title_makes_nobody_ask_the_name_server(
+    folder: ConfirmationFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An unknown caller whose objects are quarantined may associate, and may then say that it reports."""
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, _port: object) -> list[object]:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    settings = Settings.model_validate(
+        {
+            "node": {"data_dir": tmp_path / "node"},
+            "clinics": [
+                {
+                    "name": "st-mary",
+                    "tier": "basic",
+                    "destinations": [
+                        {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104, "commitment": True}
+                    ],
+                }
+            ],
+        }
+    )
+    callers = Callers(settings.clinic_directory, takes_unknown=True)
+    before = list(asked)
+    handle = services_of(settings, callers)[CommandField.N_EVENT_REPORT_RQ, PUSH_MODEL]
+    assert handle(event_report(event_information("2.25.1")), PEER).status == 0x0115
+    assert asked == before == ["pacs"]
 
 
 def test_a_report_to_a_destination_that_is_no_longer_configured_is_refused(folder: ConfirmationFolder) -> None:

@@ -151,6 +151,27 @@ def test_a_certificate_that_nobody_trusts_or_that_has_expired_stays_out(
     assert echoscu(*as_client(expired, secured.authority), port=secured.tls_port) != 0
 
 
+def test_a_certificate_that_its_authority_has_revoked_stays_out_from_the_next_connection_on(
+    secured: Secured, echoscu: Callable[..., int]
+) -> None:
+    lost = secured.authority.identity("lost")
+    assert echoscu(*as_client(lost, secured.authority), port=secured.tls_port) == 0
+    secured.authority.revoke(lost)
+    with capture_logs() as logs:
+        assert echoscu(*as_client(lost, secured.authority), port=secured.tls_port) != 0
+    assert "CERTIFICATE_VERIFY_FAILED (certificate revoked)" in [line.get("reason") for line in logs]
+    assert echoscu(*as_client(secured.modality, secured.authority), port=secured.tls_port) == 0
+
+
+def test_a_revocation_list_that_is_too_old_keeps_everybody_out_and_the_log_says_why(
+    secured: Secured, echoscu: Callable[..., int]
+) -> None:
+    secured.authority.revoke(secured.authority.identity("lost"), days=-1)
+    with capture_logs() as logs:
+        assert echoscu(*as_client(secured.modality, secured.authority), port=secured.tls_port) != 0
+    assert "CERTIFICATE_VERIFY_FAILED (CRL has expired)" in [line.get("reason") for line in logs]
+
+
 def test_a_caller_with_a_subject_is_known_by_its_certificate_only(
     secured: Secured, echoscu: Callable[..., int]
 ) -> None:
