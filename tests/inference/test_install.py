@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -195,6 +195,28 @@ def test_adding_the_same_bytes_again_mends_what_was_damaged(tmp_path: Path) -> N
     add(source, tmp_path / "models")
     assert damaged.read_bytes() == (source / "model.onnx").read_bytes()
     assert os.listdir(tmp_path / "models") == ["chest"]
+
+
+def test_a_package_that_is_installed_once_more_is_there_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks meanwhile finds it, and so does the next one where the process was killed."""
+    source, models = build_package(tmp_path / "mine"), tmp_path / "models"
+    device_uid = add(source, models).device_uid
+    seen = []
+
+    def watched(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(path: Path, target: Path) -> Path:
+            seen.append(Registry(models).get("chest").device_uid)
+            return move(path, target)
+
+        return moved
+
+    monkeypatch.setattr(Path, "rename", watched(Path.rename))
+    monkeypatch.setattr(Path, "replace", watched(Path.replace))
+    add(source, models)
+    assert seen == [device_uid] * 2
+    assert Registry(models).get("chest").is_configured
 
 
 def test_other_bytes_under_a_version_that_is_there_are_refused(tmp_path: Path) -> None:
