@@ -1,4 +1,4 @@
-"""An image is not to blame where its decoder finds no memory: many a decoder only says that it failed."""
+"""Neither an image nor a network is to blame where there is no memory to read it: many libraries only say they fail."""
 
 import subprocess
 import sys
@@ -7,9 +7,11 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
+from tests.factories.packages import filter_network
 from tests.factories.sources import radiograph
 from tests.inference.images import write
 
@@ -63,3 +65,32 @@ def test_with_enough_memory_a_damaged_film_is_refused(film: Path, tmp_path: Path
     damaged.write_bytes(content[:place] + b"\xff" * 10 + content[place + 10 :])
     ended = subprocess.run([sys.executable, "-c", READS, damaged, "256"], capture_output=True, text=True)
     assert ended.stdout.startswith("the pixels cannot be decoded (Jpeg2kError")
+
+
+LOADS = """
+import resource, sys
+from pathlib import Path
+from inference.onnx_graph import check_graph
+content = Path(sys.argv[1]).read_bytes()
+in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (in_use + (int(sys.argv[2]) << 20),) * 2)
+try:
+    check_graph(content)
+    print("looked at")
+except MemoryError:
+    print("no memory")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("room_mb", "says"), [(40, "no memory\n"), (512, "looked at\n")])
+def test_a_network_that_finds_no_memory_is_not_taken_for_another_file(tmp_path: Path, room_mb: int, says: str) -> None:
+    """That would be the package's fault, and would stay so in a process that goes on."""
+    network = filter_network(2)
+    network.graph.initializer.append(numpy_helper.from_array(np.ones(16 << 20, np.float32), "unused"))
+    (tmp_path / "model.onnx").write_bytes(network.SerializeToString())
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADS, tmp_path / "model.onnx", str(room_mb)], capture_output=True, text=True
+    )
+    assert ended.stdout == says
