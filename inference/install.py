@@ -126,7 +126,7 @@ def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Packag
     """
     package = load(folder)
     if not package.is_configured:
-        raise Misconfigured(f"{folder}: the package has no weights", hint=package.why_not)
+        raise Misconfigured(f"{folder}: the package has no weights", hint=_unnamed_weights(package) or package.why_not)
     _require_its_own_version(package, Registry(installed_dir))
     with _staging(installed_dir) as staging:
         copy = staging / package.name
@@ -142,6 +142,16 @@ def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Packag
         for file in files:
             shutil.copyfile(folder / file, copy / file)
         return _install(copy, installed_dir, limits)
+
+
+def _unnamed_weights(package: Package) -> str:
+    """What to put into a manifest that does not say yet which bytes the file beside it has; "": there is none."""
+    path = package.weights_path
+    if package.manifest.weights.sha256 or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return f'put the bytes of {path.name} into [weights]: size_bytes = {path.stat().st_size}, sha256 = "{found}"'
 
 
 def _require_inside(folder: Path, file: str) -> None:
