@@ -50,8 +50,11 @@ def run(args: argparse.Namespace) -> int:
             return _list(Registry(installed_dir), as_json=args.json)
         case "pull":
             _show_licence(published(args.name))
-            pull(args.name, installed_dir, accepted_licence=args.accept_licence, accepted_by=args.by, limits=limits)
-            print(f"{args.name}: pulled, checked and installed in {installed_dir / args.name}")
+            is_new = pull(
+                args.name, installed_dir, accepted_licence=args.accept_licence, accepted_by=args.by, limits=limits
+            )
+            done = "pulled, checked and installed" if is_new else "was pulled before, and is whole:"
+            print(f"{args.name}: {done} in {installed_dir / args.name}")
             return 0
         case "add":
             package = add(args.folder, installed_dir, limits=limits)

@@ -30,6 +30,7 @@ from inference.no_network import take_network_away
 
 MAX_REQUEST_BYTES = 64 * 1024
 DESCRIPTORS = {"analyse": 1, "prepare": 2, "display": 1, "check": 0}  # that follow a request
+EXHAUSTED = b'{"exhausted": true}'  # made beforehand: there is no memory left then
 KEPT_NETWORKS = 8
 # The overlay asks for an image that was analysed a moment ago, and several studies are under way at the same time.
 KEPT_RADIOGRAPHS = 8
@@ -65,6 +66,8 @@ def main() -> None:
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
         except MemoryError:
+            with suppress(OSError, MemoryError):
+                connection.send_bytes(EXHAUSTED)
             sys.exit("the analysis process needs more memory than it may have")  # the next one starts empty
 
 

@@ -32,6 +32,7 @@ NICENESS = 10  # below the receiver
 LEAST_NICENESS = 19  # below the children of all other analysts: the kernel gives them seven times as much
 START_LIMIT_S = 60.0
 NOT_STARTED = "The machine may have too little memory, or too much to do."
+TOO_LARGE = "It may have needed more memory than allowed."
 MAX_REPLY_BYTES = 4 << 20
 MAX_PIXEL_BYTES = 64 << 20
 TRAYS = 4  # of a child: it goes on with the next image while these wait for the device
@@ -182,21 +183,33 @@ class _Place:
     ) -> tuple[dict[str, Any], bytes]:
         """Whatever goes wrong with the child ends it."""
         try:
-            if self._child is None or not self._child.is_alive:
-                self.end()
-                self._child = _Child(self._limits)
-            reply = self._child.ask(request, descriptors, time_limit_s=self._time_limit_s)
+            child, reply = self._reply(request, descriptors)
             attachment = b""
             if has_attachment and not reply.keys() & ERROR_KEYS:
-                attachment = self._child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
+                attachment = child.receive(MAX_PIXEL_BYTES, self._time_limit_s)
         except TimeoutError:
             self.end()
             raise Retry(f"the analysis process took longer than {self._time_limit_s:g} s") from None
         except (OSError, EOFError, ValueError) as error:
             self.end()
-            raise Retry("the analysis process died", hint="It may have needed more memory than allowed.") from error
+            raise Retry("the analysis process died", hint=TOO_LARGE) from error
         _raise_errors(reply)
         return reply, attachment
+
+    def _reply(self, request: dict[str, Any], descriptors: Sequence[int]) -> tuple["_Child", dict[str, Any]]:
+        """By which child, and its reply. What found no memory beside all that the child has kept, another is asked."""
+        child, is_new = self._child, False
+        if child is None or not child.is_alive:
+            self.end()
+            child, is_new = _Child(self._limits), True
+            self._child = child
+        reply = child.ask(request, descriptors, time_limit_s=self._time_limit_s)
+        if "exhausted" not in reply:
+            return child, reply
+        self.end()
+        if is_new:
+            raise Retry("the analysis process died: it needs more memory than it may have", hint=TOO_LARGE)
+        return self._reply(request, descriptors)
 
     @contextmanager
     def tray(self, size_bytes: int) -> Iterator[Tray]:

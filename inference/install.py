@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from domain.errors import Misconfigured, Refuse, Retry
-from inference.acceptance import ACCEPTANCE_FILE, Acceptance, accept, write_acceptance
+from inference.acceptance import Acceptance, accept, write_acceptance
 from inference.bare_environment import bare_environment
 from inference.children import LIMITS, Children, Limits
 from inference.package import MANIFEST_FILE, VERSION_PATTERN, Package, Weights, load, rewritten, verified_bytes
@@ -47,8 +47,9 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def pull(
     name: str, installed_dir: Path, *, accepted_licence: str = "", accepted_by: str = "", limits: Limits = LIMITS
-) -> None:
-    """Fetch the published weights of a shipped package, convert them, and install the package.
+) -> bool:
+    """Fetch the published weights of a shipped package, convert them, and install the package. False: an earlier pull
+    has done that, and what it left is whole; nothing was fetched.
 
     Args:
         accepted_licence: the name of the licence that somebody accepts; needed where it binds them.
@@ -71,12 +72,31 @@ def pull(
         source_sha256=weights.source_sha256,
         hint=pull_command(package),
     )
+    if there := _pulled(package, Registry(installed_dir), limits):
+        if acceptance is not None:
+            write_acceptance(there.folder, acceptance)
+        return False
     if weights.converter:
         _require_converters()
     with _staging(installed_dir) as staging:
         source = staging / "source"
         download(weights.source_url, source, size_bytes=weights.source_size_bytes, sha256=weights.source_sha256)
         install_source(package, source, installed_dir, acceptance, limits=limits)
+    return True
+
+
+def _pulled(package: Package, registry: Registry, limits: Limits) -> Package | None:
+    """What an earlier pull of the same bytes has left, if it still answers as it should. Converted by another torch
+    they would be another file, and so another network under the same version.
+    """
+    try:
+        there = registry.get(package.name, package.manifest.version)
+        if there.is_configured and there.manifest.weights.source_sha256 == package.manifest.weights.source_sha256:
+            check(there, limits)
+            return there
+    except (Misconfigured, Refuse):
+        pass  # it is brought anew
+    return None
 
 
 def published(name: str) -> Package:
@@ -106,7 +126,7 @@ def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Packag
     """
     package = load(folder)
     if not package.is_configured:
-        raise Misconfigured(f"{folder}: the package has no weights", hint=package.why_not)
+        raise Misconfigured(f"{folder}: the package has no weights", hint=_unnamed_weights(package) or package.why_not)
     _require_its_own_version(package, Registry(installed_dir))
     with _staging(installed_dir) as staging:
         copy = staging / package.name
@@ -122,6 +142,16 @@ def add(folder: Path, installed_dir: Path, *, limits: Limits = LIMITS) -> Packag
         for file in files:
             shutil.copyfile(folder / file, copy / file)
         return _install(copy, installed_dir, limits)
+
+
+def _unnamed_weights(package: Package) -> str:
+    """What to put into a manifest that does not say yet which bytes the file beside it has; "": there is none."""
+    path = package.weights_path
+    if package.manifest.weights.sha256 or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return f'put the bytes of {path.name} into [weights]: size_bytes = {path.stat().st_size}, sha256 = "{found}"'
 
 
 def _require_inside(folder: Path, file: str) -> None:
@@ -243,8 +273,8 @@ def _size_and_sha256(path: Path, *, prefix: str = "") -> dict[str, str]:
 def _install(copy: Path, installed_dir: Path, limits: Limits) -> Package:
     """Move a checked package into its place.
 
-    The same package, installed once more, is moved away first. Between the two moves it is missing for microseconds:
-    a study that asks just then is tried again. What was accepted of it stays accepted.
+    The same package, installed once more, takes the place of the first file by file, each in one step, the manifest
+    last: at no moment is it missing. What was accepted of it stays accepted.
 
     Raises:
         Misconfigured, Refuse: as `add`.
@@ -262,11 +292,11 @@ def _install(copy: Path, installed_dir: Path, limits: Limits) -> Package:
     with _alone_in(place.parent):
         # Once more, also of what was pulled: checking took a while, and another may have come first.
         _require_its_own_version(package, Registry(installed_dir))
-        if place.exists():
-            if (place / ACCEPTANCE_FILE).is_file() and not (copy / ACCEPTANCE_FILE).exists():
-                shutil.copyfile(place / ACCEPTANCE_FILE, copy / ACCEPTANCE_FILE)
-            place.rename(copy.parent / "before")
-        copy.rename(place)
+        if place.is_dir():
+            for file in sorted(copy.iterdir(), key=lambda file: file.name == MANIFEST_FILE):
+                file.replace(place / file.name)
+        else:
+            copy.rename(place)
     return load(place)
 
 
@@ -292,7 +322,9 @@ def _require_its_own_version(package: Package, registry: Registry) -> None:
         raise Refuse(
             f"{package.name} {package.manifest.version} is installed already, with other bytes",
             reason="version_taken",
-            hint="give the changed package a version of its own",
+            hint="give the changed package a version of its own"
+            if not package.manifest.weights.source_url
+            else f"studies may have been answered by it; to have this one instead, move {there.folder} away first",
         )
 
 

@@ -26,12 +26,15 @@ def check_graph(content: bytes) -> None:
     Raises:
         Refuse: it is not ONNX (not_onnx), it reaches outside itself (custom_operator, external_data), or draws lots
             (random_operator).
+        MemoryError: it is too large to be looked at here.
     """
     if content[4:8] == ORT_FORMAT:
         raise Refuse("not an ONNX file: onnxruntime would read it in its own format", reason="not_onnx")
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
+        if "alloc failed" in str(error):  # protobuf has no other exception for it
+            raise MemoryError(str(error)) from error
         raise Refuse(f"not an ONNX file: {error}", reason="not_onnx") from error
     if not model.graph.node:
         raise Refuse("not an ONNX file: it has no graph", reason="not_onnx")

@@ -13,11 +13,14 @@ The network is ONNX, or torch's as inference/torch_graph.py writes it, with one 
 import hashlib
 import os
 import re
+import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 from domain.errors import Misconfigured
 from domain.findings import Code, ModelIdentity
@@ -33,7 +36,8 @@ MANIFEST_FILE = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")  # also a folder name, so nothing that could leave its folder
 VERSION_PATTERN = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,31}")  # of what is installed: a folder's name as well
 FILE_PATTERN = re.compile(r"[A-Za-z0-9_-]+\.(onnx|safetensors)")
-CODE_STRING_PATTERN = re.compile(r"[A-Z0-9 _]{1,16}")
+CODE_STRING_PATTERN = re.compile(r"(?! )[A-Z0-9 _]{1,16}(?<! )")  # blanks around it are none of the value (PS3.5 6.2)
+UID_PATTERN = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")  # PS3.5 9.1
 MAX_MANIFEST_BYTES = 256 * 1024
 MANIFESTS_KEPT = 64
 OTHER_FILE = "The file was changed or damaged, or the manifest is another file's."
@@ -191,7 +195,7 @@ def load(folder: Path) -> Package:
     """
     path = folder / MANIFEST_FILE
     try:
-        with path.open("rb") as file:
+        with _open_file(path) as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise Misconfigured(
@@ -211,7 +215,7 @@ def verified_bytes(path: Path, weights: Weights) -> bytes:
         Misconfigured: the file cannot be read, or is another one.
     """
     try:
-        with path.open("rb") as file:
+        with _open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             content = file.read(size) if size == weights.size_bytes else b""
     except OSError as error:
@@ -224,11 +228,25 @@ def verified_bytes(path: Path, weights: Weights) -> bytes:
     return content
 
 
+@contextmanager
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    """For reading. A pipe would be waited for without end.
+
+    Raises:
+        Misconfigured: it is no file.
+        OSError
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Misconfigured(f"{path}: is no file")
+        yield file
+
+
 @lru_cache(maxsize=MANIFESTS_KEPT)  # it is asked for at every step of every study, and takes some milliseconds
 def _manifest_in(path: Path, content: bytes) -> Manifest:
     try:
         document = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # also of a number with more digits than Python reads
         raise Misconfigured(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise Misconfigured(f"{path}: its lists lie too deep in each other") from error
@@ -281,6 +299,8 @@ def _accepts(table: Table) -> Accepts:
         age_max_years=table.optional_integer("age_max_years", low=0, high=150),
         accepts_unknown_age=table.flag("accepts_unknown_age"),
     )
+    are_uids = all(UID_PATTERN.fullmatch(uid) for uid in accepts.sop_classes)
+    table.require(are_uids, "sop_classes", "SOP Class UIDs, such as 1.2.840.10008.5.1.4.1.1.1.1")
     # What accepts any modality or body part says no intended use; any view does: an absent one is accepted anyway.
     for key, allowed in (("modalities", accepts.modalities), ("body_parts", accepts.body_parts)):
         table.require(allowed, key, "at least one")
@@ -294,7 +314,7 @@ def _code_strings(table: Table, key: str, *, default: tuple[str, ...] | None = N
     """Values as they stand in an image's header, where they are CS (PS3.5 6.2): capitals."""
     texts = table.texts(key) if default is None else table.texts(key, default=default)
     are_codes = all(CODE_STRING_PATTERN.fullmatch(text) for text in texts)
-    table.require(are_codes, key, "capitals, digits, blanks and _, at most 16")
+    table.require(are_codes, key, "capitals, digits, _ and blanks between them, at most 16")
     return texts
 
 

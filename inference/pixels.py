@@ -27,6 +27,9 @@ from inference.stored_pixels import Header, Pixels, check_size, read_stored
 
 _STRIP_ROWS = 16
 SPARSE = 8
+# What reading a frame takes beside the frame itself: code that is loaded late, and OpenJPEG's six bytes a sample.
+_ROOM_BYTES = 16 << 20
+_ROOM_OF_A_SAMPLE_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -134,12 +137,14 @@ def display_image(radiograph: Radiograph, *, within: Sequence[tuple[int, int]]) 
 
 
 def _read_dicom(path: Path | str) -> Radiograph:
+    samples = 0
     try:
         with open(path, "rb") as file:
             check_inflated_size(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True)
             pixel_data = locate(file, dataset)
             header = Header.of(dataset)
+            samples = header.rows * header.columns * header.samples_per_pixel
             stored = read_stored(dataset, pixel_data, header)
         first, shown = shown_values(stored, dataset, header)
         aspect = pixel_aspect(dataset)
@@ -150,6 +155,7 @@ def _read_dicom(path: Path | str) -> Radiograph:
     except (InvalidDicomError, EOFError) as error:
         raise Refuse(f"not a readable DICOM file: {error}", reason=Reason.UNREADABLE_PIXELS) from error
     except Exception as error:  # codecs and parsers fail in every way that there is; none of them is our bug to report
+        _require_room(samples)
         name = type(error).__name__
         raise Refuse(
             f"the pixels cannot be decoded ({name}: {error})"[:400], reason=Reason.UNREADABLE_PIXELS
@@ -157,6 +163,15 @@ def _read_dicom(path: Path | str) -> Radiograph:
     low, high = header.stored_range
     black, white = (high, low) if is_inverted(shown, header) else (low, high)
     return Radiograph(stored=stored, black=black, white=white, first=first, shown=shown, pixel_aspect=aspect)
+
+
+def _require_room(samples: int) -> None:
+    """Where memory has run out, OpenJPEG and some others only say that they failed: the image is not to blame then.
+
+    Raises:
+        MemoryError: it has.
+    """
+    np.empty(_ROOM_BYTES + _ROOM_OF_A_SAMPLE_BYTES * samples, np.uint8)
 
 
 def _read_picture(path: Path | str) -> Radiograph:

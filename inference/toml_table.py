@@ -73,7 +73,7 @@ class Table:
     def numbers(self, key: str) -> tuple[float, ...]:
         value = self._get(key, _REQUIRED)
         is_numbers = isinstance(value, list) and all(
-            isinstance(item, (int, float)) and 0 <= item <= 1 for item in value
+            isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= 1 for item in value
         )
         self.require(is_numbers, key, "a list of numbers from 0 to 1")
         return tuple(float(item) for item in value)
@@ -109,8 +109,15 @@ class Table:
 
     def _wrong(self, key: str, expected: str) -> Misconfigured:
         value = self.values.get(key)
-        seen = "nothing" if value is None else repr(value)[:80]
+        seen = "nothing" if value is None else _shown(value)
         return Misconfigured(f"{self.path}: {self._dotted(key)}: expected {expected}, found {seen}")
 
     def _dotted(self, key: str) -> str:
         return f"{self.name}.{key}" if self.name else key
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except ValueError:  # Python writes no number of so many digits
+        return "a number of thousands of digits"

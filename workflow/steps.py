@@ -107,11 +107,12 @@ def why_silent(rooms: Rooms, decision: Decision, package: str, plan: Plan) -> Re
             reason=Reason.NOT_IN_PLAN,
             hint="it is analysed by itself when the plan includes it",
         )
-    if serving_package(rooms, decision.choice(package)) is None:
+    choice = decision.choice(package)
+    if serving_package(rooms, choice) is None:
         return Refuse(
             f"the {_spoken(package)} model is not configured on this node",
             reason=Reason.NOT_CONFIGURED,
-            hint=rooms.registry.get(package).why_not,
+            hint=_why_not_there(rooms, choice),
         )
     return None
 
@@ -188,7 +189,11 @@ def analyse(rooms: Rooms, study: Study, decision: Decision, package: str) -> Ana
     choice = decision.choice(package)
     serving = serving_package(rooms, choice)
     if serving is None:
-        raise Refuse(f"the {_spoken(package)} model was there a moment ago", reason=Reason.NOT_CONFIGURED)
+        raise Refuse(
+            f"the {_spoken(package)} model was there a moment ago",
+            reason=Reason.NOT_CONFIGURED,
+            hint=_why_not_there(rooms, choice),
+        )
     routed = {image.sop_instance_uid for image in decision.images if image.package == package}
     images = [instance for instance in study.instances if instance.sop_instance_uid in routed]
     try:
@@ -309,12 +314,28 @@ def try_again(connection: sa.Connection, rooms: Rooms, study_id: int, study: Stu
 
 def serving_package(rooms: Rooms, choice: Choice) -> Package | None:
     """The package that answers: the chosen version, the package's stand-in in the demonstration, or None."""
-    chosen = rooms.registry.get(choice.package, choice.version)
-    if chosen.is_configured:
+    chosen = _installed(rooms, choice)
+    if chosen is not None and chosen.is_configured:
         return chosen
     stand_in = rooms.stand_ins.get(choice.package)
     package = None if stand_in is None else rooms.registry.get(stand_in)
     return package if package is not None and package.is_configured else None
+
+
+def _installed(rooms: Rooms, choice: Choice) -> Package | None:
+    """The chosen version; None: since the worker began, somebody has removed it, or broken its manifest."""
+    try:
+        return rooms.registry.get(choice.package, choice.version)
+    except Misconfigured:
+        return None
+
+
+def _why_not_there(rooms: Rooms, choice: Choice) -> str:
+    """For the administrator."""
+    try:
+        return rooms.registry.get(choice.package, choice.version).why_not
+    except Misconfigured as error:
+        return f"{error.message}. {error.hint}".strip()
 
 
 def explain_to_reader(decision: Decision) -> tuple[str, ...]:
@@ -338,16 +359,16 @@ def _choices(rooms: Rooms, study: Study, decision: Decision, plan: Plan) -> Iter
                 clinic.model(package),
                 clinic=clinic.name,
                 study_instance_uid=study.study_instance_uid,
-                default=rooms.registry.get(package).manifest.version,
+                default=newest.manifest.version if (newest := _installed(rooms, Choice(package=package))) else "",
             )
 
 
 def _answering(rooms: Rooms, decision: Decision) -> dict[str, Package]:
     """What answers for each package; one that is not configured says at least what it would accept."""
-    return {
-        choice.package: serving_package(rooms, choice) or rooms.registry.get(choice.package, choice.version)
-        for choice in decision.choices
+    answering = {
+        choice.package: serving_package(rooms, choice) or _installed(rooms, choice) for choice in decision.choices
     }
+    return {name: package for name, package in answering.items() if package is not None}
 
 
 def _unseen(study: Study, decision: Decision, failures: Mapping[str, Refuse | Retry]) -> Iterator[LeftOut]:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from inference.bare_environment import bare_environment
 from inference.gpu.batches import Turn
-from inference.gpu.options import OwnerOptions
+from inference.gpu.options import MOST_OUTPUT_BYTES, OwnerOptions
 from inference.gpu.trays import Tray
 from inference.package import Package
 
@@ -47,7 +47,6 @@ REST_S = 300.0
 TRIES = 2
 DEATHS = 2
 MAX_MESSAGE_BYTES = 1 << 20
-MAX_OUTPUT_BYTES = 512 << 20
 EVENTS = frozenset({"network_loaded", "batch_halved", "device_broken"})
 Outputs = Mapping[str, NDArray[np.float32]]  # of one image: name -> (1, ...)
 
@@ -399,7 +398,7 @@ class OwnerProcess:
 
     def _hand_out(self, message: Mapping[str, Any]) -> None:
         if "done" in message:
-            content = self._connection.recv_bytes(MAX_OUTPUT_BYTES) if message["outputs"] else b""
+            content = self._connection.recv_bytes(MOST_OUTPUT_BYTES) if message["outputs"] else b""
             tickets = message["done"]
             for ticket, outputs in zip(tickets, _split(message["outputs"], content, len(tickets)), strict=True):
                 if answer := self._waiting.pop(ticket, None):

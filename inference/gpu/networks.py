@@ -27,6 +27,7 @@ from inference.preprocess import Float32
 from inference.torch_graph import Calls, read
 
 Arrays = Mapping[str, NDArray[Any]]  # name -> (images, …)
+ONE_FOR_ALL = "what the network gives out has no first dimension for the images"
 
 
 class Running(Protocol):
@@ -100,7 +101,7 @@ class TorchNetwork:
             if static.is_batched:
                 self._static[size] = static
         if 1 not in self._static:
-            raise Unfit("what the network gives out has no first dimension for the images")
+            raise Unfit(ONE_FOR_ALL)
         self.largest = max(self._static)
 
     def start(self, images: Sequence[Float32]) -> Running:
@@ -123,7 +124,7 @@ class _Static:
             self._run = device.captured(lambda: network(self._input), pool)
             given = self._run()
             self._host = [{name: device.host_like(output) for name, output in given.items()} for _ in range(2)]
-        self.is_batched = all(output.shape[:1] == shape[:1] for output in given.values())
+        self.is_batched = _is_batched(given, shape[0])
         self._turn = 0
 
     def start(self, images: Sequence[Float32]) -> Running:
@@ -176,6 +177,12 @@ class OnnxNetwork:
 
     def start(self, images: Sequence[Float32]) -> Running:
         size = min(size for size in sizes(self.largest) if size >= len(images))
+        given = self._run(images, size)
+        if not _is_batched(given, size):  # which may hang on what the images show
+            raise Unfit(ONE_FOR_ALL)
+        return _Done({name: output[: len(images)] for name, output in given.items()})
+
+    def _run(self, images: Sequence[Float32], size: int) -> Arrays:
         batch = np.zeros((size, *images[0].shape), np.float32)
         for place, image in enumerate(images):
             batch[place] = image
@@ -183,22 +190,24 @@ class OnnxNetwork:
             given = self._session.run(self._names, {self._input: batch})
         except Exception as error:  # onnxruntime has no exception of its own for these
             raise _known(error) from error
-        return _Done({name: output[: len(images)] for name, output in zip(self._names, given, strict=True)})
+        return dict(zip(self._names, given, strict=True))
 
     def _largest_that_fits(self, package: Package, largest: int) -> int:
-        self.largest = largest
         image = np.zeros(package.manifest.preprocessing.input_shape, np.float32)
         for size in sizes(largest):
             try:
-                given = self.start([image] * size).outputs()
+                given = self._run([image], size)
             except OutOfMemory:
                 if size == 1:
                     raise
-                self.largest = sizes(size)[1]
                 continue
-            if all(output.shape[:1] == (size,) for output in given.values()):
+            if _is_batched(given, size):
                 return size
-        raise Unfit("what the network gives out has no first dimension for the images")
+        raise Unfit(ONE_FOR_ALL)
+
+
+def _is_batched(given: Mapping[str, NDArray[Any] | Tensor], images: int) -> bool:
+    return all(output.shape[:1] == (images,) for output in given.values())
 
 
 class _Done:
@@ -219,18 +228,47 @@ FORMATS: Mapping[str, Callable[[Package, bytes, Device, int], DeviceNetwork]] = 
 
 
 def _check_golden(package: Package, network: DeviceNetwork) -> None:
-    """Alone, and as the first and last of the largest batch: a batch may go another way through the device."""
-    manifest = package.manifest
-    image = network_input(golden.synthetic_radiograph(), manifest.preprocessing)
-    for size in {1, network.largest}:
-        outputs = network.start([image] * size).outputs()
-        for place in {0, size - 1}:
-            alone = {name: output[place : place + 1] for name, output in outputs.items()}
-            try:
-                numbers = manifest.adapter.golden_numbers(manifest.labels, alone)
-            except ValueError as error:
-                raise Unfit(str(error)) from error
-            golden.check(package, numbers, tolerance=manifest.golden.tolerance)
+    """Alone; and in the largest batch, where each image has to get what it gets alone. A batch may go another way
+    through the device, and a network may mix what lies side by side: one that normalises over the batch, say.
+    """
+    tolerance = package.manifest.golden.tolerance
+    image = network_input(golden.synthetic_radiograph(), package.manifest.preprocessing)
+    try:
+        golden.check(package, _numbers(package, network.start([image]).outputs()), tolerance=tolerance)
+    except ValueError as error:
+        raise Unfit(str(error)) from error
+    # Each of another contrast: among images that are alike, one that gets its neighbour's answer would not be noticed.
+    images = [image * np.float32(1 - place / (2 * network.largest)) for place in range(network.largest)]
+    alone = [_numbers_or_none(package, network.start([one]).outputs()) for one in images]
+    together = network.start(images).outputs()
+    beside_others = [
+        _numbers_or_none(package, {name: output[place : place + 1] for name, output in together.items()})
+        for place in range(network.largest)
+    ]
+    difference = max(_difference(one, other) for one, other in zip(alone, beside_others, strict=True))
+    if not difference <= tolerance:
+        raise Unfit(
+            f"in a batch of {network.largest} it answers an image otherwise than alone, by {difference:.2g}; "
+            f"{tolerance:g} is tolerated. Does it normalise over the batch?"
+        )
+
+
+def _difference(one: Sequence[float], other: Sequence[float]) -> float:
+    if len(one) != len(other):
+        return float("inf")
+    return max((abs(a - b) for a, b in zip(one, other, strict=True)), default=0.0)
+
+
+def _numbers(package: Package, of_image: Arrays) -> tuple[float, ...]:
+    return package.manifest.adapter.golden_numbers(package.manifest.labels, of_image)
+
+
+def _numbers_or_none(package: Package, of_image: Arrays) -> tuple[float, ...]:
+    """Of an image that shows hardly anything a network may make nothing."""
+    try:
+        return _numbers(package, of_image)
+    except ValueError:
+        return ()
 
 
 def _provider(device: Device) -> str:

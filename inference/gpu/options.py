@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+MOST_OUTPUT_BYTES = 256 << 20  # in one message from it; of a large batch the outputs come in several
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnerOptions:

@@ -46,7 +46,7 @@ from inference.gpu.batches import Batches, Key, QueueFull, Turn, Waiting
 from inference.gpu.device import open_device
 from inference.gpu.errors import DeviceBroken, NoRoom, OutOfMemory, Unfit
 from inference.gpu.networks import DeviceNetwork, Running, open_network
-from inference.gpu.options import OwnerOptions
+from inference.gpu.options import MOST_OUTPUT_BYTES, OwnerOptions
 from inference.gpu.residents import Residents
 from inference.gpu.trays import mapped
 from inference.package import Package, load
@@ -192,8 +192,19 @@ class Owner:
             return
         names = sorted(outputs)
         arrays = [np.ascontiguousarray(outputs[name], np.float32) for name in names]
-        shapes = [[name, list(array.shape)] for name, array in zip(names, arrays, strict=True)]
-        self._send({"done": [one.ticket for one in started.batch], "outputs": shapes}, arrays)
+        of_one_bytes = max(1, sum(array[:1].nbytes for array in arrays))
+        if of_one_bytes > MOST_OUTPUT_BYTES:
+            says = f"it gives out {of_one_bytes >> 20} MB for an image; {MOST_OUTPUT_BYTES >> 20} MB are taken"
+            self._turn_down("unfit", started.batch, says)
+            return
+        at_once = MOST_OUTPUT_BYTES // of_one_bytes
+        for first in range(0, len(started.batch), at_once):
+            part = slice(first, first + at_once)
+            shapes = [[name, list(array[part].shape)] for name, array in zip(names, arrays, strict=True)]
+            self._send(
+                {"done": [one.ticket for one in started.batch[part]], "outputs": shapes},
+                [array[part] for array in arrays],
+            )
 
     def _find_room(self, batch: list[Waiting], error: OutOfMemory) -> None:
         """What only watches leaves; else half as many from now on; for one that does not fit alone, another leaves."""

@@ -99,6 +99,27 @@ def hungry(network: ModelProto, *, size_bytes: int) -> ModelProto:
     return _with_first(network, nodes)
 
 
+def spacious(network: ModelProto, *, size_bytes: int) -> ModelProto:
+    """The same network, which takes twice so much memory when it runs, and has its runtime keep that."""
+    graph = network.graph
+    image = graph.node[0].input[0]
+    more: dict[str, NDArray[Any]] = {
+        "many": np.array([size_bytes // 4], np.int64),
+        "nothing": np.array(0.0, np.float32),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in more.items())
+    nodes = [
+        helper.make_node("ReduceMean", [image], ["grey"], keepdims=0),
+        helper.make_node("Expand", ["grey", "many"], ["greys"]),
+        helper.make_node("Cos", ["greys"], ["waves"]),
+        helper.make_node("ReduceMean", ["waves"], ["wave"], keepdims=0),
+        helper.make_node("Mul", ["wave", "nothing"], ["still"]),
+        helper.make_node("Add", [image, "still"], ["as_it_was"]),
+    ]
+    graph.node[0].input[0] = "as_it_was"
+    return _with_first(network, nodes)
+
+
 def endless(network: ModelProto) -> ModelProto:
     """The same network, which never comes to an end."""
     graph = network.graph

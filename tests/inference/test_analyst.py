@@ -26,7 +26,8 @@ from inference.child import Worker
 from inference.package import load
 from storage.instances import Spool
 from storage.study_keys import MasterKey, StudyKeys
-from tests.factories.packages import build_package
+from tests.factories.networks import spacious
+from tests.factories.packages import build_package, filter_network
 from tests.inference.images import ADULT_PA, instance, write_image
 from tests.inference.processes import children, is_running, running_children, within
 
@@ -319,6 +320,18 @@ def test_an_image_beyond_the_memory_limit_harms_nothing_else(
         analyst.analyse("chest", [instance(huge)])
     assert caught.value.hint == "It may have needed more memory than allowed."
     assert analyst.analyse("chest", [instance(image)]).images
+
+
+def test_networks_that_fit_each_but_not_together_are_all_served(
+    new_analyst: Callable[..., Analyst], installed_dir: Path, image: Path
+) -> None:
+    """One study's chest and wrist, say: whoever comes second must not find the first one's memory in its way."""
+    for name in ("wide", "high"):
+        network = spacious(filter_network(2), size_bytes=200 << 20)
+        build_package(installed_dir / name / "1.0.0", name=name, network=network)
+    analyst = new_analyst(memory_limit_bytes=1 << 30)
+    for name in ("wide", "high", "wide"):
+        assert analyst.analyse(name, [instance(image)]).images
 
 
 def test_too_little_memory_to_start_asks_for_another_try(new_analyst: Callable[..., Analyst], image: Path) -> None:

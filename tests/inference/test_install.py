@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +25,7 @@ from inference.children import Limits
 from inference.install import add, check, download, pull
 from inference.network import Network, open_session
 from inference.onnx_graph import check_graph
-from inference.package import load
+from inference.package import load, rewritten
 from inference.registry import Registry
 from inference.torch_graph import write
 from tests.factories.networks import endless, hungry
@@ -195,6 +195,28 @@ def test_adding_the_same_bytes_again_mends_what_was_damaged(tmp_path: Path) -> N
     add(source, tmp_path / "models")
     assert damaged.read_bytes() == (source / "model.onnx").read_bytes()
     assert os.listdir(tmp_path / "models") == ["chest"]
+
+
+def test_a_package_that_is_installed_once_more_is_there_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks meanwhile finds it, and so does the next one where the process was killed."""
+    source, models = build_package(tmp_path / "mine"), tmp_path / "models"
+    device_uid = add(source, models).device_uid
+    seen = []
+
+    def watched(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def moved(path: Path, target: Path) -> Path:
+            seen.append(Registry(models).get("chest").device_uid)
+            return move(path, target)
+
+        return moved
+
+    monkeypatch.setattr(Path, "rename", watched(Path.rename))
+    monkeypatch.setattr(Path, "replace", watched(Path.replace))
+    add(source, models)
+    assert seen == [device_uid] * 2
+    assert Registry(models).get("chest").is_configured
 
 
 def test_other_bytes_under_a_version_that_is_there_are_refused(tmp_path: Path) -> None:
@@ -397,6 +419,20 @@ def test_a_network_that_does_not_keep_within_the_limits_of_service_is_refused(
     assert "2048 MiB (inference.memory_limit_mb) and 3 s (inference.time_limit_s)" in caught.value.hint
     assert os.listdir(tmp_path / "models") == []
     assert running_children("inference.child") == []
+
+
+def test_whoever_has_not_said_which_bytes_the_weights_are_is_told_what_to_write(tmp_path: Path) -> None:
+    """As one does who puts a network beside one of the examples."""
+    source = build_package(tmp_path / "mine")
+    manifest, content = source / "manifest.toml", (source / "model.onnx").read_bytes()
+    empty = rewritten(manifest.read_text(encoding="utf-8"), {"size_bytes": "0", "sha256": '""'})
+    manifest.write_text(empty, encoding="utf-8")
+    with pytest.raises(Misconfigured, match="the package has no weights") as caught:
+        add(source, tmp_path / "models")
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert caught.value.hint == (
+        f'put the bytes of model.onnx into [weights]: size_bytes = {len(content)}, sha256 = "{sha256}"'
+    )
 
 
 def test_a_package_without_weights_cannot_be_added(tmp_path: Path) -> None:

@@ -203,6 +203,46 @@ def test_pulling_takes_no_place_of_a_package_that_somebody_brought(shipped_knee:
     assert os.listdir(tmp_path / "models") == ["knee"]
 
 
+def test_what_was_pulled_and_is_whole_is_not_pulled_again(
+    shipped_knee: str, publisher: Publisher, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Converted anew, by another torch perhaps, it would be another network under the same version."""
+    command = [
+        "models",
+        "pull",
+        "knee",
+        "--accept-licence",
+        "GPL-3.0",
+        "--by",
+        "Dr. Ada Tester",
+        "--config",
+        str(config),
+    ]
+    assert main(command) == 0
+    (folder,) = {Registry(place).get("knee").folder for place in config.parent.rglob("models")}
+    first = load(folder)
+    assert main(command) == 0
+    assert "knee: was pulled before, and is whole" in capsys.readouterr().out
+    assert (publisher.requests, load(folder)) == (["/model.onnx"], first)
+
+
+def test_what_was_pulled_and_damaged_is_pulled_again(shipped_knee: str, publisher: Publisher, tmp_path: Path) -> None:
+    assert pull("knee", tmp_path / "models", accepted_licence="GPL-3.0")
+    package = Registry(tmp_path / "models").get("knee")
+    whole = package.weights_path.read_bytes()
+    package.weights_path.write_bytes(whole[:-1])
+    assert pull("knee", tmp_path / "models", accepted_licence="GPL-3.0")
+    assert package.weights_path.read_bytes() == whole
+    assert len(publisher.requests) == 2
+
+
+def test_whoever_pulls_what_is_there_with_other_bytes_is_told_the_way_out(shipped_knee: str, tmp_path: Path) -> None:
+    own = add(build_package(tmp_path / "own", name="knee", thresholds=(0.1, 0.9)), tmp_path / "models")
+    with pytest.raises(Refuse) as caught:
+        pull("knee", tmp_path / "models", accepted_licence="GPL-3.0")
+    assert caught.value.hint.endswith(f"to have this one instead, move {own.folder} away first")
+
+
 def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)

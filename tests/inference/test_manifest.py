@@ -1,12 +1,13 @@
 """A wrong manifest is answered with the file, the key and what was expected."""
 
+import os
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from domain.errors import Misconfigured
-from inference.package import load
+from inference.package import load, rewritten
 from inference.reference import Reference, as_toml
 from tests.factories.packages import build_package
 
@@ -51,6 +52,14 @@ view = { PA = 250, unknown = 50 }
         ('body_parts = ["CHEST"]', "body_parts = []", "accepts.body_parts: expected at least one"),
         ('body_parts = ["CHEST"]', 'body_parts = ["Chest"]', "accepts.body_parts: expected capitals"),
         ("views = []", 'views = ["pa"]', "accepts.views: expected capitals"),
+        ('body_parts = ["CHEST"]', 'body_parts = [" CHEST"]', "accepts.body_parts: expected capitals"),
+        ('body_parts = ["CHEST"]', 'body_parts = [" "]', "accepts.body_parts: expected capitals"),
+        ("views = []", 'sop_classes = ["CR Image Storage"]', "accepts.sop_classes: expected SOP Class UIDs, such as"),
+        ("views = []", f'sop_classes = ["1.2{".3" * 31}"]', "accepts.sop_classes: expected SOP Class UIDs, such as"),
+        ("input_size = 32", f"input_size = 0x{'f' * 6000}", "from 32 to 2048, found a number of thousands of digits"),
+        ("input_size = 32", f"input_size = {'9' * 6000}", "not valid TOML"),
+        ("input_size = 32", "input_size = nan", "preprocessing.input_size: expected a whole number from 32 to 2048"),
+        ("threshold = 0.5", "threshold = nan", "labels[0].threshold: expected a number from 0 to 1, found nan"),
         ('label = "Effusion"', f'label = "{"L" * 65}"', "labels[1].label: expected at most 64 characters"),
         (
             'label = "Effusion"',
@@ -78,6 +87,19 @@ def test_a_wrong_key_is_named(tmp_path: Path, line: str, instead: str, message: 
 def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"cannot be read \(No such file or directory\)"):
         load(tmp_path)
+
+
+def test_a_pipe_is_no_manifest_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.toml")
+    with pytest.raises(Misconfigured, match=r"manifest\.toml: is no file"):
+        load(tmp_path)
+
+
+def test_truth_values_are_no_golden_scores(tmp_path: Path) -> None:
+    path = build_package(tmp_path / "chest", is_golden_right=False) / "manifest.toml"
+    path.write_text(rewritten(path.read_text(encoding="utf-8"), {"scores": "[true, false]"}), encoding="utf-8")
+    with pytest.raises(Misconfigured, match=r"golden\.scores: expected a list of numbers from 0 to 1"):
+        load(tmp_path / "chest")
 
 
 def test_no_more_is_read_than_a_manifest_may_have(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The version that was chosen is the one that answers, and everybody who reads the results can tell why."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -80,3 +82,38 @@ def test_a_study_whose_model_cannot_answer_says_what_is_wrong_with_it(
     assert (history.state, history.reason) == ("failed", "keeps_failing")
     size = weights.stat().st_size
     assert f"{weights}: {size} bytes; the manifest says {size - 7}" in history.events[-1].detail
+
+
+class Meanwhile(Direct):
+    """Does something before the step of this name."""
+
+    def __init__(self, database: Database, step: str, done: Callable[[], object]) -> None:
+        super().__init__(database)
+        self._step, self._done = step, done
+
+    def enter(self, name, returns, prepare, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if name == self._step:
+            self._done()
+        return super().enter(name, returns, prepare, *args, **kwargs)
+
+
+@pytest.mark.parametrize("step", ["admit", "hand over"])
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (shutil.rmtree, "there is no version '1.1.0' of the model package chest"),
+        (lambda folder: (folder / "manifest.toml").write_text("x = 1"), "manifest.toml: name: missing"),
+        (lambda folder: (folder / "model.onnx").unlink(), "Its weights are missing: "),
+    ],
+    ids=["removed", "manifest", "weights"],
+)
+def test_a_version_that_goes_while_the_worker_serves_it_holds_its_studies_and_says_what_is_missing(
+    database: Database, rooms: Rooms, tmp_path: Path, step: str, damage: Callable[[Path], object], why: str
+) -> None:
+    with with_models(rooms, tmp_path, active="1.1.0") as rooms:
+        study_id = closed_chest(database, rooms.spool)
+        folder = tmp_path / "models" / "chest" / "1.1.0"
+        process_study(study_id, 1, rooms=rooms, durable=Meanwhile(database, step, lambda: damage(folder)))
+    (history,) = read_history(database, StudyFilter())
+    assert (history.state, history.reason) == ("held", "not_configured")
+    assert why in history.events[-1].detail

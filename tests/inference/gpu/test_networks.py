@@ -20,7 +20,7 @@ from inference.preprocess import Float32
 from inference.torch_graph import write
 from tests.factories.networks import spine_of
 from tests.factories.packages import INPUT_SIZE, build_package, filter_network
-from tests.factories.torch_networks import torch_filter
+from tests.factories.torch_networks import Filter, torch_filter
 
 FORMATS = {"onnx": b"", "torch": torch_filter()}
 MEASURES = """
@@ -141,6 +141,40 @@ def test_a_network_whose_answers_differ_on_the_device_never_serves(tmp_path: Pat
     folder = build_package(tmp_path / "wrong", is_golden_right=False)
     with pytest.raises(Unfit, match="what it gives for the golden radiograph differs by 0"):
         open_network(load(folder), Cpu(), largest=4)
+
+
+class OverTheBatch(Filter):
+    """Normalises over all images that come together."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.normalise = nn.BatchNorm2d(1, track_running_stats=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(self.normalise(image))
+
+
+class LastFirst(Filter):
+    """Gives the answers of a batch in the wrong order."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        scores, activation = super().forward(image)
+        return scores.flip(0), activation.flip(0)
+
+
+@pytest.mark.parametrize("mixes", [OverTheBatch, LastFirst])
+def test_a_network_that_mixes_the_images_of_a_batch_never_serves_on_a_device(
+    tmp_path: Path, mixes: Callable[[], Filter]
+) -> None:
+    """They may be of different patients. Alone it answers as it should, and so does a batch of one image many times."""
+    content = write(mixes(), torch.zeros(2, 1, INPUT_SIZE, INPUT_SIZE), ["scores", "class_activation"])
+    package = load(build_package(tmp_path / "chest", torch_network=content))
+    assert open_network(package, Cpu(), largest=1).largest == 1
+    with pytest.raises(Unfit, match="in a batch of 4 it answers an image otherwise than alone, by 0"):
+        open_network(package, Cpu(), largest=4)
 
 
 def test_a_device_has_its_own_tolerance(tmp_path: Path) -> None:

@@ -211,6 +211,28 @@ def test_each_image_gets_its_own_answer_from_one_batch(house: House, network: To
     assert house.opened == ["chest"]
 
 
+def test_outputs_that_are_too_many_for_one_message_come_in_several(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.gpu.owner.MOST_OUTPUT_BYTES", 11)  # each gives one float32
+    for ticket in (1, 2, 3, 4):
+        house.ask(ticket)
+    house.ask(5)
+    house.run()
+    assert house.said("done") == [[1, 2], [3, 4], [5]]
+    assert house.answers == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 5.0}
+
+
+def test_a_network_whose_outputs_for_one_image_are_too_many_is_left_to_the_cpu(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.gpu.owner.MOST_OUTPUT_BYTES", 3)
+    house.ask(1)
+    house.run()
+    assert house.said("unfit") == [[1]]
+    assert house.answers == {}
+
+
 def test_an_image_is_started_at_once_where_nothing_is_under_way(house: House, network: Told) -> None:
     house.ask(1)
     house.owner.turn()
