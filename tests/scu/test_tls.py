@@ -140,6 +140,13 @@ def test_an_archive_whose_certificate_has_expired_is_not_sent_to(authority: Auth
         assert "its certificate is not trusted: certificate has expired" in refusal(address).message
 
 
+def test_an_archive_whose_certificate_was_revoked_is_not_sent_to(authority: Authority, node: TlsFiles) -> None:
+    lost = authority.identity("archive")
+    authority.revoke(lost)
+    with archive_with(context_of(lost), node) as address:
+        assert "its certificate is not trusted: certificate revoked" in refusal(address).message
+
+
 def test_an_archive_that_speaks_only_what_is_retired_is_not_sent_to(authority: Authority, node: TlsFiles) -> None:
     old = context_of(authority.identity("archive"), latest=ssl.TLSVersion.TLSv1_1)
     with archive_with(old, node) as address:
