@@ -23,6 +23,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -231,11 +232,16 @@ class Spool:
         return f"{self.root}/{key[:2]}/{key}.dcm"
 
     def sealed_with(self, key: str) -> str:
-        """The name of the study key that this machine's file is sealed with; "" where it is not, or is gone."""
+        """The name of the study key that this machine's file is sealed with; "" where it is not, or nobody can tell: it
+        is gone, cannot be read, or is something else that somebody put there.
+        """
+        path = self._file(key)
         try:
-            with open(self._file(key), "rb") as file:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return ""
+            with open(path, "rb") as file:
                 return sealed_with(file)
-        except FileNotFoundError:
+        except OSError:
             return ""
 
     def has(self, key: str) -> bool:
