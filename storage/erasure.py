@@ -46,6 +46,7 @@ from storage.tables import (
 )
 
 NAMES_AT_ONCE = 500
+UNKNOWN_STUDY = "unknown_study"
 IN_WORK = frozenset({StudyState.RECEIVING, StudyState.QUEUED})
 WILL_NOT_GO_ON = frozenset({StudyState.DELIVERING, StudyState.HELD})
 STOPPED = {DeliveryState.PENDING: DeliveryState.REFUSED, DeliveryState.STORED: DeliveryState.UNCOMMITTED}
@@ -94,9 +95,15 @@ def erase_study(
         Away: the shared store is; doing it again removes what is left there.
     """
     with _held(database, spool, clinic, study_instance_uid) as held:
-        with database.write() as connection:
-            erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-            also(connection)
+        try:
+            with database.write() as connection:
+                erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+                also(connection)
+        except Refuse as refusal:
+            # What modalities said of it lies on each receiver's disk, and another machine has erased the rest.
+            if refusal.reason != UNKNOWN_STUDY or not step_folder.forget_study(clinic, study_instance_uid):
+                raise
+            return _nothing_else(clinic, study_instance_uid)
         if spool.keys is not None and held.key:
             spool.keys.remove_held(held.key)
     for key in held.unreadable:
@@ -144,7 +151,7 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     steps = (procedure_steps.c.clinic == clinic, procedure_steps.c.study_instance_uid == study_instance_uid)
     has_steps = connection.scalar(sa.select(sa.exists().where(*steps)))
     if not study_ids and not aside_keys and not has_steps:
-        raise Refuse(f"{clinic} has no study {study_instance_uid!r}", reason="unknown_study")
+        raise Refuse(f"{clinic} has no study {study_instance_uid!r}", reason=UNKNOWN_STUDY)
     if any(row.state in IN_WORK for row in generations):
         hint = "try again in a moment; `collimator study` shows how far it is"
         raise Refuse("the study is being received or analysed", reason="study_in_work", hint=hint)
@@ -165,12 +172,16 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     return erased
 
 
+def _nothing_else(clinic: str, study_instance_uid: str) -> Erased:
+    return Erased(clinic=clinic, study_instance_uid=study_instance_uid, spool_keys=(), aside_keys=(), result_uids=())
+
+
 def _mark_strangers_erased(connection: sa.Connection, study_instance_uid: str) -> Erased:
     of_no_clinic = (quarantine.c.clinic.is_(None), quarantine.c.study_instance_uid == study_instance_uid)
     keys = tuple(connection.scalars(sa.select(quarantine.c.spool_key).where(*of_no_clinic)))
     if not keys:
         message = f"nothing of study {study_instance_uid!r} came from a caller of no clinic"
-        raise Refuse(message, reason="unknown_study")
+        raise Refuse(message, reason=UNKNOWN_STUDY)
     return Erased(clinic="", study_instance_uid=study_instance_uid, spool_keys=keys, aside_keys=keys, result_uids=())
 
 

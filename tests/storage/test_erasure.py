@@ -169,6 +169,21 @@ def test_a_study_of_which_only_its_modality_spoke_can_be_erased(database: Databa
     assert column(database, procedure_steps.c.id) == []
 
 
+def test_what_modalities_said_on_another_machine_goes_there_though_no_row_is_left(
+    database: Database, spool: Spool, tmp_path: Path
+) -> None:
+    said(database, spool, "2.25.1", STUDY)
+    elsewhere = Spool(tmp_path / "other")
+    folder = said(database, elsewhere, "2.25.1", STUDY)
+    said(database, elsewhere, "2.25.2", "1.2.4")
+    erase(database, spool)
+    assert folder.read("st-mary", "2.25.1") is not None
+    erase(database, elsewhere)
+    assert (folder.read("st-mary", "2.25.1"), folder.read("st-mary", "2.25.2") is None) == (None, False)
+    with pytest.raises(Refuse, match="st-mary has no study"):
+        erase(database, elsewhere)
+
+
 def test_an_erased_study_is_in_no_commitment_that_was_reported(database: Database, spool: Spool) -> None:
     mine = came(spool)
     done(database, recorded(database, spool, mine), ago=timedelta(0))
