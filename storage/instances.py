@@ -188,7 +188,7 @@ class Spool:
             for file in islice(files, MOST_OF_STRANGERS):
                 count += 1
                 with suppress(FileNotFoundError):  # it was complete, or removed, a moment ago
-                    size += file.stat().st_size
+                    size += file.stat(follow_symlinks=False).st_size
         return size < most_bytes and count < MOST_OF_STRANGERS
 
     def _shared_of_strangers(self) -> tuple[int, int]:
@@ -318,7 +318,7 @@ class Spool:
         leftovers = [
             path
             for path in self.unfinished()
-            if (begun := UNFINISHED_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"]))
+            if (begun := UNFINISHED_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"])) and path.is_file()
         ]
         for path in leftovers:
             path.unlink(missing_ok=True)
