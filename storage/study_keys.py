@@ -321,12 +321,18 @@ def _wrapped_by(path: Path) -> str:
 def _destroy(path: Path) -> None:
     """Overwrite and remove the file with a key; harmless when it is gone."""
     with suppress(FileNotFoundError):
-        with open(path, "r+b", buffering=0) as file:
-            state = os.fstat(file.fileno())
-            if state.st_nlink == 1:  # its maker may have died before it removed this name of a key that is in use
-                file.write(b"\0" * state.st_size)
-                os.fsync(file.fileno())
+        with suppress(PermissionError):  # who rotated was another user: it can be removed, if no more
+            _overwrite(path)
         path.unlink()
+
+
+def _overwrite(path: Path) -> None:
+    """Not what has another name: its maker may have died before it removed this one of a key that is in use."""
+    with open(path, "r+b", buffering=0) as file:
+        state = os.fstat(file.fileno())
+        if state.st_nlink == 1:
+            file.write(b"\0" * state.st_size)
+            os.fsync(file.fileno())
 
 
 def _version_of(path: Path) -> tuple[int, int]:

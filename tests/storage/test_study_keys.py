@@ -242,6 +242,19 @@ def test_a_key_whose_destroyer_died_is_overwritten_and_the_other_name_of_one_in_
     assert again.key_of(STUDY) == used
 
 
+def test_a_key_that_may_not_be_written_is_removed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever rotated the keys was another user than the node's."""
+    keys = StudyKeys(tmp_path, [NEW])
+    keys.key_of(STUDY)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("storage.study_keys._overwrite", refuse)
+    assert keys.destroy(STUDY)
+    assert files_in(keys.root) == []
+
+
 def test_what_a_crash_left_half_made_is_cleared_away_once_it_is_old(tmp_path: Path) -> None:
     incoming = StudyKeys(tmp_path, [NEW]).root / "incoming"
     for name, age_s in (("old", 7200), ("new", 60)):
