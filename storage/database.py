@@ -31,6 +31,8 @@ OUTAGES = 5
 # PostgreSQL's serialization_failure and deadlock_detected.
 _CAME_IN_THE_WAY = ("40001", "40P01")
 CAME_IN_THE_WAY_S = 0.05
+# The number of PostgreSQL's advisory lock of whoever migrates.
+MIGRATES = 0x636F6C6C69
 # In a connection's `info`, as long as it may write to its SQLite database.
 _TURN = "collimator turn"
 # Before these the driver begins a transaction by itself, and the last one begins one.
@@ -145,6 +147,8 @@ class Database:
 
         try:
             with self.write() as connection:
+                if not self.is_sqlite:  # several machines may do this at once; the others find it done
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATES)))
                 command.upgrade(_alembic(connection), "head")
         except OperationalError as error:
             where = sa.make_url(self.url).render_as_string(hide_password=True)

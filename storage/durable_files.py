@@ -89,11 +89,20 @@ def remove_abandoned(folder: Path) -> int:
 def remove_old(folder: Path, pattern: str, *, older_than_s: float) -> int:
     """Remove the files of this pattern that were last written so long ago; how many there were."""
     removed = 0
-    for path in folder.glob(pattern):
+    for path in old_files(folder, pattern, older_than_s=older_than_s):
         try:
-            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
-                path.unlink()
-                removed += 1
+            path.unlink()
+            removed += 1
         except FileNotFoundError:
             continue
     return removed
+
+
+def old_files(folder: Path, pattern: str = "*", *, older_than_s: float) -> Iterator[Path]:
+    """The files of this pattern that were last written so long ago."""
+    for path in folder.glob(pattern):
+        try:
+            if path.is_file() and time.time() - path.stat().st_mtime > older_than_s:
+                yield path
+        except FileNotFoundError:
+            continue

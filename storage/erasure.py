@@ -1,6 +1,9 @@
 """Erases a study (GDPR Art. 17): nothing of it can be read any more; that it was there, and what it cost, stays.
 
     rows say "erased" and lose what was in the headers and the results  ->  the key goes  ->  the files go
+                                                                         ->  the rows of what was in quarantine go
+
+Those rows alone name their files: they go last, so that doing it again finds what a crash or an absent store has left.
 
 Where objects are encrypted at rest, the key's end is the study's end, in every copy of the files that there is: so what
 was acknowledged and has no row yet has to get one first. Doing it again finishes what was cut short, and takes what has
@@ -43,6 +46,7 @@ from storage.tables import (
 )
 
 NAMES_AT_ONCE = 500
+UNKNOWN_STUDY = "unknown_study"
 IN_WORK = frozenset({StudyState.RECEIVING, StudyState.QUEUED})
 WILL_NOT_GO_ON = frozenset({StudyState.DELIVERING, StudyState.HELD})
 STOPPED = {DeliveryState.PENDING: DeliveryState.REFUSED, DeliveryState.STORED: DeliveryState.UNCOMMITTED}
@@ -60,11 +64,15 @@ class _Held:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Erased:
-    """What the rows of an erased study named: its instances' keys in the spool, its results' SOP Instance UIDs."""
+    """What the rows of an erased study named: its instances' keys in the spool, its results' SOP Instance UIDs.
+
+    aside_keys: those of the spool keys that are in quarantine, whose rows are still there.
+    """
 
     clinic: str
     study_instance_uid: str
     spool_keys: tuple[str, ...]
+    aside_keys: tuple[str, ...]
     result_uids: tuple[str, ...]
 
 
@@ -87,34 +95,42 @@ def erase_study(
         Away: the shared store is; doing it again removes what is left there.
     """
     with _held(database, spool, clinic, study_instance_uid) as held:
-        with database.write() as connection:
-            erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
-            also(connection)
+        try:
+            with database.write() as connection:
+                erased = mark_erased(connection, clinic=clinic, study_instance_uid=study_instance_uid)
+                also(connection)
+        except Refuse as refusal:
+            # What modalities said of it lies on each receiver's disk, and another machine has erased the rest.
+            if refusal.reason != UNKNOWN_STUDY or not step_folder.forget_study(clinic, study_instance_uid):
+                raise
+            return _nothing_else(clinic, study_instance_uid)
         if spool.keys is not None and held.key:
-            spool.keys.remove(held.key)
-        for key in held.unreadable:
-            spool.remove(key)
+            spool.keys.remove_held(held.key)
+    for key in held.unreadable:
+        spool.remove(key)
     _remove_files(erased, spool, result_folder, step_folder)
+    _forget_aside(database, erased.aside_keys)
     return erased
 
 
 def discard(database: Database, spool: Spool, spool_key: str) -> None:
-    """Remove one instance from quarantine for good. After a crash in between it is quarantined once more.
+    """Remove one instance from quarantine for good. After a crash in between it is in quarantine still.
 
     Raises:
         Refuse: no such instance is in quarantine.
-        Away: the shared store is.
+        Away: the shared store is; nothing was removed.
     """
-    this = quarantine.c.spool_key == spool_key
-    with database.write() as connection:
-        if not connection.execute(sa.delete(quarantine).where(this)).rowcount:
-            hint = "it must be a spool_key of GET /api/v1/quarantine"
-            raise Refuse(f"{spool_key} is not in quarantine", reason="no_such_instance", hint=hint)
+    with database.read() as connection:
+        is_there = connection.scalar(sa.select(sa.exists().where(quarantine.c.spool_key == spool_key)))
+    if not is_there:
+        hint = "it must be a spool_key of GET /api/v1/quarantine"
+        raise Refuse(f"{spool_key} is not in quarantine", reason="no_such_instance", hint=hint)
     spool.remove(spool_key)
+    _forget_aside(database, (spool_key,))
 
 
 def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: str) -> Erased:
-    """Strip every row of the study, and stop what was still to be done with it.
+    """Strip every row of the study, but those in quarantine, and stop what was still to be done with it.
 
     clinic: "" for what came from callers of no clinic, which is only in quarantine.
 
@@ -135,7 +151,7 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     steps = (procedure_steps.c.clinic == clinic, procedure_steps.c.study_instance_uid == study_instance_uid)
     has_steps = connection.scalar(sa.select(sa.exists().where(*steps)))
     if not study_ids and not aside_keys and not has_steps:
-        raise Refuse(f"{clinic} has no study {study_instance_uid!r}", reason="unknown_study")
+        raise Refuse(f"{clinic} has no study {study_instance_uid!r}", reason=UNKNOWN_STUDY)
     if any(row.state in IN_WORK for row in generations):
         hint = "try again in a moment; `collimator study` shows how far it is"
         raise Refuse("the study is being received or analysed", reason="study_in_work", hint=hint)
@@ -143,11 +159,11 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
         clinic=clinic,
         study_instance_uid=study_instance_uid,
         spool_keys=(*_spool_keys(connection, study_ids), *aside_keys),
+        aside_keys=tuple(aside_keys),
         result_uids=_result_uids(connection, study_ids),
     )
     _strip_commitments(connection, clinic, _instance_uids(connection, study_ids, aside))
     connection.execute(sa.delete(procedure_steps).where(*steps))
-    connection.execute(sa.delete(quarantine).where(*aside))
     for said in (model_runs, feedback):
         connection.execute(sa.delete(said).where(said.c.study_id.in_(study_ids)))
     _strip_instances(connection, study_ids)
@@ -156,13 +172,17 @@ def mark_erased(connection: sa.Connection, *, clinic: str, study_instance_uid: s
     return erased
 
 
+def _nothing_else(clinic: str, study_instance_uid: str) -> Erased:
+    return Erased(clinic=clinic, study_instance_uid=study_instance_uid, spool_keys=(), aside_keys=(), result_uids=())
+
+
 def _mark_strangers_erased(connection: sa.Connection, study_instance_uid: str) -> Erased:
     of_no_clinic = (quarantine.c.clinic.is_(None), quarantine.c.study_instance_uid == study_instance_uid)
-    keys = tuple(connection.scalars(sa.delete(quarantine).where(*of_no_clinic).returning(quarantine.c.spool_key)))
+    keys = tuple(connection.scalars(sa.select(quarantine.c.spool_key).where(*of_no_clinic)))
     if not keys:
         message = f"nothing of study {study_instance_uid!r} came from a caller of no clinic"
-        raise Refuse(message, reason="unknown_study")
-    return Erased(clinic="", study_instance_uid=study_instance_uid, spool_keys=keys, result_uids=())
+        raise Refuse(message, reason=UNKNOWN_STUDY)
+    return Erased(clinic="", study_instance_uid=study_instance_uid, spool_keys=keys, aside_keys=keys, result_uids=())
 
 
 def _remove_files(erased: Erased, spool: Spool, result_folder: ResultFolder, step_folder: StepFolder) -> None:
@@ -173,6 +193,14 @@ def _remove_files(erased: Erased, spool: Spool, result_folder: ResultFolder, ste
         result_folder.remove(uid)
     if erased.clinic:
         step_folder.forget_study(erased.clinic, erased.study_instance_uid)
+
+
+def _forget_aside(database: Database, spool_keys: tuple[str, ...]) -> None:
+    """Their files have gone."""
+    for start in range(0, len(spool_keys), NAMES_AT_ONCE):
+        some = spool_keys[start : start + NAMES_AT_ONCE]
+        with database.write() as connection:
+            connection.execute(sa.delete(quarantine).where(quarantine.c.spool_key.in_(some)))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -187,7 +188,7 @@ class Spool:
             for file in islice(files, MOST_OF_STRANGERS):
                 count += 1
                 with suppress(FileNotFoundError):  # it was complete, or removed, a moment ago
-                    size += file.stat().st_size
+                    size += file.stat(follow_symlinks=False).st_size
         return size < most_bytes and count < MOST_OF_STRANGERS
 
     def _shared_of_strangers(self) -> tuple[int, int]:
@@ -231,11 +232,16 @@ class Spool:
         return f"{self.root}/{key[:2]}/{key}.dcm"
 
     def sealed_with(self, key: str) -> str:
-        """The name of the study key that this machine's file is sealed with; "" where it is not, or is gone."""
+        """The name of the study key that this machine's file is sealed with; "" where it is not, or nobody can tell: it
+        is gone, cannot be read, or is something else that somebody put there.
+        """
+        path = self._file(key)
         try:
-            with open(self._file(key), "rb") as file:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return ""
+            with open(path, "rb") as file:
                 return sealed_with(file)
-        except FileNotFoundError:
+        except OSError:
             return ""
 
     def has(self, key: str) -> bool:
@@ -312,7 +318,7 @@ class Spool:
         leftovers = [
             path
             for path in self.unfinished()
-            if (begun := UNFINISHED_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"]))
+            if (begun := UNFINISHED_NAME.fullmatch(path.name)) and _is_over(int(begun["process_id"])) and path.is_file()
         ]
         for path in leftovers:
             path.unlink(missing_ok=True)

@@ -108,8 +108,16 @@ class Recorded:
         return not self.is_aside_already and self.verdict not in (Verdict.DUPLICATE, Verdict.OWN_RESULT)
 
 
-def record_instances(database: Database, spool: Spool, stored: Sequence[StoredInstance]) -> list[Recorded]:
+def record_instances(
+    database: Database,
+    spool: Spool,
+    stored: Sequence[StoredInstance],
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[Recorded]:
     """Bring stored instances into the database, in one transaction; recording one twice changes nothing.
+
+    meanwhile: is called after each look at files, which may be large.
 
     Raises:
         Away: the shared store is, and an earlier one has to be fetched from it.
@@ -123,7 +131,7 @@ def record_instances(database: Database, spool: Spool, stored: Sequence[StoredIn
                     recorded[instance.spool_key] = _record(connection, contents, instance)
             contents.require_all()
             return [recorded[instance.spool_key] for instance in stored]
-        contents.look()
+        contents.look(meanwhile)
 
 
 def replaces_lost(database: Database, spool: Spool, recorded: Recorded) -> bool:
@@ -210,7 +218,7 @@ class _Contents:
         if self._open:
             raise _NotLookedAt
 
-    def look(self) -> None:
+    def look(self, meanwhile: Callable[[], None]) -> None:
         """Raises:
         Away: the shared store is.
         """
@@ -219,6 +227,7 @@ class _Contents:
                 self._answers[question] = look()
             except OSError as error:
                 self._answers[question] = error
+            meanwhile()
         self._open = {}
 
     def _answer(self, question: tuple[str, ...], look: Callable[[], bool | str], *, guess: bool | str) -> bool | str:

@@ -24,7 +24,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from domain.errors import Misconfigured
-from storage.durable_files import SHARDS, make_directories, remove_left_behind, sync_directory, write_synced
+from storage.durable_files import (
+    LEFT_BEHIND_AFTER_S,
+    SHARDS,
+    make_directories,
+    old_files,
+    sync_directory,
+    write_synced,
+)
 
 SETTING = "storage.encryption_key_file"
 KEY_BYTES = 32
@@ -115,7 +122,7 @@ class StudyKeys:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._turn = threading.Lock()
         make_directories(self.root, self._incoming)
-        remove_left_behind(self._incoming)
+        self._destroy_left_behind()
 
     def key_of(self, study: str) -> StudyKey:
         """The key of this study (`study_name`), made and kept durably if it has none yet.
@@ -170,12 +177,18 @@ class StudyKeys:
 
     def destroy(self, study: str) -> bool:
         """Make everything that was sealed for this study unreadable for good; whether there was a key."""
-        with self._alone():
-            return self.remove(key_name(study))
+        return self.remove(key_name(study))
 
     def remove(self, name: str) -> bool:
-        """Remove the key of this name; whether there was one. A crash in the middle leaves no half of one in its place:
-        a study whose key nobody can read could not even be received again.
+        """Remove the key of this name; whether there was one."""
+        if not self._path(name).exists() and not (self._incoming / name).exists():
+            return False
+        with self._alone():
+            return self.remove_held(name)
+
+    def remove_held(self, name: str) -> bool:
+        """The same for a key that the caller has `held`. A crash in the middle leaves no half of one in its place: a
+        study whose key nobody can read could not even be received again.
         """
         path, doomed = self._path(name), self._incoming / name
         was_there = True
@@ -187,20 +200,16 @@ class StudyKeys:
             sync_directory(path.parent)
             with self._turn:
                 self._known.pop(name, None)
-        with suppress(FileNotFoundError):  # what an earlier removal did not come to counts, too
-            with open(doomed, "r+b", buffering=0) as file:
-                file.write(b"\0" * os.fstat(file.fileno()).st_size)
-                os.fsync(file.fileno())
-            doomed.unlink()
+        _destroy(doomed)  # what an earlier removal did not come to counts, too
         return was_there
 
     def rotate(self) -> Rotation:
         """Wrap every study key with the master key in use. What was sealed stays as it is."""
         counts = {"rewrapped": 0, "current": 0, "lost": 0}
-        with self._alone():
-            for path in self._paths():
-                with suppress(FileNotFoundError):  # its only file was removed meanwhile
-                    counts[self._rewrap(path)] += 1
+        for path in self._paths():
+            # For each anew: nobody who removes a key, the indexer least of all, waits for a hundred thousand others.
+            with self._alone(), suppress(FileNotFoundError):  # its only file was removed meanwhile
+                counts[self._rewrap(path)] += 1
         return Rotation(**counts)
 
     def sample(self) -> Sample:
@@ -209,8 +218,7 @@ class StudyKeys:
         for shard in SHARDS:
             with os.scandir(self.root / shard) as entries, suppress(FileNotFoundError):  # it was erased meanwhile
                 if (entry := next((entry for entry in entries if entry.name.endswith(".key")), None)) is not None:
-                    content = Path(entry.path).read_text(encoding="ascii", errors="replace")
-                    wrapped_by.append(content.partition(" ")[0])
+                    wrapped_by.append(_wrapped_by(Path(entry.path)))
         return Sample(looked_at=len(wrapped_by), lost=sum(name not in self._master_keys for name in wrapped_by))
 
     def _look_up(self, name: str) -> StudyKey:
@@ -231,7 +239,7 @@ class StudyKeys:
         return key
 
     def _rewrap(self, path: Path) -> str:
-        if path.read_text(encoding="ascii").partition(" ")[0] == self._in_use.name:
+        if _wrapped_by(path) == self._in_use.name:
             return "current"
         try:
             secret = self._unwrap(path)
@@ -259,7 +267,7 @@ class StudyKeys:
         return temporary
 
     def _unwrap(self, path: Path) -> bytes:
-        master_name, _, wrapped = path.read_text(encoding="ascii").strip().partition(" ")
+        master_name, _, wrapped = _content(path).strip().partition(" ")
         if master_name not in self._master_keys:
             raise KeyNotThere(
                 errno.ENOKEY, f"its key is wrapped by master key {master_name!r}, which is not in {SETTING}", path.stem
@@ -271,10 +279,18 @@ class StudyKeys:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Of the processes that destroy or rotate, one at a time: a rotation must not bring back what is destroyed."""
-        with open(self.root / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Of the processes that remove or rotate, one at a time: a rotation must not bring back what was removed."""
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
+
+    def _destroy_left_behind(self) -> None:
+        """What a crash left half made, or half destroyed."""
+        for path in old_files(self._incoming, older_than_s=LEFT_BEHIND_AFTER_S):
+            _destroy(path)
 
     def _paths(self) -> Iterator[Path]:
         for shard in SHARDS:
@@ -290,6 +306,33 @@ class _Known:
 
     version: tuple[int, int]
     key: StudyKey
+
+
+def _content(path: Path) -> str:
+    """Of the file with a key: a damaged one may hold any bytes."""
+    return path.read_text(encoding="ascii", errors="replace")
+
+
+def _wrapped_by(path: Path) -> str:
+    """The name of a master key."""
+    return _content(path).partition(" ")[0]
+
+
+def _destroy(path: Path) -> None:
+    """Overwrite and remove the file with a key; harmless when it is gone."""
+    with suppress(FileNotFoundError):
+        with suppress(PermissionError):  # who rotated was another user: it can be removed, if no more
+            _overwrite(path)
+        path.unlink()
+
+
+def _overwrite(path: Path) -> None:
+    """Not what has another name: its maker may have died before it removed this one of a key that is in use."""
+    with open(path, "r+b", buffering=0) as file:
+        state = os.fstat(file.fileno())
+        if state.st_nlink == 1:
+            file.write(b"\0" * state.st_size)
+            os.fsync(file.fileno())
 
 
 def _version_of(path: Path) -> tuple[int, int]:

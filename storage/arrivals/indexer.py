@@ -284,7 +284,7 @@ class Indexer:
         try:
             for known in sweep.find():
                 self._meanwhile(begun)
-                self._mover.move_known(known, meanwhile=self._while_moving)
+                self._mover.move_known(known, meanwhile=self._between_files)
             if sweep.count:
                 log.info("sweep_found", count=sweep.count)
             for batch in sweep.batches():
@@ -320,12 +320,12 @@ class Indexer:
     def _ready(self, keys: Collection[str]) -> list[StoredInstance]:
         """Those of these that can be recorded: read, and in the shared store where there is one."""
         read = list(self._read(keys))
-        ready = self._mover.moved(read, meanwhile=self._while_moving)
+        ready = self._mover.moved(read, meanwhile=self._between_files)
         self._leave({one.spool_key for one in read}.difference(one.spool_key for one in ready))
         return ready
 
-    def _while_moving(self) -> None:
-        """Uploads may take long: the listeners' pipe must not overflow, nor the receiver count as silent."""
+    def _between_files(self) -> None:
+        """Uploads and comparisons may take long: the pipe must not overflow, nor the receiver seem silent."""
         self._take_news(wait=False)
         self._beat_if_due()
 
@@ -386,7 +386,7 @@ class Indexer:
     def _record_each_if_need_be(self, stored: list[StoredInstance]) -> list[Recorded]:
         """One instance that the database does not take, or that nobody thought of, must not hold up the others."""
         try:
-            return record_instances(self._database, self._spool, stored)
+            return record_instances(self._database, self._spool, stored, meanwhile=self._between_files)
         except Exception as error:
             if _is_outage(error):
                 raise

@@ -92,16 +92,19 @@ class RequestBox:
         for entry in os.scandir(self.root):
             if entry.name.endswith(".json") and not entry.name.startswith(TEMPORARY_PREFIX):
                 try:
-                    found.append((entry.stat().st_mtime_ns, entry.name.removesuffix(".json")))
+                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name.removesuffix(".json")))
                 except FileNotFoundError:  # another follower has brought it in
                     continue
         return [key for _, key in sorted(found)]
 
     def read(self, key: str) -> bytes | None:
-        """The request, or None when another follower has brought it in."""
+        """The request; None: another follower has brought it in, or it cannot be read now and holds up no other."""
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.error("request_unreadable", where=str(self._path(key)), error=str(error.strerror))
             return None
 
     def remove(self, key: str) -> None:

@@ -68,7 +68,7 @@ class StepFolder:
         forgotten = 0
         with self.locked():
             for path in self.root.glob("*.json"):
-                if path.stat().st_mtime < until:
+                if path.is_file() and path.stat().st_mtime < until:
                     path.unlink()
                     forgotten += 1
         return forgotten
@@ -85,7 +85,7 @@ class StepFolder:
 
         with self.locked():
             changes = [key for key in self.changes.waiting() if is_of_study(self.changes.read(key))]
-            states = [path for path in self.root.glob("*.json") if is_of_study(path.read_bytes())]
+            states = [path for path in self.root.glob("*.json") if path.is_file() and is_of_study(path.read_bytes())]
             for key in changes:
                 self.changes.remove(key)
             for path in states:

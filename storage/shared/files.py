@@ -7,6 +7,7 @@ The cache is nobody's truth: any process may empty it at any time. Who has opene
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -68,7 +69,7 @@ class SharedFiles:
     def trim(self) -> None:
         """Remove what nobody has opened for long, and the least lately opened beyond the limit."""
         self._fetched, room = 0, self._limit
-        found = [(state.st_mtime, state.st_size, path) for path in self.cache.iterdir() if (state := _stat(path))]
+        found = [(state.st_mtime, state.st_size, path) for path, state in self._files()]
         for opened_at, size, path in sorted(found, reverse=True):
             room -= size
             if room < 0 or time.time() - opened_at > KEPT_FOR_S:
@@ -76,8 +77,15 @@ class SharedFiles:
 
     def empty(self) -> None:
         """Harmless to whoever has opened a file."""
-        for path in self.cache.iterdir():
+        for path, _ in self._files():
             path.unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """The cache may be a file system of its own, which has folders of its own (lost+found)."""
+        for path in self.cache.iterdir():
+            with suppress(FileNotFoundError):
+                if stat.S_ISREG((state := path.lstat()).st_mode):
+                    yield path, state
 
     def _fetch(self, name: str, path: Path) -> BinaryIO:
         temporary = path.with_name(f".{secrets.token_hex(16)}")
@@ -101,10 +109,3 @@ class SharedFiles:
     def _cached(self, name: str) -> Path:
         """Keys and UIDs are the last part of every name, and no two of them are the same."""
         return self.cache / PurePosixPath(name).name
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None

@@ -1,6 +1,8 @@
 """What is away, or not for this user, is one line and status 1, whatever the verb; a bug keeps its trace."""
 
+import errno
 import getpass
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 from cli.__main__ import main
 from cli.parts import open_database
 from config.settings import load
+from storage.study_keys import MasterKey, StudyKeys
 from tests.factories.ports import free_port
 
 READING = [["studies"], ["study", "1.2.3"], ["ledger"], ["subscriptions"], ["commitments"], ["keys", "list"]]
@@ -54,6 +57,22 @@ def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: p
     assert (
         line == f"collimator: {tmp_path}/file/var: Not a directory (is it there, and may {getpass.getuser()} use it?)"
     )
+
+
+def test_a_disk_that_is_full_in_the_middle_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{'6e' * 32}\n{'6f' * 32}\n")
+    StudyKeys(tmp_path / "var", [MasterKey(secret=b"o" * 32)]).key_of("")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    monkeypatch.setenv("COLLIMATOR_STORAGE__ENCRYPTION_KEY_FILE", str(keys))
+    line = said(["storage", "rotate-keys"], configured(tmp_path), capsys)
+    assert line == "collimator: No space left on device (make room on the disk, and do it again)"
 
 
 def test_who_only_reads_does_not_wait_for_a_frozen_process_that_was_writing(

@@ -69,6 +69,31 @@ def test_what_the_receiver_stores_gets_its_row_and_a_re_send_loses_its_file(sqli
     assert list(spool.stored_keys()) == [first]
 
 
+def test_a_receiver_that_compares_large_re_sends_goes_on_to_read_the_news_and_to_show_that_it_is_there(
+    sqlite: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3):
+        for second in (1, 2):
+            received(spool, radiograph(number), second=second)
+    beats: list[int] = []
+    seen = []
+
+    class Counted(Beat):
+        def beat_if_due(self) -> None:
+            beats.append(1)
+
+    def compare(_spool: Spool, _one: str, _other: str) -> bool:
+        seen.append(len(beats))
+        return True
+
+    monkeypatch.setattr("storage.intake.is_same_content", compare)
+    indexer = Indexer(sqlite, spool, tiers=TIERS, beat=Counted(sqlite, "here", listeners=0))
+    indexer.start()
+    until(lambda: len(list(spool.stored_keys())) == 3)
+    indexer.stop()
+    assert len(set(seen)) == len(seen) == 3
+
+
 def test_an_own_result_loses_its_file_and_what_is_quarantined_keeps_it(sqlite: Database, spool: Spool) -> None:
     own = radiograph(1)
     own.Manufacturer, own.ManufacturerModelName = "Collimator project", "Collimator"
@@ -257,9 +282,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many instances were recorded in each transaction, from now on."""
     sizes: list[int] = []
 
-    def record(database: Database, spool: Spool, stored: list[StoredInstance]) -> list[Recorded]:
+    def record(database: Database, spool: Spool, stored: list[StoredInstance], **how: Any) -> list[Recorded]:
         sizes.append(len(stored))
-        return record_instances(database, spool, stored)
+        return record_instances(database, spool, stored, **how)
 
     monkeypatch.setattr(storage.arrivals.indexer, "record_instances", record)
     return sizes
@@ -521,12 +546,12 @@ def failing_for(spool_key: str, monkeypatch: pytest.MonkeyPatch, *, even_in_quar
     """Whoever records this one meets a bug; the sizes of the batches in which it was tried."""
     tries: list[int] = []
 
-    def record(database: Database, spool: Spool, stored: list[StoredInstance]) -> list[Recorded]:
+    def record(database: Database, spool: Spool, stored: list[StoredInstance], **how: Any) -> list[Recorded]:
         for one in stored:
             if one.spool_key == spool_key and (even_in_quarantine or not one.problem):
                 tries.append(len(stored))
                 raise ZeroDivisionError
-        return record_instances(database, spool, stored)
+        return record_instances(database, spool, stored, **how)
 
     monkeypatch.setattr(storage.arrivals.indexer, "record_instances", record)
     return tries

@@ -1,5 +1,7 @@
 """The migrations lead to the tables that the code uses, on both engines, however often they are run."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +28,22 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
     database.migrate()
     with database.read() as connection:
         assert sorted(sa.inspect(connection).get_table_names()) == before
+
+
+def test_machines_that_migrate_at_once_come_to_the_same(postgresql_url: str) -> None:
+    databases = [Database(postgresql_url) for _ in range(4)]
+    start = threading.Barrier(len(databases))
+
+    def migrate(database: Database) -> None:
+        start.wait()
+        database.migrate()
+
+    with ThreadPoolExecutor(len(databases)) as machines:
+        list(machines.map(migrate, databases))
+    with databases[0].read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata) == []
+    for database in databases:
+        database.close()
 
 
 def test_of_requests_under_one_transaction_uid_the_last_stays(database: Database) -> None:

@@ -68,6 +68,17 @@ def test_a_damaged_request_is_set_aside_and_holds_up_no_other(box: RequestBox, s
     assert sorted(path.name for path in box.root.iterdir()) == [f"{damaged}.damaged"]
 
 
+def test_a_request_that_cannot_be_read_now_holds_up_no_other(box: RequestBox, sqlite: Database) -> None:
+    """A folder stands for a file that the disk does not give."""
+    (box.root / "first.json").mkdir()
+    (box.root / "loop.json").symlink_to(box.root / "loop.json")
+    box.put(b'"second"')
+    rows = Rows()
+    assert box.bring_in(sqlite, str, rows.record) == 1
+    assert rows.recorded == ["second"]
+    assert len(box.waiting()) == 2
+
+
 def test_a_request_that_another_follower_took_is_none(box: RequestBox) -> None:
     key = box.put(b"one")
     box.remove(key)

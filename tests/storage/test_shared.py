@@ -281,6 +281,15 @@ def test_the_cache_forgets_what_nobody_opened_for_an_hour(counting: Counting, tm
     assert [path.name for path in files_in(tmp_path / "cache")] == ["2.dcm"]
 
 
+def test_the_cache_may_be_a_file_system_with_folders_of_its_own(counting: Counting, tmp_path: Path) -> None:
+    files = SharedFiles(counting, tmp_path / "cache", cache_bytes=1)
+    (tmp_path / "cache" / "lost+found").mkdir()
+    os.utime(tmp_path / "cache" / "lost+found", (0, 0))
+    read(files, 1)
+    files.empty()
+    assert os.listdir(tmp_path / "cache") == ["lost+found"]
+
+
 def test_a_file_that_is_open_survives_the_emptying_of_the_cache(counting: Counting, tmp_path: Path) -> None:
     files = SharedFiles(counting, tmp_path / "cache")
     with files.open("instances/ab/1.dcm") as file:

@@ -98,6 +98,15 @@ def test_a_strangers_file_is_left_alone(spool: Spool) -> None:
     assert len(files_in(folder)) == 5
 
 
+def test_a_folder_or_a_link_under_a_name_of_the_nodes_own_stops_neither_receiver_nor_strangers(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, strangers_maximum_bytes=10**9)
+    folder, loop = spool.root / "ff" / f"{'f' * 32}.4194303.part", spool.root / "ff" / "loop.dcm"
+    folder.mkdir()
+    loop.symlink_to(loop)
+    assert spool.remove_leftovers() == 0
+    assert spool.has_room_for_strangers()
+
+
 def test_an_instance_is_removed_once_and_twice(spool: Spool) -> None:
     key = spool.receive().commit()
     spool.remove(key)

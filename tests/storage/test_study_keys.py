@@ -4,6 +4,7 @@ import base64
 import errno
 import multiprocessing
 import os
+import threading
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -192,6 +193,66 @@ def test_a_damaged_key_file_is_said_to_be_so(tmp_path: Path) -> None:
     path.write_text(content[:-3] + ("0" if content[-3] != "0" else "1") + content[-2:], encoding="ascii")
     with pytest.raises(KeyNotThere, match="the file with its key is damaged"):
         keys.key_of(STUDY)
+
+
+def test_a_key_file_with_bytes_that_are_no_text_is_one_that_nobody_can_open(tmp_path: Path) -> None:
+    damaged, sound = StudyKeys(tmp_path, [OLD]).key_of(STUDY), StudyKeys(tmp_path, [OLD]).key_of("")
+    path = StudyKeys(tmp_path, [OLD])._path(damaged.name)
+    path.write_bytes(b"\xe5" + path.read_bytes()[1:])
+    keys = StudyKeys(tmp_path, [NEW, OLD])
+    with pytest.raises(KeyNotThere):
+        keys.key_of(STUDY)
+    assert keys.rotate() == Rotation(rewrapped=1, current=0, lost=1)
+    assert keys.key_of("") == sound
+
+
+def test_a_rotation_does_not_bring_back_what_is_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, both = StudyKeys(tmp_path, [OLD]), StudyKeys(tmp_path, [NEW, OLD])
+    name = old.key_for("f" * 32).name
+    remover = threading.Thread(target=old.remove, args=(name,))
+    unwrap = both._unwrap
+
+    def slow(path: Path) -> bytes:
+        secret = unwrap(path)
+        remover.start()
+        remover.join(timeout=0.2)
+        return secret
+
+    monkeypatch.setattr(both, "_unwrap", slow)
+    both.rotate()
+    remover.join(timeout=60)
+    assert key_files(old) == []
+
+
+def test_a_key_whose_destroyer_died_is_overwritten_and_the_other_name_of_one_in_use_only_removed(
+    tmp_path: Path,
+) -> None:
+    keys = StudyKeys(tmp_path, [NEW])
+    used, doomed = keys.key_of(STUDY), keys.key_of("")
+    os.link(keys._path(used.name), keys.root / "incoming" / "linked")
+    os.rename(keys._path(doomed.name), keys.root / "incoming" / doomed.name)
+    for path in (keys.root / "incoming").iterdir():
+        os.utime(path, (0, 0))
+    with open(keys.root / "incoming" / doomed.name, "rb") as file:
+        again = StudyKeys(tmp_path, [NEW])
+        assert set(file.read()) == {0}
+    assert files_in(keys.root / "incoming") == []
+    assert again.key_of(STUDY) == used
+
+
+def test_a_key_that_may_not_be_written_is_removed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever rotated the keys was another user than the node's."""
+    keys = StudyKeys(tmp_path, [NEW])
+    keys.key_of(STUDY)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("storage.study_keys._overwrite", refuse)
+    assert keys.destroy(STUDY)
+    assert files_in(keys.root) == []
 
 
 def test_what_a_crash_left_half_made_is_cleared_away_once_it_is_old(tmp_path: Path) -> None:
