@@ -68,13 +68,16 @@ def _explain(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageChange:
-    """Where one image would go instead. Empty: nowhere; `refused`: why the package would not take it."""
+    """Where one image would go instead. Empty: nowhere; `refused`: why the package would not take it; `reason`: why it
+    would go there.
+    """
 
     sop_instance_uid: str
     package_now: str
     package_proposed: str
     refused_now: str
     refused_proposed: str
+    reason_proposed: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +142,7 @@ def _change(study: Study, now: Decision, then: Decision) -> Change:
                 package_proposed=after.package or "",
                 refused_now=before.refusal,
                 refused_proposed=after.refusal,
+                reason_proposed=after.reason,
             )
             for before, after in pairs
             if (before.package, before.refusal) != (after.package, after.refusal)
@@ -157,7 +161,7 @@ def _row(change: Change) -> tuple[str, ...]:
         proposed,
         f"{len(change.images_changed)} of {change.images}",
         f"{len(refused)}: {', '.join(dict.fromkeys(refused))}" if refused else "-",
-        change.reason_proposed,
+        "; ".join(dict.fromkeys(image.reason_proposed for image in change.images_changed)),
     )
 
 

@@ -8,6 +8,7 @@ from cli.listing import cell, print_objects
 from cli.parts import open_database, settings_for
 from domain.care import Done, Rejection, Verb
 from domain.errors import Misconfigured, Refuse
+from domain.findings import told_apart
 from domain.versions import Role
 from storage.overview import (
     AnswerLine,
@@ -113,14 +114,17 @@ def _section(title: str, lines: tuple[str, ...] | list[str]) -> Iterator[str]:
 
 def _finding(finding: FindingLine) -> str:
     said = "detected" if finding.is_detected else "not detected"
-    score = f"{finding.certainty:.2f}, threshold {finding.threshold:.2f}"
+    score = "{}, threshold {}".format(*told_apart(finding.certainty, finding.threshold, decimals=2))
     places = f", {finding.regions} places" if finding.regions > 1 else ""
     return f"{finding.label}: {said} ({score}{places})  {_by(finding)}"
 
 
 def _measurement(measurement: MeasurementLine) -> str:
-    threshold = "" if measurement.threshold is None else f" (threshold {measurement.threshold:g})"
-    return f"{measurement.label}: {measurement.value:.2f} {measurement.unit}{threshold}  {_by(measurement)}"
+    value, threshold = f"{measurement.value:.2f}", ""
+    if measurement.threshold is not None:
+        value, _ = told_apart(measurement.value, measurement.threshold, decimals=2)
+        threshold = f" (threshold {measurement.threshold:g})"
+    return f"{measurement.label}: {value} {measurement.unit}{threshold}  {_by(measurement)}"
 
 
 def _by(answer: AnswerLine) -> str:

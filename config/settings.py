@@ -343,6 +343,7 @@ class Settings(Section):
                 **shipped["modalities"],
                 **{modality.strip().upper(): part for modality, part in self.routing.modalities.items()},
             },
+            within=shipped["within"],
         )
 
 

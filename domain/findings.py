@@ -97,6 +97,17 @@ class Measurement:
         return self.threshold is not None and self.value >= self.threshold
 
 
+def told_apart(value: float, threshold: float, *, decimals: int) -> tuple[str, str]:
+    """Both rounded alike, with at least so many decimals and as few as keep them on their right sides of each other.
+
+    0.4996 against a threshold of 0.5 is not detected, and "0.50" would say the opposite.
+    """
+    for places in range(decimals, decimals + 6):
+        if (round(value, places) >= round(threshold, places)) == (value >= threshold):
+            return f"{value:.{places}f}", f"{threshold:.{places}f}"
+    return repr(value), repr(threshold)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """The number in an answer: a finding's certainty, or a measured value.

@@ -11,7 +11,7 @@ and the SR says in a sentence why an image went where it went.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from domain.findings import Code
 from domain.study import Instance, InstanceFacts, Study
@@ -43,6 +43,7 @@ class RuleBook:
     `terms`: Body Part Examined value -> body part. `codes`: code of an anatomic region or a procedure -> body part, a
     value of SNOMED's as it is, one of another scheme as SCHEME:VALUE.
     `words`: word in a description -> body part. `modalities`: Modality that by itself tells the body part.
+    `within`: body part -> the larger one that holds it: a film of the one is also one of the other.
     """
 
     rules: tuple[Rule, ...]
@@ -50,6 +51,7 @@ class RuleBook:
     codes: Mapping[str, str]
     words: Mapping[str, str]
     modalities: Mapping[str, str]
+    within: Mapping[str, str] = field(default_factory=dict)
 
 
 # Knows no term and no word.
@@ -218,17 +220,12 @@ def decide_image(instance: Instance, calling_ae_title: str, rulebook: RuleBook) 
 def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
     """Every attribute that is present and could tell the body part, coded ones first."""
     signals = []
-    if facts.modality in rulebook.modalities:
-        signals.append(_signal("Modality (0008,0060)", facts.modality, rulebook.modalities[facts.modality]))
-    if facts.body_part_examined:
-        parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms_in(facts.body_part_examined, rulebook)))
-        signals.append(
-            Signal(
-                attribute="Body Part Examined (0018,0015)",
-                seen=facts.body_part_examined,
-                body_parts=parts,
-            )
-        )
+    of_modality = rulebook.modalities.get(facts.modality)
+    if of_modality:
+        signals.append(Signal(attribute="Modality (0008,0060)", seen=facts.modality, body_parts=(of_modality,)))
+    for value in facts.body_parts_examined:
+        parts = parts_of_term(value, rulebook)
+        signals.append(Signal(attribute="Body Part Examined (0018,0015)", seen=value, body_parts=parts))
     # Each region is in the image. Of the study's procedures an image may be any one, as of the parts in a description.
     coded = [("Anatomic Region Sequence (0008,2218)", [code]) for code in facts.anatomic_regions]
     if facts.procedure_codes:
@@ -245,16 +242,15 @@ def body_part_signals(facts: InstanceFacts, rulebook: RuleBook) -> list[Signal]:
     for attribute, text in texts:
         if text:
             signals.append(Signal(attribute=attribute, seen=text, body_parts=parts_in(text, rulebook)))
-    return signals
+    return [replace(one, body_parts=_also_within(one.body_parts, of_modality, rulebook)) for one in signals]
 
 
 def shown_in(facts: InstanceFacts, rulebook: RuleBook) -> list[Shown]:
     """What the coded attributes say, term by term: routing asks which body part it is, a model's gate which bone."""
-    shown = []
-    if facts.body_part_examined:
-        terms = terms_in(facts.body_part_examined, rulebook)
-        parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms))
-        shown.append(Shown(seen=facts.body_part_examined, terms=terms, body_parts=parts))
+    shown = [
+        Shown(seen=value, terms=terms_in(value, rulebook), body_parts=parts_of_term(value, rulebook))
+        for value in facts.body_parts_examined
+    ]
     for code in facts.anatomic_regions:
         terms = terms_in(code.meaning, rulebook)
         part = part_of_code(code, rulebook)
@@ -266,7 +262,7 @@ def shown_in(facts: InstanceFacts, rulebook: RuleBook) -> list[Shown]:
                 body_parts=(part,) if part else tuple(dict.fromkeys(rulebook.terms[term] for term in terms)),
             )
         )
-    return shown
+    return [_narrowed(one, rulebook.modalities.get(facts.modality), rulebook) for one in shown]
 
 
 def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
@@ -274,6 +270,14 @@ def terms_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
     if (term := plain_term(text)) in rulebook.terms:
         return (term,)
     return _known_words(text, rulebook.terms)
+
+
+def parts_of_term(value: str, rulebook: RuleBook) -> tuple[str, ...]:
+    """What a value of Body Part Examined names. Where it is no known term, the words of descriptions may be in it: many
+    modalities write it in their users' language.
+    """
+    parts = tuple(dict.fromkeys(rulebook.terms[term] for term in terms_in(value, rulebook)))
+    return parts or parts_in(value, rulebook)
 
 
 def parts_in(text: str, rulebook: RuleBook) -> tuple[str, ...]:
@@ -393,5 +397,13 @@ def _known_words(text: str, table: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word in table))
 
 
-def _signal(attribute: str, seen: str, body_part: str | None) -> Signal:
-    return Signal(attribute=attribute, seen=seen, body_parts=(body_part,) if body_part else ())
+def _also_within(parts: tuple[str, ...], of_modality: str | None, rulebook: RuleBook) -> tuple[str, ...]:
+    """HEAD on a panoramic film is no other part: what its Modality tells lies within it."""
+    is_wider = of_modality is not None and of_modality not in parts and rulebook.within.get(of_modality) in parts
+    return (*parts, of_modality) if of_modality and is_wider else parts
+
+
+def _narrowed(shown: Shown, of_modality: str | None, rulebook: RuleBook) -> Shown:
+    """As `_also_within`; its terms are those of the larger part, and say nothing more of the one within."""
+    parts = _also_within(shown.body_parts, of_modality, rulebook)
+    return shown if parts == shown.body_parts else replace(shown, terms=(), body_parts=parts)

@@ -12,7 +12,7 @@ class InstanceFacts:
     """What routing may look at. Empty text or tuple: the attribute was absent or empty. Never identity."""
 
     modality: str = ""  # Modality (0008,0060)
-    body_part_examined: str = ""  # Body Part Examined (0018,0015)
+    body_part_examined: str = ""  # Body Part Examined (0018,0015), all its values
     anatomic_regions: tuple[Code, ...] = ()  # Anatomic Region Sequence (0008,2218)
     view_position: str = ""  # View Position (0018,5101), or the meaning of View Code Sequence (0054,0220)
     view_codes: tuple[Code, ...] = ()  # View Code Sequence (0054,0220)
@@ -37,6 +37,11 @@ class InstanceFacts:
     rows: int = 0
     columns: int = 0
     number_of_frames: int = 1
+
+    @property
+    def body_parts_examined(self) -> tuple[str, ...]:
+        """Each value: it should have one (PS3.3 C.7.3.1), and of two one may be anything."""
+        return tuple(value for part in self.body_part_examined.split("\\") if (value := part.strip()))
 
     @property
     def completed_years(self) -> tuple[int, ...]:

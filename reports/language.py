@@ -59,6 +59,7 @@ class Words:
     other_object: str
     image_analysed: str
     image_not_analysed: str
+    image_of_another_model: str
     more_images_came: str
     unread: str
     version_is_tried: str

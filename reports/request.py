@@ -46,9 +46,10 @@ class ReportRequest:
     rejection of earlier results, which then are the study's instances.
 
     `displays` holds the picture of each analysed image by its SOP Instance UID; only the overlay needs them.
-    `decision` explains the routing, a sentence a line. The content date and time of every object is the moment the
-    study was complete, so that writing them again gives the same bytes. `language` is that of what people
-    read: a key of reports.words.LANGUAGES.
+    `decision` explains the routing, a sentence a line. `seen_by_others`: SOP Instance UIDs of the images that another
+    model of the same study has looked at, which has reports of its own. The content date and time of every object is
+    the moment the study was complete, so that writing them again gives the same bytes. `language` is that of what
+    people read: a key of reports.words.LANGUAGES.
     """
 
     study: Study
@@ -58,6 +59,7 @@ class ReportRequest:
     rejection: Rejection | None = None
     displays: Mapping[str, DisplayImage] = field(default_factory=dict)
     decision: tuple[str, ...] = ()
+    seen_by_others: tuple[str, ...] = ()
     previous_results: tuple[PreviousResult, ...] = ()
     language: str = "en"
 

@@ -17,7 +17,7 @@ from reports.request import ReportRequest
 from reports.source import SourceStudy
 
 # Raise it with every change of a writer that changes what it writes.
-LAYOUT_VERSION = "3"
+LAYOUT_VERSION = "4"
 
 
 def fingerprint_of(request: ReportRequest, source: SourceStudy) -> str:
@@ -48,6 +48,7 @@ def _parts(request: ReportRequest, source: SourceStudy) -> Iterator[bytes]:
         request.note,
         request.rejection,
         request.decision,
+        request.seen_by_others,
         request.previous_results,
         request.language,
         request.analysis.model if request.analysis else None,

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import groupby
 
-from domain.findings import Finding, Measurement, ModelIdentity
+from domain.findings import Finding, Measurement, ModelIdentity, told_apart
 from reports.language import Words
 from reports.languages import english, german
 
@@ -45,10 +45,7 @@ def label_in_words(label: str, words: Words = ENGLISH) -> str:
 
 
 def percents(finding: Finding, words: Words = ENGLISH) -> tuple[str, str]:
-    """Certainty and threshold in percent, with as few decimals as keep them on their right sides of each other.
-
-    49.96 % against a threshold of 50 % is not detected, and "50 %" would say the opposite.
-    """
+    """Certainty and threshold in percent."""
     return _apart(finding.certainty * 100, finding.threshold * 100, words, decimals=0)
 
 
@@ -108,11 +105,8 @@ def in_ascii(text: str) -> str:
 
 
 def _apart(value: float, threshold: float, words: Words, *, decimals: int) -> tuple[str, str]:
-    """Both rounded alike, with at least so many decimals."""
-    for places in range(decimals, decimals + 6):
-        if (round(value, places) >= round(threshold, places)) == (value >= threshold):
-            return _spoken(f"{value:.{places}f}", words), _spoken(f"{threshold:.{places}f}", words)
-    return _spoken(repr(value), words), _spoken(repr(threshold), words)
+    told = told_apart(value, threshold, decimals=decimals)
+    return _spoken(told[0], words), _spoken(told[1], words)
 
 
 def _spoken(number: str, words: Words) -> str:

@@ -42,7 +42,13 @@ VRS = {tag: dictionary_VR(tag).encode() for tag in TAGS.values()}
 ABSENT = dict.fromkeys(VRS, "")
 ROWS, COLUMNS = TAGS["Rows"], TAGS["Columns"]
 CHARACTER_SET = TAGS["SpecificCharacterSet"]
-OF_SEVERAL_VALUES = frozenset((TAGS["ImageType"], TAGS["PatientOrientation"]))  # of which all values count
+# All of whose values count: where there should be one, somebody wrote a backslash into a text.
+OF_SEVERAL_VALUES = frozenset(
+    TAGS[keyword]
+    for keyword in (
+        "ImageType", "PatientOrientation", "BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName",
+    )
+)  # fmt: skip
 PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # Float, Double Float, and Pixel Data
 GROUP_OF_PIXELS = 0x7FE0
 TEXT_VRS = frozenset((b"AE", b"AS", b"CS", b"DA", b"IS", b"LO", b"SH", b"UI"))

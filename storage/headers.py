@@ -22,7 +22,7 @@ UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 AGE_PATTERN = re.compile(r"(\d{1,3})([DWMY])")
 DATE_PATTERN = re.compile(r"\d{8}")  # of a shorter one strptime guesses where the month ends
 UNKNOWN_BIRTH = ("19000101", "18991230")  # written where nobody knows; years since then would make any child an adult
-OLDEST_YEARS, LONGEST_LIFE_YEARS, LARGEST_GAP_YEARS = 150, 120, 2
+LONGEST_LIFE_YEARS, LARGEST_GAP_YEARS = 120, 2
 YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 
@@ -112,9 +112,9 @@ def read_facts(elements: Elements) -> InstanceFacts:
 def patient_age_years(elements: Elements) -> float | None:
     """Age at the study: Patient's Age (0010,1010), or from Patient's Birth Date and Study Date; None when unknown.
 
-    An unparsable or impossible value counts as absent, and an age of more than 150 years is one. Some modalities write
-    "62" for "062Y". Where both are there and are more than two years apart, one is wrong, nobody can say which, and the
-    age is unknown.
+    An unparsable or impossible value counts as absent, and an age of more than 120 years is one; so is one that a
+    modality has reckoned from what stands for an unknown birth date. Some modalities write "62" for "062Y". Where both
+    are there and are more than two years apart, one is wrong, nobody can say which, and the age is unknown.
     """
     return _age_at_study(elements)[0]
 
@@ -122,7 +122,9 @@ def patient_age_years(elements: Elements) -> float | None:
 def _age_at_study(elements: Elements) -> tuple[float | None, float | None, str]:
     """The age, what the dates say where Patient's Age is there, and what two that contradict each other say."""
     told, reckoned = age_in_years(elements.text("PatientAge")), _years_since_birth(elements)
-    if told is not None and told > OLDEST_YEARS:
+    if elements.text("PatientBirthDate") in UNKNOWN_BIRTH:
+        told, reckoned = None if told == reckoned else told, None
+    if told is not None and told > LONGEST_LIFE_YEARS:
         told = None
     if told is not None and reckoned is not None and abs(told - reckoned) > LARGEST_GAP_YEARS:
         return None, None, f"{told:g} years by Patient's Age and {reckoned:g} by birth and study dates"
@@ -132,7 +134,7 @@ def _age_at_study(elements: Elements) -> tuple[float | None, float | None, str]:
 def _years_since_birth(elements: Elements) -> float | None:
     """Completed years."""
     dates = (elements.text("PatientBirthDate"), elements.text("StudyDate"))
-    if dates[0] in UNKNOWN_BIRTH or not all(DATE_PATTERN.fullmatch(date) for date in dates):
+    if not all(DATE_PATTERN.fullmatch(date) for date in dates):
         return None
     try:
         born, taken = (datetime.strptime(date, "%Y%m%d") for date in dates)

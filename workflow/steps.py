@@ -338,9 +338,11 @@ def _why_not_there(rooms: Rooms, choice: Choice) -> str:
         return f"{error.message}. {error.hint}".strip()
 
 
-def explain_to_reader(decision: Decision) -> tuple[str, ...]:
-    """Why this model, for the readable report: one sentence for each way that an image went."""
-    return tuple(dict.fromkeys(_sentence(image.reason) for image in decision.images if image.package is not None))
+def explain_to_reader(decision: Decision, analysis: Analysis) -> tuple[str, ...]:
+    """Why this model, for the readable report: one sentence for each way that an image went to it."""
+    analysed = {image.sop_instance_uid for image in analysis.images}
+    reasons = (image.reason for image in decision.images if image.sop_instance_uid in analysed)
+    return tuple(dict.fromkeys(map(_sentence, reasons)))
 
 
 def explain_version(model: ModelIdentity, words: Words) -> tuple[str, ...]:
@@ -407,16 +409,27 @@ def _requests(rooms: Rooms, study: Study, decision: Decision, analyses: Sequence
         ReportRequest(
             study=study,
             node=rooms.node,
-            analysis=analysis,
+            analysis=_told_of_all(analysis, others),
             displays=_displays(rooms, study, analysis),
-            decision=explain_to_reader(decision),
+            decision=explain_to_reader(decision, analysis),
+            seen_by_others=tuple(image.sop_instance_uid for other in others for image in other.images),
             previous_results=tuple(
                 PreviousResult(sop_class_uid=class_uid, sop_instance_uid=instance_uid, series_instance_uid=series_uid)
                 for class_uid, instance_uid, series_uid in studies.previous_results(rooms.database, study)
             ),
         )
-        for analysis in analyses
+        for analysis, others in ((one, [other for other in analyses if other is not one]) for one in analyses)
     ]
+
+
+def _told_of_all(analysis: Analysis, others: Sequence[Analysis]) -> Analysis:
+    """With the images that the other models of the study were to see and have not: each report names all of them."""
+    theirs = (
+        replace(one, why=f"the {_spoken(other.model.package)} model has not seen it: {one.why}")
+        for other in others
+        for one in other.left_out
+    )
+    return replace(analysis, unseen=(*theirs, *analysis.unseen))
 
 
 def _in_language(requests: Sequence[ReportRequest], language: str) -> list[ReportRequest]:

@@ -9,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from domain.findings import told_apart
+
 HERE = Path(__file__).parent
 STATIC = "/pages"
 
@@ -31,6 +33,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["moment"] = _moment
+    environment.filters["told_apart"] = told_apart
     return environment
 
 

@@ -68,6 +68,7 @@ WORDS = Words(
     other_object="Object {number}",
     image_analysed="{image}: analysed, SOP Instance UID {uid}.",
     image_not_analysed="{image}: not analysed, SOP Instance UID {uid}.",
+    image_of_another_model="{image}: analysed by another model, in a report of its own, SOP Instance UID {uid}.",
     more_images_came="Result {generation} of this study: more images came after the one before.",
     unread="{count} more could not be read.",
     version_is_tried="Version {version} is tried on a share of this clinic's studies, of which this is one.",

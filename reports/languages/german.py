@@ -102,6 +102,9 @@ WORDS = Words(
     other_object="Objekt {number}",
     image_analysed="{image}: ausgewertet, SOP Instance UID {uid}.",
     image_not_analysed="{image}: nicht ausgewertet, SOP Instance UID {uid}.",
+    image_of_another_model=(
+        "{image}: von einem anderen Modell ausgewertet, in einem eigenen Bericht, SOP Instance UID {uid}."
+    ),
     more_images_came="Ergebnis {generation} dieser Untersuchung: Nach dem vorigen kamen weitere Bilder.",
     unread="{count} weitere konnten nicht gelesen werden.",
     version_is_tried=(

@@ -80,9 +80,11 @@ def draw_page(
     model: ModelIdentity,
     signature: str,
     *,
+    not_analysed: str = "",
     words: Words = ENGLISH,
 ) -> Image.Image:
-    """One analysed image as a page in RGB. `signature` names the image, the node and its version.
+    """One analysed image as a page in RGB. `signature` names the image, the node and its version; `not_analysed` says
+    which other images of the study nobody has looked at.
 
     The source's size does not matter: a small film is enlarged, a large one reduced, its proportions kept.
     """
@@ -99,7 +101,8 @@ def draw_page(
         below = [] if fits_beside else list(_legend(display, image, film_size[0], words))
         columns = _in_columns([*rows, *legend] if fits_beside else rows, column_count)
         body = _film_beside(film_size, columns, below)
-    return _page_of(body, display, image, model, signature, words)
+    small_print = [(text, colour) for text, colour in ((not_analysed, TEXT), (signature, QUIET_TEXT)) if text]
+    return _page_of(body, display, image, model, small_print, words)
 
 
 def draw_note(title: str, lines: Sequence[str], signature: str, *, words: Words = ENGLISH) -> Image.Image:
@@ -157,7 +160,12 @@ def _film_above(film_size: tuple[int, int], columns: Sequence[Sequence[Block]]) 
 
 
 def _page_of(
-    body: Body, display: DisplayImage, image: ImageAnalysis, model: ModelIdentity, signature: str, words: Words
+    body: Body,
+    display: DisplayImage,
+    image: ImageAnalysis,
+    model: ModelIdentity,
+    small_print: Sequence[tuple[str, Colour]],
+    words: Words,
 ) -> Image.Image:
     width = max(NARROWEST_PAGE, body.width + 2 * MARGIN)
     warnings = warnings_for(model, words)
@@ -166,7 +174,7 @@ def _page_of(
         [
             *((warning, WARNING_ON_BACKGROUND) for warning in (" · ".join(warnings),) if warning),
             (model_in_words(model, words), TEXT),
-            (signature, QUIET_TEXT),
+            *small_print,
         ],
         width,
     )

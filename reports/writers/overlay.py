@@ -30,6 +30,7 @@ from reports.writer import Writer
 
 KIND = "overlay"
 SERIES_NUMBER = 9002
+MOST_NAMED = 4  # of the images that nobody has looked at
 
 
 # What the study decides: the picture, what it is of, and how that lies.
@@ -55,8 +56,9 @@ def write(material: Material) -> Iterable[Draft]:
     for number, image in enumerate(request.analysed_images, start=1):
         source = material.source_of(image)
         display, signature = _display_of(material, image), _signature(material, source)
-        model = _model_of(material)
-        yield _overlay(material, source, draw_page(display, image, model, signature, words=words), number)
+        not_analysed = _not_analysed(material)
+        page = draw_page(display, image, _model_of(material), signature, not_analysed=not_analysed, words=words)
+        yield _overlay(material, source, page, number)
     if (note := request.note) is not None:
         page = draw_note(note.title, note.lines, _signature(material), words=words)
         yield _overlay(material, evidence(material)[0], page, 1)
@@ -90,6 +92,17 @@ def _signature(material: Material, image: SourceInstance | None = None) -> str:
     name = image_in_words(source, image, words)
     count = len(source.instances)
     return f"{words.image_of.format(image=name, count=count) if count > 1 else name} · {drawn_by}"
+
+
+def _not_analysed(material: Material) -> str:
+    """Which images nobody has looked at: the picture may be all that a destination gets."""
+    analysis, words = material.request.analysis, material.words
+    assert analysis is not None
+    nobodys = {one.sop_instance_uid for one in (*analysis.left_out, *analysis.unseen)}
+    of_nobody = [instance for instance in material.source.instances if instance.sop_instance_uid in nobodys]
+    names = [image_in_words(material.source, instance, words) for instance in of_nobody[:MOST_NAMED]]
+    more = [f"… ({len(of_nobody)})"] if len(of_nobody) > MOST_NAMED else []
+    return words.not_analysed.format(images=", ".join([*names, *more])) if names else ""
 
 
 def _model_of(material: Material) -> ModelIdentity:

@@ -178,7 +178,7 @@ def _not_looked_for(material: Material, analysis: Analysis) -> str:
     words = material.words
     answers = (answer for image in analysis.images for answer in image.answers)
     labels = dict.fromkeys(label_in_words(answer.label, words) for answer in answers)
-    analysed = {image.sop_instance_uid for image in analysis.images}
+    analysed = {*material.request.seen_by_others, *(image.sop_instance_uid for image in analysis.images)}
     others = [
         image_in_words(material.source, instance, words)
         for instance in material.source.instances
@@ -214,9 +214,10 @@ def _image_lines(material: Material) -> Iterator[str]:
     words, source = material.words, material.source
     if material.request.study.generation > 1:
         yield words.more_images_came.format(generation=material.request.study.generation)
-    analysed = {image.sop_instance_uid for image in material.request.analysed_images}
+    states = dict.fromkeys(material.request.seen_by_others, words.image_of_another_model)
+    states |= {image.sop_instance_uid: words.image_analysed for image in material.request.analysed_images}
     for instance in source.instances:
-        state = words.image_analysed if instance.sop_instance_uid in analysed else words.image_not_analysed
+        state = states.get(instance.sop_instance_uid, words.image_not_analysed)
         yield state.format(image=image_in_words(source, instance, words), uid=instance.sop_instance_uid)
     unread = len(material.request.study.instances) - len(source.instances)
     if unread:

@@ -356,6 +356,27 @@ def test_a_dry_run_shows_an_image_that_changes_in_a_study_that_keeps_its_package
         ("", "bone_fracture"),
         ("bone_fracture", ""),
     ]
+    assert [one["reason_proposed"] for one in change["images_changed"]] == [
+        "Body Part Examined (0018,0015) 'CHEST' says bone, so rule 'bones of the limbs, shoulder and pelvis' sends it "
+        "to bone_fracture",
+        "Body Part Examined (0018,0015) 'HAND' says chest, and no rule takes it: rule 'chest of a small child' wants "
+        "Patient's Age (0010,1010) 1 to 5 years, and it is unknown",
+    ]
+
+
+def test_the_table_of_a_dry_run_says_why_an_image_would_go_nowhere_though_others_of_its_study_go_on(
+    collimator: Collimator, config: Path, database: Database, tmp_path: Path
+) -> None:
+    for number, term in enumerate(("CHEST", "HAND"), start=1):
+        facts = InstanceFacts(modality="DX", body_part_examined=term, has_pixels=True, patient_age_years=40.0)
+        study_id = receive(database, "mercy", "1.2.3.8", f"1.2.3.8.{number}", facts=facts)
+    complete(database, study_id)
+    proposed = tmp_path / "proposed.toml"
+    rule = '[[routing.rules]]\nname = "chests"\npackage = "chest"\nbody_parts = ["chest"]\n'
+    proposed.write_text(config.read_text(encoding="utf-8") + rule, encoding="utf-8")
+    (line,) = [line for line in collimator("rules", "dry-run", str(proposed))[1].splitlines() if "1.2.3.8" in line]
+    assert line.split()[:7] == ["mercy", "1.2.3.8", "chest,", "bone_fracture", "chest", "1", "of"]
+    assert line.endswith("'HAND' says bone, and no rule takes it: no rule is about this body part")
 
 
 @pytest.mark.parametrize("last", ["-3", "0", "all"])

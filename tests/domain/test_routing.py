@@ -69,6 +69,14 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(body_part_examined="JAW"), "dental"),
         (image(modality="PX"), "dental"),
         (image(modality="IO"), "dental"),
+        # The teeth are in the head: a panoramic film of a HEAD is no other film.
+        (image(modality="PX", body_part_examined="HEAD"), "dental"),
+        (image(modality="PX", body_part_examined="SKULL", study_description="Schädel"), "dental"),
+        (image(modality="PX", anatomic_regions=(Code(value="69536005", scheme="SCT", meaning="Head"),)), "dental"),
+        (image(modality="IO", body_part_examined="MOUTH"), "dental"),
+        (image(body_part_examined="Brustkorb"), "chest"),  # no defined term, but a word that is known
+        (image(body_part_examined="TORAX"), "chest"),
+        (image(body_part_examined=r"HAND\WRIST"), "bone_fracture"),
         (image(body_part_examined="CSPINE"), "spine"),
         (image(body_part_examined="LSPINE", modality="CR"), "spine"),
         (image(anatomic_regions=(HAND,)), "bone_fracture"),
@@ -87,6 +95,9 @@ def decided(facts: InstanceFacts) -> ImageDecision:
         (image(study_description="胸部正面 CHEST"), "chest"),
         (image(study_description="ＣＨＥＳＴ　ＰＡ"), "chest"),
         (image(study_description="HAND_LEFT"), "bone_fracture"),
+        (image(study_description="Radiographie de la main gauche"), "bone_fracture"),
+        (image(study_description="Lendenwirbelsäule in 2 Ebenen"), "spine"),
+        (image(study_description="Herz/Lunge"), "chest"),
     ],
 )
 def test_each_shipped_rule_takes_its_images(facts: InstanceFacts, package: str) -> None:
@@ -237,6 +248,20 @@ def test_of_two_procedures_in_one_study_each_image_is_the_one_that_it_says(term:
         image(study_description="Torace e ginocchio", series_description="Ginocchio"),
         image(study_description="Chest and hands", body_part_examined="HANDS"),
         image(study_description="Chest", series_description="Ribs"),
+        image(body_part_examined=r"CHEST\ABDOMEN"),
+        image(body_part_examined=r"CHEST\HAND", study_description="Chest"),
+        image(modality="PX", body_part_examined=r"HEAD\CHEST"),
+        image(study_description="Chest", body_part_examined="HWS"),
+        image(study_description="Chest", body_part_examined="FACIAL BONES"),
+        image(study_description="Chest", body_part_examined="SI JOINTS"),
+        image(study_description="Thorax", series_description="Brustwirbelsäule seitlich"),
+        image(study_description="Thorax", series_description="Kniegelenk links"),
+        image(study_description="Thorax", series_description="Genoux de face"),
+        image(study_description="Tórax", series_description="Húmero derecho"),
+        image(study_description="Torace", series_description="Cranio"),
+        image(study_description="Chest", series_description="KUB"),
+        image(study_description="Chest", series_description="Facial bones"),
+        image(study_description="Chest", series_description="Skeletal survey"),
         image(study_description="Chest", body_part_examined="RIBS"),
         image(study_description="Chest", body_part_examined="STERNUM"),
         image(study_description="Chest", body_part_examined="CHESTABDOMEN", patient_age_years=2.0),
@@ -249,6 +274,15 @@ def test_of_two_procedures_in_one_study_each_image_is_the_one_that_it_says(term:
 )
 def test_a_body_part_without_a_model_is_known_and_not_taken_for_the_chest(facts: InstanceFacts) -> None:
     assert decided(facts).package in (None, "bone_fracture")
+
+
+def test_a_film_of_the_head_is_one_of_the_teeth_only_where_its_modality_says_so() -> None:
+    decision = decided(image(body_part_examined="SKULL", study_description="Orthopantomogramm"))
+    assert (decision.package, decision.reason) == (
+        None,
+        "conflict about the body part: Body Part Examined (0018,0015) 'SKULL' says head, "
+        "Study Description (0008,1030) 'Orthopantomogramm' says dental",
+    )
 
 
 @pytest.mark.parametrize("term", ["RIB", "STERNUM", "HEAD", "ABDOMEN", "CHESTABDOMEN", "PHANTOM"])

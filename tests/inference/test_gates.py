@@ -147,6 +147,9 @@ def examined(term: str) -> InstanceFacts:
         (["WRIST", "HAND"], examined("HIP"), False),  # a bone as well
         (["WRIST", "HAND"], examined("LEFT HIP"), False),
         (["WRIST", "HAND"], examined("EXTREMITY"), False),
+        (["WRIST", "HAND"], examined(r"HAND\WRIST"), True),
+        (["WRIST", "HAND"], examined(r"HAND\HIP"), False),
+        (["DENTAL"], examined("HEAD"), False),
         (["WRIST", "HAND"], examined("CHEST"), False),
         (["LOWER LEG"], examined("LOWERLEG"), True),
         (["CHEST"], examined("CHEST"), True),
@@ -174,6 +177,24 @@ def test_a_model_sees_the_body_parts_of_its_manifest_only(
 ) -> None:
     build_package(tmp_path / "any", body_parts=body_parts)
     clauses = accepts(load(tmp_path / "any").manifest, facts, rulebook=RULEBOOK)
+    assert [one.name for one in clauses if not one.passed] == ([] if passed else ["body_part"])
+
+
+@pytest.mark.parametrize(
+    ("body_part", "modality", "passed"),
+    [
+        ("DENTAL", "PX", True),
+        ("TEETH", "PX", True),
+        ("HEAD", "PX", True),
+        ("CHEST", "PX", False),
+        ("DENTAL", "DX", False),
+    ],
+)
+def test_a_panoramic_film_of_the_head_is_one_of_the_teeth(
+    tmp_path: Path, body_part: str, modality: str, passed: bool
+) -> None:
+    build_package(tmp_path / "any", modalities=("PX", "DX"), body_parts=[body_part])
+    clauses = accepts(load(tmp_path / "any").manifest, replace(examined("SKULL"), modality=modality), rulebook=RULEBOOK)
     assert [one.name for one in clauses if not one.passed] == ([] if passed else ["body_part"])
 
 

@@ -13,11 +13,13 @@ from playwright.sync_api import sync_playwright
 
 from storage.api_keys import revoke_key
 from storage.database import Database, utc_now
-from storage.tables import sessions
+from storage.events import add_event
+from storage.tables import sessions, studies
 from tests.portal_api.rows import MERCY_STUDY, ST_MARY_STUDY
 
 STUDY = f"/studies/{ST_MARY_STUDY}"
 COOKIE = "__Host-collimator"
+IS_ANALYSED = sa.and_(studies.c.study_instance_uid == ST_MARY_STUDY, studies.c.generation == 1)
 SignIn = Callable[[str], TestClient]
 
 
@@ -144,9 +146,28 @@ def test_the_page_lists_the_findings_with_what_was_found_first(sign_in: SignIn) 
     page = Tags(sign_in("viewer").get(STUDY).text)
     labels = re.findall(r"(?:Pneumonia|Effusion|Cobb angle)\n", page.text)
     assert [label.strip() for label in labels] == ["Pneumonia", "Cobb angle", "Effusion"]
-    for words in ("version 1.0.0", "Not for diagnostic use", "score 0.83, threshold 0.50, 2 places", "25.0 deg"):
+    for words in ("version 1.0.0", "Not for diagnostic use", "score 0.83, threshold 0.50, 2 places", "24.96 deg"):
         assert words in page.text
     assert "generation 2 is receiving" in page.text
+
+
+def test_a_score_that_is_just_below_its_threshold_is_not_shown_as_at_it(sign_in: SignIn, filled: Database) -> None:
+    with filled.write() as connection:
+        kept = connection.execute(sa.select(studies.c.analyses).where(IS_ANALYSED)).scalar_one()
+        kept[0]["images"][0]["findings"][1]["certainty"] = 0.4996
+        connection.execute(sa.update(studies).where(IS_ANALYSED).values(analyses=kept))
+    page = Tags(sign_in("viewer").get(STUDY).text)
+    assert "score 0.4996, threshold 0.5000" in page.text
+
+
+def test_the_page_names_the_images_that_nobody_has_looked_at(sign_in: SignIn, filled: Database) -> None:
+    assert "Not analysed" not in sign_in("viewer").get(STUDY).text
+    with filled.write() as connection:
+        study_id = connection.scalar(sa.select(studies.c.id).where(IS_ANALYSED)) or 0
+        add_event(connection, study_id, "left_out", "chest, 1.2.3.1.7: the pixels cannot be decoded")
+    page = Tags(sign_in("viewer").get(STUDY).text)
+    assert "Not analysed" in page.text
+    assert "chest, 1.2.3.1.7: the pixels cannot be decoded" in page.text
 
 
 def test_a_word_is_kept_and_shown_where_the_reader_was(sign_in: SignIn) -> None:

@@ -1,17 +1,20 @@
 """What a radiologist must be able to see on the overlay, whatever the film's shape."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, ModelIdentity, Region
+from domain.findings import ActivationMap, DisplayImage, ImageAnalysis, LeftOut, ModelIdentity, Region
 from reports.picture.heatmap import film_with_activation
 from reports.picture.letters import font, length, wrapped, write
 from reports.picture.marks import draw_marks
 from reports.picture.page import SMALL, draw_note, draw_page
 from reports.words import LANGUAGES
+from reports.write import write_results
 from tests.factories.analyses import (
     CLEARED_MODEL,
     COBB_ANGLE,
@@ -22,9 +25,12 @@ from tests.factories.analyses import (
     PLACES,
     PNEUMONIA,
     activation,
+    analysis,
     display,
     finding,
+    report_request,
 )
+from tests.factories.sources import radiograph, stored_study
 
 SHAPES = {"small": (64, 56), "square": (500, 500), "wide": (400, 1200), "tall": (1500, 400), "large": (3000, 2500)}
 RED, AMBER = (104, 22, 26), (242, 178, 76)
@@ -196,6 +202,48 @@ def test_the_warning_stands_in_the_lower_band_too_where_no_control_of_a_viewer_c
     warned, cleared = ((page[-140:] == (238, 118, 104)).all(axis=-1).sum() for page in pages)
     assert warned > 100
     assert cleared == 0
+
+
+@pytest.mark.parametrize(
+    ("unseen", "language", "said"),
+    [
+        ((), "en", ""),
+        ((2, 3), "en", "Not analysed: Image 2 (DX, PA), Image 3 (DX, PA)."),
+        ((3,), "de", "Nicht ausgewertet: Bild 3 (DX, PA)."),
+        (
+            (2, 3, 4, 5, 6),
+            "en",
+            "Not analysed: Image 2 (DX, PA), Image 3 (DX, PA), Image 4 (DX, PA), Image 5 (DX, PA), … (5).",
+        ),
+    ],
+)
+def test_an_overlay_names_the_images_that_nobody_has_looked_at_for_it_may_be_all_that_a_pacs_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unseen: tuple[int, ...], language: str, said: str
+) -> None:
+    """Image 7 has another model's overlay."""
+    told = []
+
+    def drawn(*args: Any, not_analysed: str, **kwargs: Any) -> Image.Image:
+        told.append(not_analysed)
+        return draw_page(*args, not_analysed=not_analysed, **kwargs)
+
+    monkeypatch.setattr("reports.writers.overlay.draw_page", drawn)
+    study = stored_study([radiograph(number) for number in range(1, 8)], tmp_path)
+    uids = [instance.sop_instance_uid for instance in study.instances]
+    left_out = tuple(LeftOut(sop_instance_uid=uids[number - 1], why="a gate") for number in unseen)
+    answer = replace(analysis(study), left_out=left_out[:1], unseen=left_out[1:])
+    request = replace(report_request(study, answer), seen_by_others=(uids[6],), language=language)
+    assert len(write_results(request, profile="sc_only")) == 1
+    assert told == [said]
+
+
+def test_what_nobody_has_looked_at_stands_in_the_lower_band() -> None:
+    plain, told = (
+        draw_page(display(500, 500), an_image(), MODEL, "Collimator 0.1.0", not_analysed=words)
+        for words in ("", "Not analysed: Image 2 (DX, LL).")
+    )
+    assert (told.width, told.height - plain.height) == (plain.width, 24)  # a line
+    assert np.array_equal(np.asarray(told)[:-160], np.asarray(plain)[: told.height - 160])
 
 
 def an_image() -> ImageAnalysis:

@@ -53,6 +53,7 @@ DIFFERENCES: dict[str, Callable[[Study], ReportRequest]] = {
     "the generation": lambda study: report_request(replace(study, generation=2)),
     "the moment": lambda study: report_request(replace(study, completed_at=study.completed_at + timedelta(seconds=1))),
     "the decision": lambda study: replace(report_request(study), decision=("Another rule matched.",)),
+    "what other models saw": lambda study: replace(report_request(study), seen_by_others=("2.25.4711.1.1.9",)),
     "the node's software": lambda study: replace(report_request(study), node=replace(NODE, software_version="0.1.1")),
     "the node's serial number": lambda study: replace(report_request(study), node=replace(NODE, serial_number="2")),
     "the language": lambda study: replace(report_request(study), language="de"),
@@ -78,7 +79,7 @@ def test_any_difference_gives_other_uids(study: Study, difference: str) -> None:
 
 def test_no_two_differences_share_a_uid(study: Study) -> None:
     everything = [uid for make in DIFFERENCES.values() for uid in uids(make(study))]
-    assert len(everything) == len(set(everything)) == 3 * 14 + 2
+    assert len(everything) == len(set(everything)) == 3 * 15 + 2
 
 
 def test_a_corrected_name_gives_other_uids(study: Study) -> None:

@@ -64,7 +64,11 @@ def with_values(**values: object) -> Dataset:
         ("", "19060101", "20261120", 120.0),
         ("", "19051120", "20261120", None),
         ("", "", "", None),
-        ("150Y", "", "", 150.0),
+        ("120Y", "", "", 120.0),
+        ("121Y", "", "", None),
+        ("150Y", "", "", None),
+        ("126Y", "19000101", "20261120", None),  # reckoned from nobody's birth date
+        ("119Y", "19000101", "20191231", None),
         ("999Y", "", "", None),
         ("999Y", "19500101", "20240601", 74.0),  # no age, so the dates tell it
         ("999", "19500101", "20240601", 74.0),
@@ -275,8 +279,16 @@ def test_without_pixels_or_their_size_it_is_not_an_image(spool: Spool, change: C
 
 
 def test_of_several_values_the_first_counts(spool: Spool) -> None:
-    stored = read_back(spool, spooled(spool, with_values(BodyPartExamined=["HAND", "WRIST"])))
-    assert stored.facts.body_part_examined == "HAND"
+    stored = read_back(spool, spooled(spool, with_values(ViewPosition=["AP", "PA"])))
+    assert stored.facts.view_position == "AP"
+
+
+def test_body_part_and_descriptions_are_read_with_all_their_values(spool: Spool) -> None:
+    """A film of a chest and something else is no chest, and what stands behind a backslash may name the view."""
+    dataset = with_values(BodyPartExamined=["CHEST", "ABDOMEN"], SeriesDescription=["Thorax", "seitlich"])
+    for facts in (read_facts(Elements.of_dataset(dataset)), read_back(spool, spooled(spool, dataset)).facts):
+        assert facts.body_parts_examined == ("CHEST", "ABDOMEN")
+        assert facts.series_description == r"Thorax\seitlich"
 
 
 def test_nul_characters_and_blanks_are_not_part_of_a_value(spool: Spool) -> None:

@@ -55,9 +55,18 @@ def events(history: StudyHistory, kind: str) -> list[str]:
 
 
 def lines_of_report(rooms: Rooms, history: StudyHistory) -> list[str]:
-    (uid,) = [result.sop_instance_uid for result in history.results if result.kind == "text_sr"]
-    with rooms.results.open(uid) as file:
-        return [str(element.value) for element in pydicom.dcmread(file).iterall() if element.VR == "UT"]
+    (lines,) = lines_of_reports(rooms, history)
+    return lines
+
+
+def lines_of_reports(rooms: Rooms, history: StudyHistory) -> list[list[str]]:
+    """Of each model's, in the order in which they answered."""
+    reports = []
+    for result in history.results:
+        if result.kind == "text_sr":
+            with rooms.results.open(result.sop_instance_uid) as file:
+                reports.append([str(one.value) for one in pydicom.dcmread(file).iterall() if one.VR == "UT"])
+    return reports
 
 
 def test_a_model_that_is_not_configured_keeps_back_no_other_models_results(
@@ -132,6 +141,36 @@ def test_an_image_that_no_rule_takes_is_named_with_the_reason_in_the_report_abou
             "2.25.4711.9.3: no attribute tells the body part",
         ]
         assert "Image 3 (DX, PA): not analysed, no attribute tells the body part." in lines_of_report(rooms, history)
+
+
+def test_of_two_models_that_answer_each_report_tells_its_own_reasons_and_of_every_image_what_became_of_it(
+    database: Database, rooms: Rooms, tmp_path: Path
+) -> None:
+    """The hip was the other model's to see: the report about the chest names it all the same."""
+    with with_models(rooms, tmp_path) as rooms:
+        bone = tmp_path / "models" / "bone_fracture" / "2.0.0"
+        build_package(bone, name="bone_fracture", version="2.0.0", body_parts=("HAND",))
+        history = processed(database, rooms, closed_study(database, rooms.spool, "CHEST", "HAND", "HIP", "ABDOMEN"))
+        refused = "body part HIP where HAND, or unknown is accepted"
+        chest, hand = lines_of_reports(rooms, history)
+        assert [line for line in chest if "sends it to" in line] == [
+            "Body Part Examined (0018,0015) 'CHEST' says chest, so rule 'chest of an adult' sends it to chest."
+        ]
+        assert [line for line in hand if "sends it to" in line] == [
+            "Body Part Examined (0018,0015) 'HAND' says bone, so rule 'bones of the limbs, shoulder and pelvis' sends "
+            "it to bone_fracture."
+        ]
+        assert [line for line in chest if "another model" in line] == [
+            "Image 2 (DX, PA): analysed by another model, in a report of its own, SOP Instance UID 2.25.4711.9.2."
+        ]
+        assert f"Image 3 (DX, PA): not analysed, the bone fracture model has not seen it: {refused}." in chest
+        assert f"Image 3 (DX, PA): not analysed, {refused}." in hand
+        for report in (chest, hand):
+            (not_looked_for,) = [line for line in report if line.startswith("Not looked for")]
+            assert not_looked_for.endswith("Not analysed: Image 3 (DX, PA), Image 4 (DX, PA).")
+        assert [detail for detail in events(history, "left_out") if "HIP" in detail] == [
+            f"bone_fracture, 2.25.4711.9.3: {refused}"
+        ]
 
 
 @pytest.mark.parametrize(
