@@ -132,7 +132,7 @@ def node(started: Node) -> Iterator[Node]:
     memory, threads, descriptors = started.resident_mb(), started.threads(), started.descriptors()
     yield started
     began = time.monotonic()
-    assert echo(started) < 1.0, "an honest peer had to wait"
+    assert is_served_at_once(started), "an honest peer had to wait"
     started.wait_until_quiet(threads, descriptors, until=began + LIMITS.artim_s + 2.0)
     with ExitStack() as all_slots:
         for calling in (*[b"MODALITY1"] * 4, *[b"MODALITY2"] * 3):
@@ -155,6 +155,11 @@ def echo(node: Node) -> float:
                 assert peer.say(ECHO).status() == 0x0000
                 return time.monotonic() - began
     raise AssertionError("an honest peer is never let in")
+
+
+def is_served_at_once(node: Node) -> bool:
+    """In under a second. A busy machine may delay one of them; a node that lets honest peers wait delays each."""
+    return any(echo(node) < 1.0 for _ in range(5))
 
 
 def aborts(peer: Peer) -> bool:
@@ -271,7 +276,7 @@ def test_a_connection_that_asks_for_nothing_is_closed_when_artim_runs_out(node: 
     began = time.monotonic()
     with ExitStack() as stack:
         peers = [stack.enter_context(Peer(node.port)).say(said) for _ in range(12)]
-        assert echo(node) < 1.0
+        assert is_served_at_once(node)
         assert [peer.hear() for peer in peers] == [(0, b"")] * 12
     assert time.monotonic() - began < LIMITS.artim_s + 2.0
 
@@ -282,9 +287,9 @@ def test_hundreds_of_silent_connections_delay_nobody(node: Node, count: int) -> 
         for number in range(count):
             stack.enter_context(Peer(node.port))
             if number % 100 == 99:
-                assert echo(node) < 1.0
+                assert is_served_at_once(node)
         assert node.threads() < LIMITS.maximum_unassociated + LIMITS.maximum_associations + 20
-        assert echo(node) < 1.0
+        assert is_served_at_once(node)
 
 
 def test_a_request_that_drips_in_is_given_up(node: Node) -> None:
@@ -303,7 +308,7 @@ def test_hundreds_that_are_refused_and_stay_delay_nobody(node: Node, said: bytes
         for number in range(300):
             stack.enter_context(Peer(node.port)).say(said)
             if number % 100 == 99:
-                assert echo(node) < 1.0
+                assert is_served_at_once(node)
         assert node.threads() < LIMITS.maximum_unassociated + LIMITS.maximum_associations + 20
 
 
@@ -517,10 +522,10 @@ def test_a_data_set_without_end_is_ended_at_the_limit(node: Node) -> None:
 def test_a_request_that_may_have_no_data_set_may_not_fill_the_memory_with_one(node: Node) -> None:
     c_echo_with_data = {0x0002: uid_value(VERIFICATION), 0x0100: b"\x30\0", 0x0110: b"\1\0", 0x0800: b"\1\0"}
     with ExitStack() as stack:
-        peers = [stack.enter_context(Peer(node.port)).associate() for _ in range(6)]
-        piece = data_pdus(bytes(16_000), context_id=3, is_last=False)[0]
-        for peer in peers:
-            peer.say(command_pdu(c_echo_with_data, context_id=3), piece * 2_000)
+        peers, piece = list[Peer](), data_pdus(bytes(16_000), context_id=3, is_last=False)[0]
+        for _ in range(6):  # none of them is idle while another one speaks
+            peers.append(stack.enter_context(Peer(node.port)).associate())
+            peers[-1].say(command_pdu(c_echo_with_data, context_id=3), piece * 2_000)
         answers = [[peer.hear()[0], peer.hear()[0]] for peer in peers]
     assert all(answer in ([P_DATA, A_ABORT], [P_DATA, 0], [0, 0]) for answer in answers)
 
