@@ -4,17 +4,16 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from domain.plans import PLANS, Tier
 from metering.subscriptions import begin
-from storage.database import Database, utc_now
+from storage.database import Database
 from tests.cli.test_listing_verbs import Collimator
 from tests.factories.databases import copied
-from tests.portal_api.rows import ST_MARY_STUDY, enter_everything
+from tests.portal_api.rows import ST_MARY_STUDY, enter_everything, in_the_month_before_last
 
 CONFIGURATION = """\
 [node]
@@ -44,7 +43,7 @@ def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
     with copied(sqlite_template, tmp_path / "var" / "collimator.db") as database:
         enter_everything(database)
         with database.write() as connection:
-            began = utc_now() - timedelta(days=62)
+            began = in_the_month_before_last()
             begin(connection, clinic="st-mary", plan=PLANS[Tier.PROFESSIONAL], at=began, why="it was configured")
         yield database
 

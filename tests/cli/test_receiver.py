@@ -18,6 +18,7 @@ from storage.instances import Spool
 from storage.tables import instances, quarantine, studies
 from tests.factories.ports import free_port
 from tests.factories.sources import radiograph
+from tests.inference.processes import is_running
 from tests.journeys.house import LOOPBACK, Process, wait_until
 
 CONFIGURATION = """\
@@ -238,10 +239,19 @@ def test_a_receiver_may_be_started_the_moment_after_its_predecessor_was_killed(r
 def test_a_conflicting_instance_is_answered_with_a_warning_where_that_is_asked_for(
     role: Callable[[str], Role],
 ) -> None:
+    """As far as the indexer knows in the second for which a listener asks it; on a busy machine it may not."""
     receiver = role('conflicting_instances = "warn"')
-    statuses = [receiver.send(1, content) for content in ("first", "first", "other")]
-    assert statuses == [0x0000, 0x0000, 0x0111]
-    assert (receiver.count(instances), receiver.count(quarantine)) == (1, 1)
+    assert [receiver.send(1, "first") for _ in range(2)] == [0x0000] * 2
+    others = [receiver.send(1, "other 1")]
+
+    def is_warned() -> bool:
+        if others[-1] != 0x0111:
+            others.append(receiver.send(1, f"other {len(others) + 1}"))
+        return others[-1] == 0x0111
+
+    wait_until(is_warned, "it is warned")
+    assert set(others[:-1]) <= {0x0000}
+    assert (receiver.count(instances), receiver.count(quarantine)) == (1, len(others))
 
 
 def test_a_conflicting_instance_is_accepted_without_a_word_by_default(role: Callable[[str], Role]) -> None:
@@ -285,13 +295,6 @@ def test_the_indexer_gives_way_to_the_listeners(role: Callable[[str], Role]) -> 
     children = role("").children()
     assert os.getpriority(os.PRIO_PROCESS, children["indexer"]) == os.getpriority(os.PRIO_PROCESS, 0) + 10
     assert os.getpriority(os.PRIO_PROCESS, children["listener 0"]) == os.getpriority(os.PRIO_PROCESS, 0)
-
-
-def is_running(process_id: int) -> bool:
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def max_index(text: str, word: str, count: int) -> int:

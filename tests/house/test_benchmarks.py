@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,8 @@ from benchmarks.ingest.senders import send_raw
 from benchmarks.ingest.summary import ratio, summarize
 from benchmarks.ingest.wire import Item
 from benchmarks.page import write_into
+from tests.inference.processes import is_running
+from tests.journeys.house import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 SPEED = "instances_per_s"
@@ -142,14 +143,15 @@ def test_the_raw_sender_sends_the_data_sets_of_its_files(
 
 
 def test_a_tree_counts_the_children_that_have_ended() -> None:
-    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    # Of each of four times the kernel tells whole ticks only: 40 ms may be missing.
+    burn = "import time\nwhile time.process_time() < 0.35: pass"
     code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\nprint(1, flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
         tree = ProcessTree(parent.pid)
         assert tree.process_ids() == [parent.pid]
-        assert tree.cpu_s() >= 0.29
+        assert tree.cpu_s() >= 0.3
         parent.communicate(b"\n")
     assert ProcessTree(parent.pid).cpu_s() == 0
 
@@ -204,8 +206,7 @@ def test_a_receiver_is_gone_with_its_children(tmp_path: Path) -> None:
     with running(RECEIVERS["collimator"], tmp_path / "collimator", work_folder(tmp_path)) as started:
         family = started.tree.process_ids()
         assert len(family) > 1
-    time.sleep(0.1)
-    assert [process_id for process_id in family if Path(f"/proc/{process_id}").exists()] == []
+    wait_until(lambda: not any(is_running(process_id) for process_id in family), "none of them is left")
 
 
 def test_a_ratio_is_taken_inside_a_round_and_then_the_median() -> None:

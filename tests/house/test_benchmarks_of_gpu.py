@@ -1,13 +1,15 @@
 """The part `gpu`: without a GPU it says so and invents nothing; with one it measures. Here the CPU stands in."""
 
 import json
+import time
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import run as gpu
-from benchmarks.gpu.measure import Figures, Plan, bare, node, served
+from benchmarks.gpu.measure import Figures, Plan, _rate, bare, node, served
 from benchmarks.gpu.packages import small_filter
 from benchmarks.gpu.report import Run, as_markdown
 from benchmarks.latency.node import Failed
@@ -84,6 +86,10 @@ def test_what_another_device_did_is_a_failed_measurement(tmp_path: Path) -> None
     manifest.with_name("model.safetensors").write_bytes(b"")
     with pytest.raises(Failed, match="the bare network: "):
         bare(plan)
+
+
+def test_what_takes_longer_than_the_time_it_is_given_is_measured_all_the_same() -> None:
+    assert _rate([partial(time.sleep, 0.2)], 0.001) > 0
 
 
 @pytest.mark.parametrize(("speed", "verdict"), [(90.0, "0.90x met"), (89.0, "0.89x **missed**")])

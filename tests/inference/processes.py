@@ -11,19 +11,27 @@ from pathlib import Path
 def children(process_id: int) -> list[int]:
     """Process ids of the direct children."""
     tasks = Path(f"/proc/{process_id}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    return [int(child) for task in tasks for child in _read(task).split()]
 
 
 def running_children(module: str) -> list[int]:
     """Those of this process that run `python -m MODULE`."""
     name = module.encode()
-    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(os.getpid())}
+    commands = {child: _read(Path(f"/proc/{child}/cmdline")) for child in children(os.getpid())}
     return sorted(child for child, command in commands.items() if name in command.split(b"\0") and is_running(child))
 
 
 def is_running(process_id: int) -> bool:
-    status = Path(f"/proc/{process_id}/stat")
-    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    status = _read(Path(f"/proc/{process_id}/stat"))
+    return bool(status) and status.rsplit(b")", 1)[1].split()[0] != b"Z"
+
+
+def _read(path: Path) -> bytes:
+    """Empty where the process, or the thread, has ended: it may do so at any moment, also while this reads."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def within(seconds: float, is_so: Callable[[], bool]) -> bool:

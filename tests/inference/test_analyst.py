@@ -6,11 +6,11 @@ import struct
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,6 +23,7 @@ from domain.findings import LeftOut
 from inference import pixels
 from inference.analyst import Analyst
 from inference.child import Worker
+from inference.children import _Child, _Place
 from inference.package import load
 from storage.instances import Spool
 from storage.study_keys import MasterKey, StudyKeys
@@ -251,26 +252,50 @@ def test_a_child_that_dies_is_replaced(analyst: Analyst, image: Path) -> None:
     assert analyst.analyse("chest", [instance(image)]) == expected
 
 
-def test_a_child_that_dies_at_work_asks_for_another_try(analyst: Analyst, image: Path) -> None:
+def _place(analyst: Analyst) -> _Place:
+    """Where its one child works."""
+    (place,) = analyst._children._places
+    return place
+
+
+@pytest.fixture
+def is_asked(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Set once a child has been asked something, and its answer is waited for."""
+    is_asked, receive = Event(), _Child.receive
+
+    def receive_and_say_so(child: _Child, max_bytes: int, time_limit_s: float) -> bytes:
+        is_asked.set()
+        return receive(child, max_bytes, time_limit_s)
+
+    monkeypatch.setattr(_Child, "receive", receive_and_say_so)
+    return is_asked
+
+
+def test_a_child_that_dies_at_work_asks_for_another_try(analyst: Analyst, image: Path, is_asked: Event) -> None:
     expected = analyst.analyse("chest", [instance(image)])
     process_id = analysis_process()
     os.kill(process_id, signal.SIGSTOP)
+    is_asked.clear()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(analyst.analyse, "chest", [instance(image)])
-        time.sleep(0.3)
+        assert is_asked.wait(60)
         os.kill(process_id, signal.SIGKILL)
         with pytest.raises(Retry, match="the analysis process died"):
             asked.result()
     assert analyst.analyse("chest", [instance(image)]) == expected
 
 
-def test_a_child_that_hangs_is_ended_at_the_time_limit(new_analyst: Callable[..., Analyst], image: Path) -> None:
-    analyst = new_analyst(time_limit_s=6.0)  # in which a busy machine starts the first child, too
+def test_a_child_that_hangs_is_ended_at_the_time_limit(
+    analyst: Analyst, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is short for the one that hangs only: what a child needs for its first image depends on the machine."""
     expected = analyst.analyse("chest", [instance(image)])
     process_id = analysis_process()
     os.kill(process_id, signal.SIGSTOP)
-    with pytest.raises(Retry, match=r"took longer than 6 s"):
-        analyst.analyse("chest", [instance(image)])
+    with monkeypatch.context() as shorter:
+        shorter.setattr(_place(analyst), "_time_limit_s", 0.5)
+        with pytest.raises(Retry, match=r"took longer than 0\.5 s"):
+            analyst.analyse("chest", [instance(image)])
     assert not is_running(process_id)
     assert analyst.analyse("chest", [instance(image)]) == expected
 
@@ -384,13 +409,14 @@ def test_closing_leaves_no_process_and_the_analyst_can_be_used_again(analyst: An
     assert analyst.analyse("chest", [instance(image)])
 
 
-def test_closing_does_not_wait_for_a_child_that_hangs(analyst: Analyst, image: Path) -> None:
+def test_closing_does_not_wait_for_a_child_that_hangs(analyst: Analyst, image: Path, is_asked: Event) -> None:
     analyst.analyse("chest", [instance(image)])
     process_id = analysis_process()
     os.kill(process_id, signal.SIGSTOP)
+    is_asked.clear()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(analyst.analyse, "chest", [instance(image)])
-        time.sleep(0.3)
+        assert is_asked.wait(60)
         analyst.close()
         with pytest.raises(Retry, match="the analysis process died"):
             asked.result(30)
@@ -444,7 +470,7 @@ def test_the_child_ends_when_its_parent_is_killed(installed_dir: Path, image: Pa
         assert process.stdout.readline() == b"ready\n"
         (child,) = children(process.pid)
         process.kill()
-    assert within(10, lambda: not is_running(child))
+    assert within(60, lambda: not is_running(child))
 
 
 def test_the_callers_process_imports_neither_codecs_nor_a_runtime(installed_dir: Path, image: Path) -> None:

@@ -62,15 +62,17 @@ def test_a_worker_killed_after_any_step_leaves_one_set_of_results_and_one_charge
 def test_a_worker_whose_process_is_gone_is_replaced_at_once_without_waiting_for_its_lease(
     sqlite_node: Node, orthanc: Orthanc, chest: Path
 ) -> None:
+    with open(sqlite_node.config, "a") as config:
+        config.write("[worker]\nlease_s = 600\n")  # nothing here waits as long
     orthanc.start(node_port=sqlite_node.receiver_port)
     sqlite_node.start("receiver")
     killed = sqlite_node.start_command(
         [sys.executable, str(KILLED_WORKER), str(sqlite_node.config)], "killed_worker", KILLED_AFTER="admit"
     )
     sqlite_node.send(chest)
-    assert killed.process.wait(60) == -signal.SIGKILL
+    assert killed.process.wait(120) == -signal.SIGKILL
     sqlite_node.start("worker")
-    wait_until(lambda: sqlite_node.histories()[0].state == "done", "the study is done", within_s=15.0)
+    wait_until(lambda: sqlite_node.histories()[0].state == "done", "the study is done")
 
 
 @pytest.mark.parametrize("owner", ["its own worker", "a worker that nobody knows"])

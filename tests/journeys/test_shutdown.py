@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.inference.processes import is_running
 from tests.journeys.house import LOOPBACK, Node, Orthanc, Process, wait_until
 from tests.journeys.throttle import SlowLine
 
@@ -73,11 +74,3 @@ def test_a_role_that_dies_is_started_again(sqlite_node: Node) -> None:
     os.kill(receiver, signal.SIGKILL)
     wait_until(lambda: not any(map(is_running, children)), "its children are gone as well")
     wait_until(node.answers_echo, "the receiver is back")
-
-
-def is_running(process_id: int) -> bool:
-    """A process that has ended and that nobody has asked about yet has no command line left."""
-    try:
-        return bool(Path(f"/proc/{process_id}/cmdline").read_bytes())
-    except FileNotFoundError:
-        return False

@@ -1,7 +1,7 @@
 """Rows as a node's work leaves them, entered through the functions that the node uses."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import sqlalchemy as sa
@@ -58,6 +58,11 @@ ANALYSIS = Analysis(
         ),
     ),
 )
+
+
+def in_the_month_before_last() -> datetime:
+    """On every day of the year: 62 days ago it may be the month before that one."""
+    return utc_now().replace(day=1) - timedelta(days=40)
 
 
 def enter_everything(database: Database) -> None:

@@ -21,7 +21,7 @@ from storage.audit import read_audit
 from storage.database import Database, utc_now
 from storage.intake import sync_clinics
 from storage.tables import reservations
-from tests.portal_api.rows import MERCY, MERCY_STUDY, ST_MARY, ST_MARY_STUDY
+from tests.portal_api.rows import MERCY, MERCY_STUDY, ST_MARY, ST_MARY_STUDY, in_the_month_before_last
 
 WANTED = {"clinic": ST_MARY, "study_instance_uid": ST_MARY_STUDY, "why": "the wrong patient"}
 
@@ -44,9 +44,9 @@ def browser(client: TestClient, keys: dict[str, str]) -> TestClient:
 @pytest.fixture
 def invoiced(filled: Database) -> Database:
     """st-mary has paid by invoice for two months."""
-    two_months_ago = utc_now() - timedelta(days=62)
+    began = in_the_month_before_last()
     with filled.write() as connection:
-        begin(connection, clinic=ST_MARY, plan=PLANS[Tier.PROFESSIONAL], at=two_months_ago, why="it was configured")
+        begin(connection, clinic=ST_MARY, plan=PLANS[Tier.PROFESSIONAL], at=began, why="it was configured")
     clinic = Clinic(
         name=ST_MARY,
         tier=Tier.PROFESSIONAL,

@@ -9,9 +9,10 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, SecondaryCaptureImageStorage
@@ -49,6 +50,7 @@ from tests.factories.hostile import (
     uid_value,
 )
 from tests.factories.sources import radiograph
+from tests.journeys.house import wait_until
 from tests.scp.listening_process import LIMITS
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +132,7 @@ def node(started: Node) -> Iterator[Node]:
     memory, threads, descriptors = started.resident_mb(), started.threads(), started.descriptors()
     yield started
     began = time.monotonic()
-    assert echo(started) < 1.0, "an honest peer had to wait"
+    assert is_served_at_once(started), "an honest peer had to wait"
     started.wait_until_quiet(threads, descriptors, until=began + LIMITS.artim_s + 2.0)
     with ExitStack() as all_slots:
         for calling in (*[b"MODALITY1"] * 4, *[b"MODALITY2"] * 3):
@@ -153,6 +155,11 @@ def echo(node: Node) -> float:
                 assert peer.say(ECHO).status() == 0x0000
                 return time.monotonic() - began
     raise AssertionError("an honest peer is never let in")
+
+
+def is_served_at_once(node: Node) -> bool:
+    """In under a second. A busy machine may delay one of them; a node that lets honest peers wait delays each."""
+    return any(echo(node) < 1.0 for _ in range(5))
 
 
 def aborts(peer: Peer) -> bool:
@@ -269,7 +276,7 @@ def test_a_connection_that_asks_for_nothing_is_closed_when_artim_runs_out(node: 
     began = time.monotonic()
     with ExitStack() as stack:
         peers = [stack.enter_context(Peer(node.port)).say(said) for _ in range(12)]
-        assert echo(node) < 1.0
+        assert is_served_at_once(node)
         assert [peer.hear() for peer in peers] == [(0, b"")] * 12
     assert time.monotonic() - began < LIMITS.artim_s + 2.0
 
@@ -280,9 +287,9 @@ def test_hundreds_of_silent_connections_delay_nobody(node: Node, count: int) -> 
         for number in range(count):
             stack.enter_context(Peer(node.port))
             if number % 100 == 99:
-                assert echo(node) < 1.0
+                assert is_served_at_once(node)
         assert node.threads() < LIMITS.maximum_unassociated + LIMITS.maximum_associations + 20
-        assert echo(node) < 1.0
+        assert is_served_at_once(node)
 
 
 def test_a_request_that_drips_in_is_given_up(node: Node) -> None:
@@ -301,7 +308,7 @@ def test_hundreds_that_are_refused_and_stay_delay_nobody(node: Node, said: bytes
         for number in range(300):
             stack.enter_context(Peer(node.port)).say(said)
             if number % 100 == 99:
-                assert echo(node) < 1.0
+                assert is_served_at_once(node)
         assert node.threads() < LIMITS.maximum_unassociated + LIMITS.maximum_associations + 20
 
 
@@ -515,10 +522,10 @@ def test_a_data_set_without_end_is_ended_at_the_limit(node: Node) -> None:
 def test_a_request_that_may_have_no_data_set_may_not_fill_the_memory_with_one(node: Node) -> None:
     c_echo_with_data = {0x0002: uid_value(VERIFICATION), 0x0100: b"\x30\0", 0x0110: b"\1\0", 0x0800: b"\1\0"}
     with ExitStack() as stack:
-        peers = [stack.enter_context(Peer(node.port)).associate() for _ in range(6)]
-        piece = data_pdus(bytes(16_000), context_id=3, is_last=False)[0]
-        for peer in peers:
-            peer.say(command_pdu(c_echo_with_data, context_id=3), piece * 2_000)
+        peers, piece = list[Peer](), data_pdus(bytes(16_000), context_id=3, is_last=False)[0]
+        for _ in range(6):  # none of them is idle while another one speaks
+            peers.append(stack.enter_context(Peer(node.port)).associate())
+            peers[-1].say(command_pdu(c_echo_with_data, context_id=3), piece * 2_000)
         answers = [[peer.hear()[0], peer.hear()[0]] for peer in peers]
     assert all(answer in ([P_DATA, A_ABORT], [P_DATA, 0], [0, 0]) for answer in answers)
 
@@ -532,13 +539,29 @@ def test_requests_that_never_end_leave_no_room_for_others_only_while_they_last(n
         honest.associate()
         with ExitStack() as stack:
             for _ in range(2):
-                stack.enter_context(Peer(node.port)).associate().say(*begun)
-            time.sleep(0.2)
-            assert honest.say(*whole).status() == 0x0213
+                peer = stack.enter_context(Peer(node.port)).associate().say(*begun)
+                stack.enter_context(going_on(peer, data_pdus(bytes(2), context_id=3, is_last=False)[0]))
+            wait_until(lambda: honest.say(*whole).status() == 0x0213, "all of it has been read, and there is no room")
             assert honest.say(*store("2.25.81", an_instance("2.25.81"))).status() == 0x0000
             assert honest.say(*unserved).status() == 0x0211  # nobody reads it, so it needs no room
-        time.sleep(0.2)
+        wait_until(lambda: honest.say(*whole).status() == 0x0000, "they have gone, and there is room")
         assert [honest.say(*whole).status() for _ in range(10)] == [0x0000] * 10
+
+
+@contextmanager
+def going_on(peer: Peer, piece: bytes) -> Iterator[None]:
+    """The peer says this again and again, so that nobody takes it for one that has gone silent."""
+    over = Event()
+
+    def go_on() -> None:
+        while not over.wait(LIMITS.artim_s / 20):
+            peer.say(piece)
+
+    thread = Thread(target=go_on)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
 
 
 def test_stores_that_are_not_waited_for_are_all_answered_and_never_all_in_memory(node: Node) -> None:
@@ -633,10 +656,12 @@ def test_peers_that_do_not_read_their_answers_lose_their_associations(node: Node
 
 def test_an_idle_association_is_aborted(node: Node) -> None:
     with Peer(node.port) as peer:
+        asked = time.monotonic()  # it is accepted between the two, and idle from then on
         peer.associate()
         began = time.monotonic()
         assert aborts(peer)
-        assert LIMITS.association_timeout_s - 0.5 < time.monotonic() - began < LIMITS.association_timeout_s + 2.0
+        assert LIMITS.association_timeout_s - 0.5 < time.monotonic() - asked
+        assert time.monotonic() - began < LIMITS.association_timeout_s + 2.0
 
 
 def test_what_stands_in_the_tags_is_stored_as_it_came(node: Node) -> None:

@@ -62,6 +62,7 @@ from tests.factories.hostile import (
 from tests.factories.raw_store import store_raw
 from tests.factories.services import PATHS, associated, serving
 from tests.factories.sources import radiograph
+from tests.journeys.house import wait_until
 
 LOOPBACK = "127.0.0.1"
 CLINIC = Clinic(
@@ -320,20 +321,21 @@ def test_a_disk_that_hangs_for_a_while_is_not_held_against_the_sender(
 def test_that_nobody_can_be_accepted_is_logged_once_until_somebody_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accept, failing = socket.socket.accept, [True]
+    accept, failing, tries = socket.socket.accept, [True], [0]
 
     def no_descriptor(listening: socket.socket) -> tuple[socket.socket, object]:
         if failing[0]:
+            tries[0] += 1
             raise OSError(errno.EMFILE, "Too many open files")
         return accept(listening)
 
     monkeypatch.setattr(socket.socket, "accept", no_descriptor)
     with capture_logs() as logs, serving(tmp_path, "fast", {}) as port:
         for _ in range(2):
-            failing[0] = True
+            failing[0], tries[0] = True, 0
             with Peer(port) as peer:
                 peer.say(associate_rq())
-                time.sleep(0.2)
+                wait_until(lambda: tries[0] > 2, "it has tried again and again")
                 failing[0] = False
                 assert peer.hear()[0] == A_ASSOCIATE_AC
     assert [one["error"] for one in logs if one["event"] == "accept_failed"] == ["Too many open files"] * 2

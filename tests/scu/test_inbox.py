@@ -67,7 +67,7 @@ def test_an_answer_reaches_who_asked_although_pynetdicoms_thread_comes_first(
     radiograph(1).save_as(path, enforce_file_format=True)
     file = describe(path)
     pair = (file.sop_class_uid, file.transfer_syntax_uid)
-    with store_association(peer.address, [pair], calling_ae_title="COLLIMATOR", timeout_s=2.0) as association:
+    with store_association(peer.address, [pair], calling_ae_title="COLLIMATOR", timeout_s=TIMEOUT_S) as association:
         beneath = association._association
         send_msg = beneath.dimse.send_msg
 

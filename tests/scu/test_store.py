@@ -114,7 +114,7 @@ def test_a_peer_that_aborts_leaves_what_it_did_not_take_for_later(
 ) -> None:
     peer = storescp("--abort-after")
     files = [outgoing(tmp_path, 1), outgoing(tmp_path, 2)]
-    outcomes = send_files(files, peer.address, calling_ae_title="COLLIMATOR", timeout_s=2.0)
+    outcomes = sent(files, peer.address)
     assert [outcome.answer for outcome in outcomes] == [Answer.RETRY, Answer.RETRY]
     assert all(outcome.detail for outcome in outcomes)
 
@@ -159,7 +159,7 @@ def large(folder: Path) -> OutgoingFile:
 def test_a_peer_that_takes_nothing_more_is_given_up_and_tried_again(tmp_path: Path) -> None:
     over = threading.Event()
     with accepting_peer(lambda connection: over.wait(TIMEOUT_S)) as peer:
-        (outcome,) = send_files([large(tmp_path)], peer, calling_ae_title="COLLIMATOR", timeout_s=0.5)
+        (outcome,) = send_files([large(tmp_path)], peer, calling_ae_title="COLLIMATOR", timeout_s=2.0)
         over.set()
     assert (outcome.answer, outcome.status) == (Answer.RETRY, None)
 

@@ -43,6 +43,14 @@ def _nothing_has_to_settle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine takes between two lines, no time passes for the node and for the test."""
+    now = utc_now()
+    for module in ("storage.requests.commitments", __name__):
+        monkeypatch.setattr(f"{module}.utc_now", lambda: now)
+
+
+@pytest.fixture
 def box(tmp_path: Path) -> RequestBox:
     return RequestBox(tmp_path, "commitments")
 
@@ -243,6 +251,7 @@ def test_a_report_is_due_as_soon_as_every_instance_is_known(database: Database, 
     assert [due.attempts for due in take_due(database, for_s=60.0)] == [1]
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_the_indexer_is_waited_for_and_not_for_ever(sqlite: Database, spool: Spool, box: RequestBox) -> None:
     asked(box, "1.2.3.404")
     record_commitments(sqlite, box)
@@ -252,12 +261,14 @@ def test_the_indexer_is_waited_for_and_not_for_ever(sqlite: Database, spool: Spo
     assert end_waiting(sqlite) == 1
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_a_request_from_before_an_outage_waits_for_the_sweep_after_it(sqlite: Database, box: RequestBox) -> None:
     asked(box, at=utc_now() - timedelta(days=3))
     record_commitments(sqlite, box)
     assert due_in_s(sqlite) == 30
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_nothing_is_judged_before_a_re_send_of_a_moment_ago_is_compared(
     sqlite: Database, spool: Spool, box: RequestBox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +356,7 @@ def test_who_asks_again_after_the_end_is_answered_anew(database: Database, box: 
     assert (row.state, row.attempts, row.last_error, row.ended_at) == ("waiting", 0, "", None)
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_who_asks_every_few_seconds_is_answered_all_the_same(sqlite: Database, spool: Spool, box: RequestBox) -> None:
     asked(box, "1.2.3.404")
     record_commitments(sqlite, box)
@@ -415,6 +427,7 @@ def test_requests_are_counted_by_clinic_and_state(sqlite: Database, box: Request
     ]
 
 
+@pytest.mark.usefixtures("standing_clock")
 def test_a_report_that_did_not_arrive_is_tried_later_and_later_until_it_is_given_up(
     database: Database, box: RequestBox
 ) -> None:

@@ -1,17 +1,26 @@
 """Weekly counts on both databases: what is counted where, and what it is held against."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
+import pytest
 import sqlalchemy as sa
 
-from domain.drift import week_of
 from domain.versions import Role
 from storage.answers.drift import DriftLine, begin_new_reference, begin_reference, read_drift
 from storage.answers.runs import forget_runs, save_answers
-from storage.database import Database, utc_now
+from storage.database import Database
 from storage.erasure import mark_erased
 from storage.tables import drift_counts, studies
 from tests.factories.runs import age_weeks, analysis, count, study
+
+NOW, THIS_WEEK = datetime(2026, 11, 18, 12, tzinfo=UTC), "2026-11-16"
+
+
+@pytest.fixture(autouse=True)
+def _within_one_week(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No week turns while a test runs, or between its being read and its being run."""
+    for module in ("storage.answers.drift", "storage.answers.runs", "tests.factories.runs"):
+        monkeypatch.setattr(f"{module}.utc_now", lambda: NOW)
 
 
 def of(lines: list[DriftLine], feature: str) -> DriftLine:
@@ -23,9 +32,6 @@ def periods(database: Database) -> dict[tuple[str, str], int]:
     """Images by (version, period)."""
     with database.read() as connection:
         return {(row.version, row.period): row.images for row in connection.execute(sa.select(drift_counts))}
-
-
-THIS_WEEK = week_of(utc_now().date()).isoformat()
 
 
 def test_the_first_two_hundred_images_are_the_reference_of_each_version(database: Database) -> None:

@@ -131,7 +131,29 @@ def test_there_is_room_while_the_disk_is_under_neither_limit(
     assert spool.has_room() is has_room
 
 
-def test_room_that_was_made_is_seen_within_half_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Clock:
+    """In the place of the spool's: no time passes but by `sleep`."""
+
+    def __init__(self) -> None:
+        self._now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("storage.instances.time", clock)
+    return clock
+
+
+def test_room_that_was_made_is_seen_within_half_a_second(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool, real = Spool(tmp_path, minimum_free_bytes=1), os.statvfs(tmp_path)
     fields = list(real)
     fields[4] = 0  # f_bavail
@@ -139,7 +161,7 @@ def test_room_that_was_made_is_seen_within_half_a_second(tmp_path: Path, monkeyp
         full.setattr(os, "statvfs", lambda folder: os.statvfs_result(fields))
         assert not spool.has_room()
     assert not spool.has_room()
-    time.sleep(0.6)
+    clock.sleep(0.6)
     assert spool.has_room()
 
 
@@ -163,7 +185,7 @@ def test_a_result_written_twice_is_there_once(tmp_path: Path) -> None:
     assert results.path("2.25.7").read_bytes() == b"result"
 
 
-def test_what_strangers_send_lies_apart_and_is_limited_for_them_alone(tmp_path: Path) -> None:
+def test_what_strangers_send_lies_apart_and_is_limited_for_them_alone(tmp_path: Path, clock: Clock) -> None:
     spool = Spool(tmp_path, strangers_maximum_bytes=1000)
     keys = []
     for _ in range(2):
@@ -171,12 +193,12 @@ def test_what_strangers_send_lies_apart_and_is_limited_for_them_alone(tmp_path: 
         file = spool.receive(is_strangers=True)
         file.write(b"x" * 500)
         keys.append(file.commit())
-        time.sleep(0.6)  # longer than a count holds
+        clock.sleep(0.6)  # longer than a count holds
     assert {key[:2] for key in keys} == {"ff"}
     assert not spool.has_room_for_strangers()
     assert spool.has_room()
     spool.remove(keys[0])
-    time.sleep(0.6)
+    clock.sleep(0.6)
     assert spool.has_room_for_strangers()
 
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from domain.completion import CompletionRules
 from domain.plans import Tier
 from domain.queueing import STAT_PRIORITY, StatRules
-from storage.database import Database
+from storage.database import Database, utc_now
 from storage.intake import record_instances, record_release
 from storage.tables import studies, study_events
 from tests.factories.arrivals import NO_SPOOL, arrival
@@ -147,9 +147,12 @@ def test_a_database_that_fails_is_not_asked_again_before_the_next_look(
     database: Database, puts: Puts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake_module, "POLL_S", 600.0)
-    record_release(database, [received(database)])
+    study_id, before = received(database), utc_now()
+    record_release(database, [study_id])
     closing = intake(database, puts, after_release_s=0.5)
-    assert closing.close_complete_studies() == 0
+    with monkeypatch.context() as a_moment_ago:
+        a_moment_ago.setattr("storage.studies.utc_now", lambda: before)
+        assert closing.close_complete_studies() == 0
     with database.write() as connection:
         connection.execute(sa.text("ALTER TABLE studies RENAME TO no_studies"))
     with capture_logs() as lines:

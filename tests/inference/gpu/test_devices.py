@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -407,15 +406,15 @@ def test_a_stat_image_is_decoded_before_all_that_wait_for_a_decoder(
     analyst.analyse("chest", [instance(image)])
     (decoder,) = running_children("inference.child")
     os.kill(decoder, signal.SIGSTOP)
-    ended: list[str] = []
+    children, ended = analyst._children, list[str]()
     with ThreadPoolExecutor(8) as pool:
         for number in range(6):
             images = [instance(image, sop_instance_uid=f"2.25.{number}.{one}") for one in range(20)]
             pool.submit(analyst.analyse, "chest", images).add_done_callback(lambda _: ended.append("ordinary"))
-        time.sleep(0.3)
+        assert within(60, lambda: not children._free)
         stat = pool.submit(analyst.analyse, "chest", [instance(image)], is_urgent=True)
         stat.add_done_callback(lambda _: ended.append("stat"))
-        time.sleep(0.3)
+        assert within(60, lambda: children._urgent == 1)
         os.kill(decoder, signal.SIGCONT)
     assert ended == ["stat"] + ["ordinary"] * 6
 
