@@ -23,7 +23,7 @@ from inference import preprocess
 from inference.pixel_data import check_inflated_size, locate
 from inference.preprocess import Float32, Preprocessing
 from inference.presentation import MAX_GREY, Greys, is_inverted, pixel_aspect, shown_values
-from inference.stored_pixels import Header, Pixels, check_size, read_stored
+from inference.stored_pixels import Header, Pixels, check_size, in_one_line, read_stored
 
 _STRIP_ROWS = 16
 SPARSE = 8
@@ -148,11 +148,11 @@ def _read_dicom(path: Path | str) -> Radiograph:
     except MemoryError:
         raise  # perhaps this process holds too much already: a fresh one may read it
     except (InvalidDicomError, EOFError) as error:
-        raise Refuse(f"not a readable DICOM file: {error}", reason=Reason.UNREADABLE_PIXELS) from error
+        raise Refuse(f"not a readable DICOM file: {in_one_line(error)}", reason=Reason.UNREADABLE_PIXELS) from error
     except Exception as error:  # codecs and parsers fail in every way that there is; none of them is our bug to report
         name = type(error).__name__
         raise Refuse(
-            f"the pixels cannot be decoded ({name}: {error})"[:400], reason=Reason.UNREADABLE_PIXELS
+            f"the pixels cannot be decoded ({name}: {in_one_line(error)})", reason=Reason.UNREADABLE_PIXELS
         ) from error
     low, high = header.stored_range
     black, white = (high, low) if is_inverted(shown, header) else (low, high)
@@ -167,7 +167,9 @@ def _read_picture(path: Path | str) -> Radiograph:
             is_deep = picture.mode.startswith("I")
             stored = np.asarray(picture if is_deep else picture.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Refuse(f"neither DICOM nor a readable JPEG or PNG: {error}", reason=Reason.UNREADABLE_PIXELS) from error
+        raise Refuse(
+            f"neither DICOM nor a readable JPEG or PNG: {in_one_line(error)}", reason=Reason.UNREADABLE_PIXELS
+        ) from error
     return unwindowed(stored, white=MAX_GREY if is_deep else 255)
 
 

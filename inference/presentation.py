@@ -147,5 +147,5 @@ def _numbers(dataset: Dataset, keyword: str) -> list[float | None]:
         value = dataset.get(keyword)
         values = [value] if value is None or isinstance(value, (str, float, int)) else list(value)
         return [None if one in (None, "") else float(one) for one in values] or [None]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for an IS that says that it is infinite
         return [None]

@@ -384,6 +384,14 @@ def test_an_unknown_transfer_syntax_is_refused_by_name(tmp_path: Path) -> None:
     assert "High-Throughput JPEG 2000" in refusal(write(dataset, tmp_path / "image.dcm")).message
 
 
+def test_what_a_file_says_of_itself_is_told_in_one_line(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.dcm")
+    content = path.read_bytes()
+    assert content.count(b"1.2.840.10008.1.2.1\0") == 1
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.1\r\n\x1b[0m\x85.12\0"))
+    assert refusal(path).message == "the transfer syntax 1.2.840.1   [0m .12 is not read"
+
+
 def test_a_codestream_of_another_size_than_the_header_says_is_refused(shared_data: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(shared_data / "dicom" / "JPLL_RG3_JPLL")
     dataset.Rows = 1000

@@ -136,6 +136,12 @@ def test_a_number_that_is_none_is_as_if_it_were_not_said(tmp_path: Path, keyword
     assert shown(path) == ([0, 28, 56, 84] if keyword.startswith("Window") else [0, 24, 49, 73])
 
 
+def test_an_infinite_pixel_aspect_ratio_is_as_if_it_were_not_said(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.dcm", ImagerPixelSpacing=None, PixelAspectRatio=[123, 1])
+    path.write_bytes(path.read_bytes().replace(b"123\\1 ", b"inf\\1 "))
+    assert pixels.read(path).pixel_aspect == 1
+
+
 def test_monochrome1_has_black_above_white(tmp_path: Path) -> None:
     read = pixels.read(write_image(tmp_path / "image.dcm", PhotometricInterpretation="MONOCHROME1"))
     assert (read.black, read.white) == (4095, 0)
