@@ -27,6 +27,9 @@ from inference.stored_pixels import Header, Pixels, check_size, in_one_line, rea
 
 _STRIP_ROWS = 16
 SPARSE = 8
+# Of an input from -1024 to 1024. Of 80 films none had less than 134; one of 12 bits of which the header says that they
+# are 16 has about 20.
+LEAST_DEVIATION = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -98,16 +101,25 @@ def is_dicom(path: Path | str) -> bool:
 
 
 def network_input(radiograph: Radiograph, preprocessing: Preprocessing) -> Float32:
-    """(1, S, S) float32 for the network whose manifest says `preprocessing`.
+    """(channels, S, S) float32 for the network whose manifest says `preprocessing`.
 
     torchxrayvision's networks were taught the stored pixels on their full range; a standardising network the greys
     that a reader sees, as in the JPEG files that such networks learn from.
+
+    Raises:
+        Refuse: on its full range the film is next to one grey.
     """
-    if preprocessing.scaling == "xrv_1024":
-        pixels, black, white = radiograph.stored, radiograph.black, radiograph.white
-    else:
-        pixels, black, white = radiograph.greys, 0.0, float(MAX_GREY)
-    return preprocess.network_input(pixels, black=black, white=white, preprocessing=preprocessing)
+    if preprocessing.scaling != "xrv_1024":
+        return preprocess.network_input(radiograph.greys, black=0.0, white=float(MAX_GREY), preprocessing=preprocessing)
+    black, white = radiograph.black, radiograph.white
+    image = preprocess.network_input(radiograph.stored, black=black, white=white, preprocessing=preprocessing)
+    if image.std() < LEAST_DEVIATION:
+        raise Refuse(
+            f"on the range from {min(black, white)} to {max(black, white)}, as Bits Stored says it, the film is next "
+            "to one grey: the network would see nothing of it",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
+    return image
 
 
 def grey_mean(radiograph: Radiograph) -> float:

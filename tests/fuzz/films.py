@@ -387,7 +387,7 @@ PRESENTATIONS: Sequence[dict[str, object]] = (
     {"ModalityLUTSequence": ItemSequence([OF_8_BITS]), "WindowCenter": 100, "WindowWidth": 50},
     {"ImagerPixelSpacing": ["0.2", "0.1"]},
     {"ImagerPixelSpacing": None, "PixelAspectRatio": ["1", "3"]},
-    {"PresentationLUTShape": "INVERSE"},
+    {"PresentationLUTShape": "LIN OD"},
 )
 
 
