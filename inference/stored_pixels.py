@@ -291,7 +291,10 @@ def _jpeg(encoded: Encoded, header: Header) -> Pixels:
     said = codestream.of_jpeg(encoded)
     _check_codestream(said, header)
     decoded = _by_libjpeg(encoded, header)
-    if jpeg_gaps.is_filled_up(decoded, encoded[:end], said, lambda longer: _by_libjpeg(longer, header)):
+    is_lossless = header.transfer_syntax_uid not in _LOSSY
+    if jpeg_gaps.is_filled_up(
+        decoded, encoded[:end], said, lambda longer: _by_libjpeg(longer, header), is_lossless=is_lossless
+    ):
         raise Refuse("a part of the JPEG stream is missing", reason=Reason.UNREADABLE_PIXELS)
     return decoded if header.photometric_interpretation == "RGB" or decoded.ndim == 2 else decoded[..., 0]
 
@@ -323,6 +326,8 @@ def _jpeg_ls(encoded: Encoded, header: Header) -> Pixels:
 def _jpeg_2000(encoded: Encoded, header: Header) -> Pixels:
     """YBR_ICT and YBR_RCT name what the codestream itself turns back to RGB (PS3.5 8.2.4)."""
     _check_codestream(codestream.of_jpeg_2000(encoded), header)
+    if not codestream.has_all_tile_parts(encoded):
+        raise Refuse("a part of the JPEG 2000 stream is missing", reason=Reason.UNREADABLE_PIXELS)
     return _luma_of_ybr_full(np.asarray(imagecodecs.jpeg2k_decode(encoded)), header)
 
 
