@@ -15,6 +15,7 @@ WITHOUT_CONTENT = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # a stuffed byte,
 END_OF_IMAGE, START_OF_SCAN, RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
 JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 START_OF_CODESTREAM_AND_SIZ = 0xFF4FFF51
+START_OF_TILE_PART, END_OF_CODESTREAM = 0xFF90, 0xFFD9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,32 @@ def of_jpeg_2000(stream: bytes | memoryview) -> Codestream:
     if set(steps[1::3]) | set(steps[2::3]) != {1}:
         raise ValueError("components of a smaller size are not read")
     return Codestream(rows=bottom - top, columns=right - left, components=components, bits=(depth & 0x7F) + 1)
+
+
+def has_all_tile_parts(stream: bytes | memoryview) -> bool:
+    """Whether each of them is as long as it says, and the end comes right behind the last (ISO/IEC 15444-1 A.4).
+
+    OpenJPEG goes on where it does not: with a byte lost, most of a film is another one. Bytes that were exchanged show
+    nowhere.
+    """
+    position = _in_boxes(bytes(stream[:HEAD_BYTES])) if bytes(stream[:12]) == JP2_SIGNATURE else 0
+    position += 2  # SOC
+    try:
+        marker, length = struct.unpack_from(">HH", stream, position)
+        while marker != START_OF_TILE_PART:
+            if marker < 0xFF00 or length < 2:
+                return False
+            position += 2 + length
+            marker, length = struct.unpack_from(">HH", stream, position)
+        while marker == START_OF_TILE_PART:
+            (length,) = struct.unpack_from(">6xL", stream, position)
+            if not length:  # up to the end, whatever that is: only of the last
+                return END_OF_CODESTREAM.to_bytes(2) in bytes(stream[-16:])
+            position += length
+            (marker,) = struct.unpack_from(">H", stream, position)
+    except struct.error:
+        return False
+    return bool(marker == END_OF_CODESTREAM)
 
 
 def _segments(head: bytes) -> Iterator[tuple[int, bytes, int]]:

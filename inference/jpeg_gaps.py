@@ -1,12 +1,13 @@
 """Whether libjpeg has made up a part of a JPEG image: where a stream lacks one it only warns, and nobody hears it.
 
-    image ends in middle grey?  --no--> all of it is there
-               |yes
+    lossless, and image does not end in middle grey?  --yes--> all of it is there
+               |no
     decode again, with more data behind the stream: becomes another image?  --no--> the film is grey there by itself
 
 What libjpeg runs out of, it fills with the grey in the middle of its range. The first question costs nothing, and few
-films come to the second. A stream with restart intervals may lack one in its middle: there grey is looked for
-everywhere. Neither sees the loss of less than a row of blocks, or bytes that were exchanged for others.
+films come to the second; of lossless ones, whose values leave their range soon behind a gap. A stream with restart
+intervals may lack one in its middle: there grey is looked for everywhere. Where as many blocks are found behind a gap
+as there should be, or more, neither sees it, nor bytes that were exchanged for others.
 """
 
 import re
@@ -33,7 +34,12 @@ BEHIND = MORE + b"".join(restart + MORE for restart in RESTARTS) + END_OF_IMAGE
 
 
 def is_filled_up(
-    decoded: Pixels, stream: bytes | memoryview, said: Codestream, decode: Callable[[bytes], Pixels]
+    decoded: Pixels,
+    stream: bytes | memoryview,
+    said: Codestream,
+    decode: Callable[[bytes], Pixels],
+    *,
+    is_lossless: bool,
 ) -> bool:
     """
     Args:
@@ -42,7 +48,7 @@ def is_filled_up(
     """
     if said.restart_interval and not _has_all_restarts(stream[said.scan_start :]):
         return True
-    if not _has_grey(decoded, said):
+    if is_lossless and not _has_grey(decoded, said):
         return False
     # More data before each marker, too: where a piece is lost, its ends may have made one of what they were.
     head, scans = bytes(stream[: said.scan_start]), bytes(stream[said.scan_start :])

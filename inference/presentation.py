@@ -18,10 +18,16 @@ from inference.stored_pixels import Header, Pixels
 Greys = NDArray[np.uint16]
 
 MAX_GREY = 65535
+SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}  # Presentation LUT Shape of each, PS3.3 C.8.11.3.1.2
 
 
 def shown_values(stored: Pixels, dataset: Dataset, header: Header) -> tuple[int, Greys]:
-    """The least stored value, and what a viewer shows of each from there to the greatest."""
+    """The least stored value, and what a viewer shows of each from there to the greatest.
+
+    Raises:
+        Refuse: viewers do not show the same, or nothing.
+    """
+    _check_shape(dataset, header)
     first, last = int(stored.min()), int(stored.max())
     occurring = np.arange(first, last + 1, dtype=stored.dtype)
     if header.samples_per_pixel == 3:
@@ -31,6 +37,17 @@ def shown_values(stored: Pixels, dataset: Dataset, header: Header) -> tuple[int,
     if header.photometric_interpretation == "MONOCHROME1":
         fractions = 1.0 - fractions
     return first, np.rint(fractions * MAX_GREY).astype(np.uint16)
+
+
+def _check_shape(dataset: Dataset, header: Header) -> None:
+    """Where the two contradict each other, some viewers (DCMTK) go by the one, and some (cornerstone) by the other."""
+    shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
+    interpretation = header.photometric_interpretation
+    if shape in SHAPES.values() and shape != SHAPES.get(interpretation, shape):
+        raise Refuse(
+            f"{interpretation} with Presentation LUT Shape {shape}: nobody knows what is to be light",
+            reason=Reason.UNREADABLE_PIXELS,
+        )
 
 
 def is_inverted(shown: Greys, header: Header) -> bool:
@@ -147,5 +164,5 @@ def _numbers(dataset: Dataset, keyword: str) -> list[float | None]:
         value = dataset.get(keyword)
         values = [value] if value is None or isinstance(value, (str, float, int)) else list(value)
         return [None if one in (None, "") else float(one) for one in values] or [None]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for an IS that says that it is infinite
         return [None]

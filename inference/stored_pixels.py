@@ -6,8 +6,10 @@ Decoding parses hostile input: inside the node only the limited child process of
 Codecs are imagecodecs' (libjpeg-turbo 3, CharLS, OpenJPEG), none of them under the GPL.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import imagecodecs
@@ -28,6 +30,8 @@ Encoded = Any  # bytes, or a memoryview of them, which imagecodecs takes but doe
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a stitched full spine has about 30 million
 OVERSHOOT = 4  # one part in so many of the range, beyond its ends
+_RLE_HEADER = struct.Struct("<16L")  # the count of segments, and where each begins
+RLE_OF_ONE = _RLE_HEADER.pack(1, _RLE_HEADER.size, *[0] * 14)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PS3.3 C.7.6.3.1.2
 
 
@@ -124,11 +128,16 @@ def check_size(rows: int, columns: int) -> None:
         )
 
 
+def in_one_line(text: object) -> str:
+    """What a parser says of a file may hold any of its bytes; what is refused is told in logs, pages and reports."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:300])
+
+
 def read_stored(dataset: Dataset, pixel_data: PixelData, header: Header) -> Pixels:
     """(rows, columns) integers as stored, masked to Bits Stored and sign-extended; colour becomes luma."""
     decode = _DECODERS.get(header.transfer_syntax_uid)
     if decode is None:
-        name = header.transfer_syntax_uid.name
+        name = in_one_line(header.transfer_syntax_uid.name)
         raise Refuse(f"the transfer syntax {name} is not read", reason=Reason.UNREADABLE_PIXELS)
     if header.transfer_syntax_uid.is_encapsulated:
         decoded = decode(pixel_data.first_frame(int(dataset.get("NumberOfFrames") or 1)), header)
@@ -241,11 +250,28 @@ def _native(encoded: memoryview, header: Header) -> Pixels:
 
 
 def _rle(encoded: Encoded, header: Header) -> Pixels:
+    """RLE segments are one byte of one colour each (PS3.5 G.2)."""
     sample = np.dtype(f"<u{header.bits_allocated // 8}")
+    segments = _rle_segments(encoded, header.samples_per_pixel * sample.itemsize)
     # numpy asks for large memory in large pages, which are there sooner than the many small ones of `bytes`.
-    memory = np.empty(header.rows * header.columns * header.samples_per_pixel * sample.itemsize, np.uint8)
-    values = np.frombuffer(imagecodecs.dicomrle_decode(encoded, sample, out=memory.data), sample)
-    return _arranged(values, header, is_planar=True)  # RLE segments are one colour plane each (PS3.5 Annex G)
+    memory = np.empty(header.rows * header.columns * len(segments), np.uint8)
+    if header.samples_per_pixel == 1:
+        parts, planes = [encoded], [memory]
+    else:  # the codec itself does not see where one colour ends and the next begins
+        parts, planes = [RLE_OF_ONE + bytes(segment) for segment in segments], np.split(memory, len(segments))
+    for part, plane in zip(parts, planes, strict=True):
+        if len(imagecodecs.dicomrle_decode(part, sample, out=plane.data)) != len(plane):
+            raise Refuse("a part of the RLE stream is missing", reason=Reason.UNREADABLE_PIXELS)
+    return _arranged(memory.view(sample), header, is_planar=True)
+
+
+def _rle_segments(encoded: Encoded, count: int) -> list[Encoded]:
+    """What lies in the frame by its header (PS3.5 G.5). The codec would read on behind a frame that is cut off."""
+    said, *begins = _RLE_HEADER.unpack_from(encoded) if len(encoded) >= _RLE_HEADER.size else (0,)
+    edges = [*begins[:count], len(encoded)]
+    if said != count or begins[0] < _RLE_HEADER.size or any(end <= begin for begin, end in pairwise(edges)):
+        raise Refuse(f"the RLE stream has no {count} segments inside of it", reason=Reason.UNREADABLE_PIXELS)
+    return [encoded[begin:end] for begin, end in pairwise(edges)]
 
 
 def _arranged(values: Pixels, header: Header, *, is_planar: bool) -> Pixels:
@@ -265,7 +291,10 @@ def _jpeg(encoded: Encoded, header: Header) -> Pixels:
     said = codestream.of_jpeg(encoded)
     _check_codestream(said, header)
     decoded = _by_libjpeg(encoded, header)
-    if jpeg_gaps.is_filled_up(decoded, encoded[:end], said, lambda longer: _by_libjpeg(longer, header)):
+    is_lossless = header.transfer_syntax_uid not in _LOSSY
+    if jpeg_gaps.is_filled_up(
+        decoded, encoded[:end], said, lambda longer: _by_libjpeg(longer, header), is_lossless=is_lossless
+    ):
         raise Refuse("a part of the JPEG stream is missing", reason=Reason.UNREADABLE_PIXELS)
     return decoded if header.photometric_interpretation == "RGB" or decoded.ndim == 2 else decoded[..., 0]
 
@@ -297,6 +326,8 @@ def _jpeg_ls(encoded: Encoded, header: Header) -> Pixels:
 def _jpeg_2000(encoded: Encoded, header: Header) -> Pixels:
     """YBR_ICT and YBR_RCT name what the codestream itself turns back to RGB (PS3.5 8.2.4)."""
     _check_codestream(codestream.of_jpeg_2000(encoded), header)
+    if not codestream.has_all_tile_parts(encoded):
+        raise Refuse("a part of the JPEG 2000 stream is missing", reason=Reason.UNREADABLE_PIXELS)
     return _luma_of_ybr_full(np.asarray(imagecodecs.jpeg2k_decode(encoded)), header)
 
 

@@ -11,9 +11,10 @@ import atheris  # type: ignore[import-untyped]
 with atheris.instrument_imports(include=["storage.elements", "storage.headers"]):
     import storage.headers  # noqa: F401
 
-import tests.factories.hostile  # noqa: F401  what it draws in is not to be instrumented
+import tests.factories.hostile
+import tests.fuzz.films  # noqa: F401  what these draw in is not to be instrumented
 
-with atheris.instrument_imports(include=["scp"]):
+with atheris.instrument_imports(include=["scp", "inference"]):
     from tests.fuzz.targets import TARGETS
 
 

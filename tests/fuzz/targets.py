@@ -52,6 +52,7 @@ from tests.factories import hostile
 from tests.factories.arrivals import encoded, provenance
 from tests.factories.hostile import CR, EXPLICIT, IMPLICIT
 from tests.fuzz.line import Line
+from tests.fuzz.pixel_path import pixels_seeds, pixels_target
 
 Target = Callable[[bytes], None]
 LONGEST_S = 1.0  # processor time for one input
@@ -529,4 +530,5 @@ TARGETS = {
     "head": Fuzz(target=head_target, seeds=head_seeds),
     "request": Fuzz(target=request_target, seeds=request_seeds),
     "stored": Fuzz(target=stored_target, seeds=stored_seeds),
+    "pixels": Fuzz(target=pixels_target, seeds=pixels_seeds),
 }

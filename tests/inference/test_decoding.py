@@ -384,6 +384,14 @@ def test_an_unknown_transfer_syntax_is_refused_by_name(tmp_path: Path) -> None:
     assert "High-Throughput JPEG 2000" in refusal(write(dataset, tmp_path / "image.dcm")).message
 
 
+def test_what_a_file_says_of_itself_is_told_in_one_line(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.dcm")
+    content = path.read_bytes()
+    assert content.count(b"1.2.840.10008.1.2.1\0") == 1
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.1\r\n\x1b[0m\x85.12\0"))
+    assert refusal(path).message == "the transfer syntax 1.2.840.1   [0m .12 is not read"
+
+
 def test_a_codestream_of_another_size_than_the_header_says_is_refused(shared_data: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(shared_data / "dicom" / "JPLL_RG3_JPLL")
     dataset.Rows = 1000
@@ -549,6 +557,41 @@ def test_a_jpeg_stream_of_which_a_part_is_missing_is_refused_though_its_end_mark
     refused = refusal(path)
     assert refused.reason == "unreadable_pixels"
     assert refused.message == "a part of the JPEG stream is missing"
+
+
+@pytest.mark.parametrize("lost", [3, 20])
+@pytest.mark.parametrize("name", ["extended", "baseline", "with restarts"])
+def test_a_lossy_jpeg_stream_that_lacks_a_piece_of_its_last_block_is_refused(
+    tmp_path: Path, name: str, lost: int
+) -> None:
+    """As one does that lost a byte anywhere, where the decoder needs more of the rest for as many blocks."""
+    encode, transfer_syntax_uid, bits = JPEGS[name]
+    stream = encode(film(bits))[: -2 - lost] + b"\xff\xd9"
+    refused = refusal(encoded(tmp_path / "image.dcm", transfer_syntax_uid, stream, **eight_or_twelve(bits)))
+    assert refused.message == "a part of the JPEG stream is missing"
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 100])
+@pytest.mark.parametrize("codec", ["J2K", "JP2"])
+def test_a_jpeg_2000_stream_that_lost_some_bytes_is_refused_though_it_could_be_decoded(
+    tmp_path: Path, codec: str, lost: int
+) -> None:
+    stream = bytes(imagecodecs.jpeg2k_encode(film(12), level=0, codecformat=codec, reversible=True, bitspersample=12))
+    values = eight_or_twelve(12)
+    path = encoded(tmp_path / "image.dcm", JPEG2000Lossless, stream + bytes(len(stream) % 2), **values)
+    np.testing.assert_array_equal(pixels.read(path).stored, film(12))
+    path = encoded(tmp_path / "image.dcm", JPEG2000Lossless, stream[:20_000] + stream[20_000 + lost :], **values)
+    assert refusal(path).message == "a part of the JPEG 2000 stream is missing"
+
+
+def test_a_jpeg_2000_stream_whose_last_tile_part_reaches_to_the_end_is_read(tmp_path: Path) -> None:
+    """Its length is 0 then (ISO/IEC 15444-1 A.4.2)."""
+    stream = jpeg_2000(SMALL, 12)
+    at = stream.index(b"\xff\x90") + 6
+    path = encoded(tmp_path / "image.dcm", JPEG2000Lossless, stream[:at] + bytes(4) + stream[at + 4 :])
+    np.testing.assert_array_equal(pixels.read(path).stored, SMALL)
+    path = encoded(tmp_path / "image.dcm", JPEG2000Lossless, stream[:at] + bytes(4) + stream[at + 4 : -20])
+    assert refusal(path).reason == "unreadable_pixels"
 
 
 @pytest.mark.parametrize("bottom", ["black", "white", "middle grey"])

@@ -136,9 +136,44 @@ def test_a_number_that_is_none_is_as_if_it_were_not_said(tmp_path: Path, keyword
     assert shown(path) == ([0, 28, 56, 84] if keyword.startswith("Window") else [0, 24, 49, 73])
 
 
+def test_an_infinite_pixel_aspect_ratio_is_as_if_it_were_not_said(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "image.dcm", ImagerPixelSpacing=None, PixelAspectRatio=[123, 1])
+    path.write_bytes(path.read_bytes().replace(b"123\\1 ", b"inf\\1 "))
+    assert pixels.read(path).pixel_aspect == 1
+
+
 def test_monochrome1_has_black_above_white(tmp_path: Path) -> None:
     read = pixels.read(write_image(tmp_path / "image.dcm", PhotometricInterpretation="MONOCHROME1"))
     assert (read.black, read.white) == (4095, 0)
+
+
+@pytest.mark.parametrize(
+    ("photometric_interpretation", "shape"),
+    [("MONOCHROME1", "INVERSE"), ("MONOCHROME2", "IDENTITY"), ("MONOCHROME1", ""), ("MONOCHROME2", "LIN OD")],
+)
+def test_a_presentation_lut_shape_that_says_the_same_again_inverts_nothing(
+    tmp_path: Path, photometric_interpretation: str, shape: str
+) -> None:
+    values = {"PhotometricInterpretation": photometric_interpretation}
+    path = write_image(tmp_path / "image.dcm", PresentationLUTShape=shape, **values)
+    assert shown(path) == shown(write_image(tmp_path / "plain.dcm", **values))
+
+
+@pytest.mark.parametrize(
+    ("photometric_interpretation", "shape"), [("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")]
+)
+def test_a_film_of_which_viewers_do_not_agree_what_is_light_is_refused(
+    tmp_path: Path, photometric_interpretation: str, shape: str
+) -> None:
+    path = write_image(
+        tmp_path / "image.dcm", PhotometricInterpretation=photometric_interpretation, PresentationLUTShape=shape
+    )
+    with pytest.raises(Refuse) as refused:
+        pixels.read(path)
+    assert refused.value.reason == "unreadable_pixels"
+    assert refused.value.message == (
+        f"{photometric_interpretation} with Presentation LUT Shape {shape}: nobody knows what is to be light"
+    )
 
 
 FALLING_TABLE = ItemSequence([look_up_table(RISING[::-1], 12)])
@@ -170,6 +205,35 @@ def test_a_network_gets_the_same_of_a_film_that_is_stored_inverted_however_that_
     np.testing.assert_allclose(
         pixels.network_input(turned, preprocessing), pixels.network_input(plain, preprocessing), atol=0.01
     )
+
+
+@pytest.mark.parametrize("photometric_interpretation", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("stored", "is_signed"), [(16, False), (16, True), (15, True)])
+def test_a_film_that_is_next_to_one_grey_on_the_range_that_its_header_says_is_not_given_to_a_network_of_that_range(
+    tmp_path: Path, photometric_interpretation: str, stored: int, is_signed: bool
+) -> None:
+    """Of 12 bits, in a header of 16; what shows it to a reader, its window, shows it to the other networks, too."""
+    path = write_image(
+        tmp_path / "image.dcm",
+        PhotometricInterpretation=photometric_interpretation,
+        BitsStored=stored,
+        HighBit=stored - 1,
+        PixelRepresentation=int(is_signed),
+        WindowCenter=1500,
+        WindowWidth=3000,
+        PixelData=np.random.default_rng(0).normal(1500, 700, 64 * 56).clip(0, 4095).astype(np.uint16).tobytes(),
+    )
+    film = pixels.read(path)
+    with pytest.raises(Refuse) as refused:
+        pixels.network_input(film, Preprocessing(input_size=32, crop="centre_square", scaling="xrv_1024"))
+    low, high = sorted((film.black, film.white))
+    assert refused.value.reason == "unreadable_pixels"
+    assert refused.value.message == (
+        f"on the range from {low} to {high}, as Bits Stored says it, the film is next to one grey: "
+        "the network would see nothing of it"
+    )
+    greys = pixels.network_input(film, Preprocessing(input_size=32, crop="centre_square", scaling="unit"))
+    assert greys.std() > 0.05
 
 
 def test_a_real_chest_stored_inverted_is_shown_with_a_light_spine_on_dark_lungs() -> None:
