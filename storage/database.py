@@ -76,6 +76,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = _with_driver(url)
+        self._is_closed = threading.Event()
         self.is_sqlite = self.url.startswith("sqlite")
         if self.is_sqlite:
             Path(sa.make_url(self.url).database or "").parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +115,8 @@ class Database:
         return True
 
     def wait_until_reachable(self, stop: threading.Event | None = None) -> bool:
-        """As long as it takes, or until `stop`; whether it is reachable."""
-        stop = stop or threading.Event()
+        """As long as it takes, or until `stop`, or until it is closed; whether it is reachable."""
+        stop = stop or self._is_closed
         while not stop.is_set():
             try:
                 with self.read() as connection:
@@ -132,9 +133,8 @@ class Database:
             try:
                 return work()
             except sa.exc.DBAPIError as error:
-                if not is_away(error):
+                if not is_away(error) or not self.wait_until_reachable():
                     raise
-                self.wait_until_reachable()
         return work()
 
     def migrate(self) -> None:
@@ -167,6 +167,8 @@ class Database:
         return _postgresql_engine(self.url, pool_size=connections)
 
     def close(self) -> None:
+        """Nobody waits for it any more."""
+        self._is_closed.set()
         self.engine.dispose()
 
 

@@ -1,5 +1,6 @@
 """What the database does for those who do not let go of it, and how its users outlast an outage."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,22 @@ def test_a_server_that_goes_away_every_time_is_given_up_in_the_end(tmp_path: Pat
     with pytest.raises(sa.exc.OperationalError):
         database.patiently(work)
     assert len(begun) == storage.database.OUTAGES + 1
+
+
+def test_nobody_waits_for_a_database_that_was_closed(tmp_path: Path) -> None:
+    database = Database(f"postgresql://nobody@/nothing?host={tmp_path}")
+
+    def work() -> None:
+        with database.read():
+            pass
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(database.patiently, work)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        database.close()
+        with pytest.raises(sa.exc.DBAPIError):
+            waiting.result(timeout=60)
 
 
 def test_a_server_that_is_not_there_is_an_outage_however_the_driver_says_so(tmp_path: Path) -> None:
