@@ -61,7 +61,7 @@ def test_with_enough_memory_it_is_read(film: Path) -> None:
 def test_with_enough_memory_a_damaged_film_is_refused(film: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "film.dcm"
     content = film.read_bytes()
-    place = content.index(b"\xff\x90") + 2  # behind SOT, which begins a tile
+    place = content.index(b"\xff\x52") + 4  # behind COD and its length: how all was coded
     damaged.write_bytes(content[:place] + b"\xff" * 10 + content[place + 10 :])
     ended = subprocess.run([sys.executable, "-c", READS, damaged, "256"], capture_output=True, text=True)
     assert ended.stdout.startswith("the pixels cannot be decoded (Jpeg2kError")
