@@ -68,9 +68,18 @@ class SendOutcome:
 
 
 def address_of(destination: Destination, files: TlsFiles | None) -> Address:
-    """`files`: those of the node, which the settings have seen to be there where a destination needs them."""
+    """`files`: those of the node.
+
+    Raises:
+        Misconfigured: it is to be spoken to over TLS, and there are none. Without TLS it gets nothing.
+    """
     secured = None
-    if destination.tls and files is not None:
+    if destination.tls:
+        if files is None:
+            raise Misconfigured(
+                f"destination {destination.name} has tls, and the node has no certificate to show",
+                hint="set receiver.tls_certificate_file, tls_key_file and tls_ca_file",
+            )
         secured = Secured(files=files, name=destination.tls_name or destination.host)
     return Address(ae_title=destination.ae_title, host=destination.host, port=destination.port, tls=secured)
 

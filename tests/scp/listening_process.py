@@ -25,7 +25,7 @@ LIMITS = Limits(
     maximum_instance_size=16 * MEBIBYTE,
     maximum_inflated_size=32 * MEBIBYTE,
     artim_s=1.0,
-    association_timeout_s=4.0,
+    association_timeout_s=2.0,
 )
 CLINIC = Clinic(
     name="st-mary",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from domain.clinics import Destination
-from domain.errors import Retry
+from domain.errors import Misconfigured, Retry
 from domain.tls import TlsFiles
 from scu.echo import echo
 from scu.store import Address, Answer, OutgoingFile, address_of, send_files, store_association
@@ -212,5 +212,7 @@ def test_only_a_destination_that_asks_for_it_is_sent_to_over_tls(node: TlsFiles)
     plain = Destination(name="pacs", ae_title="PACS", host="10.0.0.7", port=104)
     assert address_of(plain, node).tls is None
     assert address_of(replace(plain, tls=True), node).tls == Secured(files=node, name="10.0.0.7")
+    with pytest.raises(Misconfigured, match="pacs has tls, and the node has no certificate to show"):
+        address_of(replace(plain, tls=True), None)
     named = address_of(replace(plain, tls=True, tls_name="pacs.example"), node)
     assert (named.host, named.tls) == ("10.0.0.7", Secured(files=node, name="pacs.example"))

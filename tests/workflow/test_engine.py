@@ -149,6 +149,7 @@ def test_the_next_one_begins_when_one_has_ended_and_never_more_than_may_run_at_o
         wait_until(begun(work, AT_ONCE + ended), "there are as many as may be")
         threading.Event().wait(0.2)
         assert of_studies(work) == set(ids[: AT_ONCE + ended])
+        assert [study_id for study_id, _ in work.begun][AT_ONCE:] == ids[AT_ONCE : AT_ONCE + ended]
         work.may_end.release()
     wait_until(begun(work, 5), "all have begun")
 
