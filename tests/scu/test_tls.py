@@ -1,5 +1,6 @@
 """Files go out over TLS to peers that can be trusted, and to no others. DCMTK's storescp is the judge."""
 
+import select
 import socket
 import ssl
 import threading
@@ -16,7 +17,7 @@ from domain.errors import Misconfigured, Retry
 from domain.tls import TlsFiles
 from scu.echo import echo
 from scu.store import Address, Answer, OutgoingFile, address_of, send_files, store_association
-from scu.tls import Secured
+from scu.tls import ClientContext, Secured, TlsTransport
 from tests.factories.certificates import Authority, Identity, files_of
 from tests.factories.ports import free_port
 from tests.scu.conftest import TIMEOUT_S, Peer
@@ -162,6 +163,34 @@ def test_an_archive_that_does_not_trust_the_node_is_tried_again_later(
     context.load_verify_locations(Authority(tmp_path, "stranger").file)
     with archive_with(context, node) as address:
         assert "does not trust this node's certificate" in refusal(address).message
+
+
+def test_a_session_ticket_is_nothing_to_read(authority: Authority, node: TlsFiles) -> None:
+    """It makes the connection readable, and pynetdicom, which would read then, waited for the peer's next word."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        said: list[ssl.SSLSocket] = []
+        server = threading.Thread(
+            target=lambda: said.append(
+                context_of(authority.identity("archive")).wrap_socket(listener.accept()[0], server_side=True)
+            ),
+            daemon=True,
+        )
+        server.start()
+        plain = socket.create_connection(listener.getsockname(), timeout=TIMEOUT_S)
+        connection = ClientContext.of(node).wrap_socket(plain, server_hostname=LOOPBACK)
+        server.join(TIMEOUT_S)
+    transport = TlsTransport.__new__(TlsTransport)
+    transport.socket, transport._is_connected = connection, True
+    assert connection.version() == "TLSv1.3"
+    assert select.select([connection], [], [], TIMEOUT_S)[0] == [connection]
+    assert not transport.ready
+    said[0].sendall(b"word")
+    assert select.select([connection], [], [], TIMEOUT_S)[0] == [connection]
+    assert transport.ready
+    assert bytes(transport.recv(4)) == b"word"
+    assert not transport.ready
+    for one in (connection, said[0]):
+        one.close()
 
 
 def test_a_peer_without_tls_is_told_as_such(storescp: Callable[..., Peer], node: TlsFiles) -> None:

@@ -1,7 +1,7 @@
 """What the database does for those who do not let go of it, and how its users outlast an outage."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import sqlalchemy as sa
@@ -85,16 +85,16 @@ def test_nobody_waits_for_a_database_that_was_closed(tmp_path: Path) -> None:
     database = Database(f"postgresql://nobody@/nothing?host={tmp_path}")
 
     def work() -> None:
-        with database.read():
-            pass
-
-    with ThreadPoolExecutor(1) as other:
-        waiting = other.submit(database.patiently, work)
-        with pytest.raises(TimeoutError):
-            waiting.result(timeout=0.2)
-        database.close()
         with pytest.raises(sa.exc.DBAPIError):
-            waiting.result(timeout=60)
+            database.patiently(lambda: database.read().__enter__())
+
+    waiting = Thread(target=work, daemon=True)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    database.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_a_server_that_is_not_there_is_an_outage_however_the_driver_says_so(tmp_path: Path) -> None:
