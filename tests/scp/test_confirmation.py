@@ -25,9 +25,12 @@ from scp.requests import CommandField, Request, Services
 from storage.plain import from_plain
 from storage.requests.confirmation_folder import Asked, ConfirmationFolder
 from tests.factories.arrivals import encoded
+from tests.factories.hostile import A_ASSOCIATE_RJ, associate_rq
+from tests.factories.hostile import Peer as RawPeer
 from tests.factories.services import CLINIC, LOOPBACK, MODALITY, PATHS, request, serving
 
 PUSH_MODEL = "1.2.840.10008.1.20.1"
+CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)  # rejected permanently, by the user, PS3.8 Table 9-21
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 VERIFICATION = "1.2.840.10008.1.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
@@ -100,6 +103,15 @@ def associated(
     return ae.associate(LOOPBACK, port, ae_title="COLLIMATOR", ext_neg=roles)  # type: ignore[arg-type]
 
 
+def reason_of_rejection(port: int, *, ae_title: str) -> tuple[int, int, int]:
+    """Result, Source and Reason; pynetdicom's requestor takes a rejection that comes at once for a lost connection."""
+    contexts = [(1, PUSH_MODEL, (ExplicitVRLittleEndian,)), (3, VERIFICATION, (ExplicitVRLittleEndian,))]
+    with RawPeer(port) as peer:
+        kind, content = peer.say(associate_rq(contexts=contexts, calling=ae_title.encode())).hear()
+    assert kind == A_ASSOCIATE_RJ
+    return content[1], content[2], content[3]
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 def test_a_report_is_on_disk_when_it_is_answered(
@@ -144,8 +156,8 @@ def test_a_destination_that_is_no_caller_may_report_and_nothing_else(
         assert association.send_c_echo().Status == 0x0000
         association.release()
         assert accepted == {PUSH_MODEL, VERIFICATION}
-        assert associated(port, ae_title="ARCHIVE").is_rejected  # it lives elsewhere
-        assert associated(port, ae_title="STRANGER").is_rejected
+        assert reason_of_rejection(port, ae_title="ARCHIVE") == CALLING_AE_TITLE_NOT_RECOGNIZED  # it lives elsewhere
+        assert reason_of_rejection(port, ae_title="STRANGER") == CALLING_AE_TITLE_NOT_RECOGNIZED
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -155,7 +167,7 @@ def test_a_destination_that_is_not_asked_to_commit_stays_outside(
     silent = replace(HOSPITAL, destinations=(replace(PACS, commitment=False),))
     monkeypatch.setattr("tests.scp.test_confirmation.HOSPITAL", silent)
     with serving(tmp_path, path, services(folder), clinic=HOSPITAL) as port:
-        assert associated(port).is_rejected
+        assert reason_of_rejection(port, ae_title="PACS") == CALLING_AE_TITLE_NOT_RECOGNIZED
 
 
 def test_an_archive_may_report_from_another_address_when_it_is_a_caller_of_the_clinic(
