@@ -2,6 +2,7 @@
 
 known SOP Instance UID, same content     dropped and counted: a re-send changes nothing
 known SOP Instance UID, other content    quarantined: the first is kept, never silently swapped
+known, but its file is lost              takes its place, where it agrees with all that the row says; logged as an error
 the same that is quarantined already     dropped: who sends it every minute fills no disk
 one of the node's own results            dropped and counted: the PACS sent it back
 cannot be parsed, or not what was said   quarantined
@@ -304,7 +305,27 @@ def _difference(contents: _Contents, known: sa.Row[Any], stored: StoredInstance)
     except OSError as error:
         if not contents.spool.has(stored.spool_key):
             return ""  # another process has compared them, and dropped it
+        if not contents.spool.has(known.spool_key) and _is_said_to_be(stored, known):
+            return ""  # nothing else is left of the first; who asked for commitment was told so, and sends again
         return f"it cannot be compared with the instance that is here already: {error.strerror}"
+
+
+def _is_said_to_be(stored: StoredInstance, known: sa.Row[Any]) -> bool:
+    """Whether it agrees with all that the known instance's row says about its content: same number of bytes included,
+    which has been looked at already."""
+    return (
+        stored.study_instance_uid,
+        stored.series_instance_uid,
+        stored.sop_class_uid,
+        stored.transfer_syntax_uid,
+        to_plain(stored.facts),
+    ) == (
+        known.study_instance_uid,
+        known.series_instance_uid,
+        known.sop_class_uid,
+        known.transfer_syntax_uid,
+        known.facts,
+    )
 
 
 def _keep_new(connection: sa.Connection, stored: Sequence[StoredInstance]) -> dict[str, Recorded]:

@@ -351,6 +351,22 @@ def test_a_release_counts_that_is_read_together_with_its_listeners_start(sqlite:
     assert is_released(sqlite)
 
 
+@pytest.mark.parametrize("encrypts", [False, True])
+def test_a_file_that_was_lost_is_there_again_when_it_is_sent_again(
+    database: Database, tmp_path: Path, encrypts: bool
+) -> None:
+    """A spool that was restored from a copy older than the database, say."""
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]) if encrypts else None)
+    with following(database, spool) as follower:
+        follower.indexer.on_stored(first := spooled(spool, radiograph(1)))
+        until(lambda: keys_in(database, instances) == {first})
+        spool.path(first).unlink()
+        follower.indexer.on_stored(again := spooled(spool, radiograph(1)))
+        until(lambda: keys_in(database, instances) == {again})
+    assert spool.has(again)
+    assert keys_in(database, quarantine) == set()
+
+
 def test_news_that_were_lost_are_made_up_for_by_a_sweep(sqlite: Database, spool: Spool) -> None:
     pipe = NewsPipe()
     listener = pipe.writer()

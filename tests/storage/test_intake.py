@@ -19,7 +19,15 @@ from storage.content import content_sha256, is_same_content
 from storage.database import Database, utc_now
 from storage.headers import StoredInstance
 from storage.instances import Spool
-from storage.intake import Recorded, Verdict, record_instances, record_release, sync_clinics, unknown_keys
+from storage.intake import (
+    Recorded,
+    Verdict,
+    record_instances,
+    record_release,
+    replaces_lost,
+    sync_clinics,
+    unknown_keys,
+)
 from storage.studies import OpenStudy, close_study, open_studies, read_study, save_results
 from storage.study_keys import MasterKey, StudyKeys
 from storage.tables import clinics, instances, quarantine, results, studies
@@ -149,14 +157,29 @@ def test_what_is_quarantined_at_another_clinic_or_for_another_reason_is_kept_onc
     assert [one.keeps_file for one in record(database, came(spool), spool=spool)] == [True]
 
 
-def test_what_cannot_be_compared_because_the_first_is_lost_is_not_thrown_away(database: Database, spool: Spool) -> None:
+def test_a_re_send_takes_the_place_of_an_instance_whose_file_is_lost(database: Database, spool: Spool) -> None:
+    """Who asked the node to commit to it was told that it is not here, and sends it once more."""
     first = came(spool)
     record(database, first, spool=spool)
     spool.path(first.spool_key).unlink()
-    (recorded,) = record(database, came(spool), spool=spool)
+    again = came(spool)
+    (recorded,) = record(database, again, spool=spool)
+    assert replaces_lost(database, spool, recorded)
+    assert [row.spool_key for row in rows(database, instances)] == [again.spool_key]
+    assert rows(database, quarantine) == []
+
+
+@pytest.mark.parametrize("content", ["Chest AP", "Chest lateral"], ids=["as long", "longer"])
+def test_what_is_not_what_the_row_of_a_lost_file_says_does_not_take_its_place(
+    database: Database, spool: Spool, content: str
+) -> None:
+    first = came(spool, "Chest PA")
+    record(database, first, spool=spool)
+    spool.path(first.spool_key).unlink()
+    (recorded,) = record(database, came(spool, content), spool=spool)
     assert (recorded.verdict, recorded.keeps_file) == (Verdict.CONFLICTING, True)
-    (aside,) = rows(database, quarantine)
-    assert aside.detail == "it cannot be compared with the instance that is here already: No such file or directory"
+    assert not replaces_lost(database, spool, recorded)
+    assert [row.spool_key for row in rows(database, instances)] == [first.spool_key]
 
 
 def cut_to_nothing(path: Path) -> None:
