@@ -155,6 +155,7 @@ def build_commitments(settings: Settings, rooms: Rooms) -> Commitments:
             pixel_retention_days=settings.storage.pixel_retention_days, **settings.commitment.model_dump()
         ),
         ae_title=rooms.ae_title,
+        tls_files=rooms.tls_files,
     )
 
 

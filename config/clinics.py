@@ -27,8 +27,18 @@ class CallerSettings(Section):
     host: Host = ""
     certificate_subject: Subject = ""
     commitment_port: Port = 0
+    commitment_tls: bool = False
+    commitment_tls_name: Host = ""
     stat: bool = False
     completion: CallerCompletionSettings = CallerCompletionSettings()
+
+    @model_validator(mode="after")
+    def _commitment_keys_are_looked_at(self) -> "CallerSettings":
+        if self.commitment_tls and not self.commitment_port:
+            raise ValueError("commitment_port is 0, so commitment_tls would be for nothing")
+        if self.commitment_tls_name and not self.commitment_tls:
+            raise ValueError("commitment_tls is false, so commitment_tls_name would be for nothing")
+        return self
 
 
 class DestinationSettings(Section):
@@ -86,6 +96,18 @@ class ClinicSettings(Section):
     destinations: tuple[DestinationSettings, ...] = ()
     models: tuple[ModelSettings, ...] = ()
     billing: ClinicBillingSettings = ClinicBillingSettings()
+
+    @property
+    def shown_a_certificate(self) -> list[str]:
+        """To whom the node speaks over TLS, by the keys that say so."""
+        return [
+            *(f"clinics.destinations: {self.name}.{one.name} has tls" for one in self.destinations if one.tls),
+            *(
+                f"clinics.callers: {self.name}.{one.ae_title} has commitment_tls"
+                for one in self.callers
+                if one.commitment_tls
+            ),
+        ]
 
     @property
     def clinic(self) -> Clinic:

@@ -279,17 +279,17 @@ class Settings(Section):
     @model_validator(mode="after")
     def _tls_files_have_a_use(self) -> "Settings":
         missing = self.receiver.missing_tls_files
-        over_tls = [f"{clinic.name}.{one.name}" for clinic in self.clinics for one in clinic.destinations if one.tls]
+        over_tls = [one for clinic in self.clinics for one in clinic.shown_a_certificate]
         if over_tls and missing:
             raise ValueError(
-                f"clinics.destinations: {', '.join(over_tls)} has tls, so the node shows its certificate there, and "
+                f"{', '.join(over_tls)}, so the node shows its certificate there, and "
                 f"{' and '.join(f'receiver.{key}' for key in missing)} must name a PEM file"
             )
         if not over_tls and not self.receiver.tls_port and len(missing) < len(TLS_FILES):
             named = " and ".join(key for key in TLS_FILES if key not in missing)
             raise ValueError(
                 f"receiver: tls_port is 0, so {named} would be for nothing: set tls_port (2762 by convention), "
-                "or tls of a destination"
+                "tls of a destination, or commitment_tls of a caller"
             )
         return self
 

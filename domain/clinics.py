@@ -15,6 +15,8 @@ class Caller:
 
     certificate_subject: what the subject of its TLS certificate must be (RFC 4514); empty: any, or none.
     commitment_port: where it listens for the outcome of storage commitment; 0: it cannot ask for one.
+    commitment_tls: the outcome is sent over TLS.
+    commitment_tls_name: the name or address that its certificate is made out to, where it is not the one it asked from.
     stat: what it sends goes before everything else.
     """
 
@@ -22,6 +24,8 @@ class Caller:
     host: str = ""
     certificate_subject: str = ""
     commitment_port: int = 0
+    commitment_tls: bool = False
+    commitment_tls_name: str = ""
     stat: bool = False
 
 

@@ -132,18 +132,19 @@ def failure_reason(asked: Reference, holding: Holding | None, rules: CommitmentR
     return None
 
 
-def commitment_port(callers: tuple[Caller, ...], ae_title: str, address: str) -> int:
-    """Where the caller that asked from `address` listens for reports; 0: nothing is configured for it.
+def who_is_told(callers: tuple[Caller, ...], ae_title: str, address: str) -> Caller | None:
+    """The caller that asked from `address`, and listens for reports; None: none is configured to.
 
     The report goes to the address that the request came from. Where several callers share an AE title, one that is
     configured for this address goes before one whose host is a name or empty, which cannot be told here.
     """
-    ports = {
-        matches: caller.commitment_port
+    asked_by = {
+        matches: caller
         for caller in callers
         if caller.ae_title == ae_title and (matches := _is_at(caller.host, address)) is not False
     }
-    return ports.get(True, ports.get(None, 0))
+    caller = asked_by.get(True, asked_by.get(None))
+    return caller if caller is not None and caller.commitment_port else None
 
 
 def _is_at(host: str, address: str) -> bool | None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 
 from domain.clinics import Clinic
-from domain.commitment import CommitmentRequest, Reference, commitment_port
+from domain.commitment import CommitmentRequest, Reference, who_is_told
 from domain.errors import Refuse
 from scp.attributes import Attributes, Malformed, TooManyItems, is_uid, items, parse, text
 from scp.peer import Peer
@@ -55,7 +55,7 @@ class CommitmentService:
             return self._refuse(peer, Status.NO_SUCH_SOP_INSTANCE, "not the well-known instance")
         if request.action_type_id != REQUEST_STORAGE_COMMITMENT:
             return self._refuse(peer, Status.NO_SUCH_ACTION, "not action type 1")
-        if not commitment_port(self._callers.get(peer.clinic, ()), peer.ae_title, peer.address):
+        if who_is_told(self._callers.get(peer.clinic, ()), peer.ae_title, peer.address) is None:
             reason = "clinics.callers.commitment_port is not set for this caller: nobody to report to"
             return self._refuse(peer, Status.PROCESSING_FAILURE, reason)
         return None

@@ -12,7 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 
-from domain.clinics import Destination
+from domain.clinics import Caller, Destination
 from domain.errors import Misconfigured, Refuse, Retry
 from domain.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from domain.tls import TlsFiles
@@ -24,7 +24,10 @@ from scu.tls import CallingEntity, ClientContext, Secured
 # An association can propose 128 presentation contexts: their IDs are the odd numbers of one byte (PS3.8 9.3.2.2).
 MAXIMUM_CONTEXTS = 128
 REST_S = 0.02
-TLS_HINT = "openssl s_client -connect HOST:PORT shows its certificate; see tls and tls_name of the destination"
+TLS_HINT = (
+    "openssl s_client -connect HOST:PORT shows its certificate; see tls and tls_name of the destination, or "
+    "commitment_tls and commitment_tls_name of the caller"
+)
 SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 Annex C
 
 
@@ -75,13 +78,20 @@ def address_of(destination: Destination, files: TlsFiles | None) -> Address:
     """
     secured = None
     if destination.tls:
-        if files is None:
-            raise Misconfigured(
-                f"destination {destination.name} has tls, and the node has no certificate to show",
-                hint="set receiver.tls_certificate_file, tls_key_file and tls_ca_file",
-            )
-        secured = Secured(files=files, name=destination.tls_name or destination.host)
+        secured = _secured(f"destination {destination.name} has tls", destination.tls_name or destination.host, files)
     return Address(ae_title=destination.ae_title, host=destination.host, port=destination.port, tls=secured)
+
+
+def address_of_caller(caller: Caller, host: str, files: TlsFiles | None) -> Address:
+    """Where it listens for reports. `host`: the address that it asked from. `files`: those of the node.
+
+    Raises:
+        Misconfigured: as for a destination.
+    """
+    secured = None
+    if caller.commitment_tls:
+        secured = _secured(f"caller {caller.ae_title} has commitment_tls", caller.commitment_tls_name or host, files)
+    return Address(ae_title=caller.ae_title, host=host, port=caller.commitment_port, tls=secured)
 
 
 def describe(path: Path) -> OutgoingFile:
@@ -273,6 +283,15 @@ def associate(
     if context is not None and context.why_not:
         raise Retry(f"{_where(to)} does not speak TLS with this node: {context.why_not}", hint=TLS_HINT)
     return association
+
+
+def _secured(why: str, name: str, files: TlsFiles | None) -> Secured:
+    if files is None:
+        raise Misconfigured(
+            f"{why}, and the node has no certificate to show",
+            hint="set receiver.tls_certificate_file, tls_key_file and tls_ca_file",
+        )
+    return Secured(files=files, name=name)
 
 
 def _context(tls: Secured) -> ClientContext:

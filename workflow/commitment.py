@@ -20,12 +20,13 @@ from domain.commitment import (
     CommitmentRules,
     CommitmentState,
     Refused,
-    commitment_port,
     failure_reason,
+    who_is_told,
 )
 from domain.errors import CollimatorError, Misconfigured
+from domain.tls import TlsFiles
 from scu.commitment import send_reports
-from scu.store import Address
+from scu.store import Address, address_of_caller
 from storage.database import Database
 from storage.instances import Spool
 from storage.periodic import Periodic
@@ -57,6 +58,7 @@ class Commitments:
         clinics: Iterable[Clinic],
         rules: CommitmentRules,
         ae_title: str,
+        tls_files: TlsFiles | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._database = database
@@ -64,6 +66,7 @@ class Commitments:
         self._callers = {clinic.name: clinic.callers for clinic in clinics}
         self._rules = rules
         self._ae_title = ae_title
+        self._tls_files = tls_files
         self._timeout_s = timeout_s
         self._thread = Periodic("commitments", self.work, period_s=POLL_S)
 
@@ -132,10 +135,10 @@ class Commitments:
         )
 
     def _address(self, request: CommitmentRequest) -> Address:
-        port = commitment_port(self._callers.get(request.clinic, ()), request.calling_ae_title, request.peer_address)
-        if not port:
+        caller = who_is_told(self._callers.get(request.clinic, ()), request.calling_ae_title, request.peer_address)
+        if caller is None:
             raise Misconfigured(
                 f"no caller {request.calling_ae_title} at {request.peer_address} has a commitment_port",
                 hint="set clinics.callers.commitment_port to where it listens for storage commitment",
             )
-        return Address(ae_title=request.calling_ae_title, host=request.peer_address, port=port)
+        return address_of_caller(caller, request.peer_address, self._tls_files)

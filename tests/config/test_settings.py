@@ -51,6 +51,18 @@ WRONG = [
         CLINIC + PACS + 'tls_name = "pacs.example"',
         ["clinics.0.destinations.0: tls is false, so tls_name would be for nothing"],
     ),
+    (
+        CLINIC + CALLER + "commitment_port = 11113\ncommitment_tls = true",
+        ["clinics.callers: st-mary.CT has commitment_tls, so the node shows its certificate there, and "],
+    ),
+    (
+        CLINIC + CALLER + "commitment_tls = true",
+        ["clinics.0.callers.0: commitment_port is 0, so commitment_tls would be for nothing"],
+    ),
+    (
+        CLINIC + CALLER + 'commitment_port = 11113\ncommitment_tls_name = "ct.example"',
+        ["clinics.0.callers.0: commitment_tls is false, so commitment_tls_name would be for nothing"],
+    ),
     ("[receiver]\nport = true", ["receiver: port is true, and must be a number"]),
     ('[receiver]\nhost = ""', ["receiver.host", "at least 1 character"]),
     ("[receiver]\nartim_s = 0.05", ["receiver.artim_s", "greater than or equal to 0.1"]),

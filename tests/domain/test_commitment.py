@@ -11,8 +11,8 @@ from domain.commitment import (
     CommitmentRules,
     Holding,
     Reference,
-    commitment_port,
     failure_reason,
+    who_is_told,
 )
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -97,4 +97,5 @@ CALLERS = (
     ],
 )
 def test_the_report_goes_to_the_port_of_the_caller_that_asked(ae_title: str, address: str, port: int) -> None:
-    assert commitment_port(CALLERS, ae_title, address) == port
+    caller = who_is_told(CALLERS, ae_title, address)
+    assert (caller.commitment_port if caller else 0) == port

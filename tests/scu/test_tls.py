@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from domain.clinics import Destination
+from domain.clinics import Caller, Destination
 from domain.errors import Misconfigured, Retry
 from domain.tls import TlsFiles
 from scu.echo import echo
-from scu.store import Address, Answer, OutgoingFile, address_of, send_files, store_association
+from scu.store import Address, Answer, OutgoingFile, address_of, address_of_caller, send_files, store_association
 from scu.tls import ClientContext, Secured, TlsTransport
 from tests.factories.certificates import Authority, Identity, files_of
 from tests.factories.ports import free_port
@@ -245,3 +245,14 @@ def test_only_a_destination_that_asks_for_it_is_sent_to_over_tls(node: TlsFiles)
         address_of(replace(plain, tls=True), None)
     named = address_of(replace(plain, tls=True, tls_name="pacs.example"), node)
     assert (named.host, named.tls) == ("10.0.0.7", Secured(files=node, name="pacs.example"))
+
+
+def test_only_a_caller_that_asks_for_it_is_told_over_tls(node: TlsFiles) -> None:
+    plain = Caller(ae_title="CT1", host="10.0.0.0/24", commitment_port=11113)
+    assert address_of_caller(plain, "10.0.0.7", node) == Address(ae_title="CT1", host="10.0.0.7", port=11113)
+    over_tls = replace(plain, commitment_tls=True)
+    assert address_of_caller(over_tls, "10.0.0.7", node).tls == Secured(files=node, name="10.0.0.7")
+    with pytest.raises(Misconfigured, match="CT1 has commitment_tls, and the node has no certificate to show"):
+        address_of_caller(over_tls, "10.0.0.7", None)
+    named = address_of_caller(replace(over_tls, commitment_tls_name="ct1.example"), "10.0.0.7", node)
+    assert (named.host, named.tls) == ("10.0.0.7", Secured(files=node, name="ct1.example"))

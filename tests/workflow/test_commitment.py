@@ -18,6 +18,8 @@ import storage.requests.commitments
 from domain.clinics import Caller, Clinic
 from domain.commitment import CommitmentRequest, CommitmentRules, Reference
 from domain.plans import Tier
+from domain.tls import TlsFiles
+from scp.tls import server_context
 from storage.database import Database, utc_now
 from storage.instances import Spool
 from storage.intake import record_instances
@@ -26,6 +28,7 @@ from storage.requests.commitments import record_commitments
 from storage.requests.files import RequestBox
 from storage.tables import commitments
 from tests.factories.arrivals import read_back, spooled
+from tests.factories.certificates import Authority, files_of
 from tests.factories.ports import free_port
 from tests.factories.sources import DX, radiograph
 from tests.journeys.house import wait_until
@@ -63,7 +66,7 @@ class Modality:
         self.associations += 1
 
     @contextmanager
-    def listening(self, *, knows_roles: bool = True) -> Iterator["Modality"]:
+    def listening(self, *, knows_roles: bool = True, tls: TlsFiles | None = None) -> Iterator["Modality"]:
         """pynetdicom as the SCU of storage commitment: it accepts that whoever calls is the SCP, or knows no roles."""
         ae = AE("MODALITY1")
         role = True if knows_roles else None
@@ -71,7 +74,12 @@ class Modality:
         ae.require_called_aet = True
         ae.require_calling_aet = ["COLLIMATOR"]
         handlers = [(evt.EVT_N_EVENT_REPORT, self.on_report), (evt.EVT_ACCEPTED, self.on_accepted)]
-        server = ae.start_server((LOOPBACK, self.port), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
+        server = ae.start_server(
+            (LOOPBACK, self.port),
+            block=False,
+            evt_handlers=handlers,  # type: ignore[arg-type]
+            ssl_context=None if tls is None else server_context(tls),
+        )
         yield self
         server.shutdown()  # type: ignore[union-attr]
 
@@ -118,13 +126,16 @@ def node(database: Database, tmp_path: Path, modality: Modality) -> Node:
     caller = Caller(ae_title="MODALITY1", commitment_port=modality.port)
     clinic = Clinic(name="st-mary", tier=Tier.BASIC, sends_notes=False, callers=(caller,), destinations=())
 
-    def worker(rules: CommitmentRules = RULES, clinic: Clinic = clinic) -> Commitments:
+    def worker(
+        rules: CommitmentRules = RULES, clinic: Clinic = clinic, tls_files: TlsFiles | None = None
+    ) -> Commitments:
         return Commitments(
             database,
             spool,
             clinics=[clinic],
             rules=rules,
             ae_title="COLLIMATOR",
+            tls_files=tls_files,
             timeout_s=5.0,
         )
 
@@ -260,6 +271,35 @@ def test_a_caller_whose_port_left_the_configuration_waits_for_an_administrator(n
     with modality.listening():
         node.worker().work()
     assert node.rows()[0][0] == "reported"
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "error"),
+    [("", "reported", ""), ("ct.example", "pending", "its certificate is not trusted: Hostname mismatch")],
+)
+def test_a_report_goes_over_tls_to_a_caller_that_is_who_it_should_be(
+    node: Node, modality: Modality, tmp_path: Path, name: str, state: str, error: str
+) -> None:
+    authority = Authority(tmp_path, "authority")
+    caller = Caller(ae_title="MODALITY1", commitment_port=modality.port, commitment_tls=True, commitment_tls_name=name)
+    clinic = Clinic(name="st-mary", tier=Tier.BASIC, sends_notes=False, callers=(caller,), destinations=())
+    node.ask(HERE)
+    with modality.listening(tls=files_of(authority.identity("modality"), authority)):
+        node.worker(clinic=clinic, tls_files=files_of(authority.identity("collimator"), authority)).work()
+    ((seen, _, said),) = node.rows()
+    assert (seen, error in said) == (state, True)
+    assert len(modality.told) == (state == "reported")
+
+
+def test_a_report_that_is_to_go_over_tls_never_goes_without(node: Node, modality: Modality) -> None:
+    caller = Caller(ae_title="MODALITY1", commitment_port=modality.port, commitment_tls=True)
+    clinic = Clinic(name="st-mary", tier=Tier.BASIC, sends_notes=False, callers=(caller,), destinations=())
+    node.ask(HERE)
+    with modality.listening():
+        node.worker(clinic=clinic).work()
+    ((state, _, error),) = node.rows()
+    assert (state, modality.told) == ("pending", [])
+    assert "MODALITY1 has commitment_tls, and the node has no certificate to show" in error
 
 
 def test_two_workers_send_one_report(node: Node, modality: Modality) -> None:
