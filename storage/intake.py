@@ -2,7 +2,7 @@
 
 known SOP Instance UID, same content     dropped and counted: a re-send changes nothing
 known SOP Instance UID, other content    quarantined: the first is kept, never silently swapped
-known, but its file is lost              takes its place, where it agrees with all that the row says; logged as an error
+known, but its file is lost or damaged   takes its place, where it agrees with all that the row says; logged as an error
 the same that is quarantined already     dropped: who sends it every minute fills no disk
 one of the node's own results            dropped and counted: the PACS sent it back
 cannot be parsed, or not what was said   quarantined
@@ -26,12 +26,13 @@ import sqlalchemy as sa
 
 from domain.states import StudyState
 from storage.clinic_lock import lock_clinic
-from storage.content import content_sha256, is_same_content
+from storage.content import check_content, content_sha256, is_same_content
 from storage.database import Database, utc_now
 from storage.events import add_event
 from storage.headers import StoredInstance
 from storage.instances import Spool
 from storage.plain import to_plain
+from storage.sealed import Damaged
 from storage.tables import clinics, instances, quarantine, results, studies
 
 ASIDE_COMPARED = 20  # of one SOP Instance UID; somebody who changes it each time gets a row each time
@@ -96,6 +97,7 @@ class Recorded:
 
     is_aside_already: the same content is in quarantine, for the same reason.
     first_key: of a duplicate, the key of the file that came first and should still be there.
+    first_is_lost: that is not there any more, or damaged.
     """
 
     spool_key: str
@@ -103,6 +105,7 @@ class Recorded:
     study_id: int | None = None
     is_aside_already: bool = False
     first_key: str = ""
+    first_is_lost: bool = False
 
     @property
     def keeps_file(self) -> bool:
@@ -136,13 +139,19 @@ def record_instances(
 
 
 def replaces_lost(database: Database, spool: Spool, recorded: Recorded) -> bool:
-    """Whether a duplicate, whose own file is still there, has taken the place of one that was lost: a shared store may
-    lose a file, and a sender that is not committed to sends again. To drop that, too, would leave nothing.
+    """Whether a duplicate, whose own file is still there, has taken the place of one that was lost: a disk or a shared
+    store may lose a file, and a sender that is not committed to sends again. To drop that, too, would leave nothing.
 
     Raises:
         Away: the shared store is.
     """
-    if not recorded.first_key or spool.has(recorded.first_key) or not spool.has(recorded.spool_key):
+    if not recorded.first_key or not spool.has(recorded.spool_key):
+        return False
+    if recorded.first_is_lost:
+        spool.remove(
+            recorded.first_key
+        )  # what is damaged; after a crash here a sweep finds the other, and does the rest
+    if spool.has(recorded.first_key):
         return False
     with database.write() as connection:
         replaced = connection.execute(
@@ -204,7 +213,11 @@ class _Contents:
         OSError: one of them cannot be read.
         """
         look = partial(is_same_content, self.spool, spool_key, other_key)
-        return bool(self._answer((spool_key, other_key), look, guess=False))
+        return bool(self._answer((spool_key, other_key), look, guess=True))
+
+    def is_lost(self, known: sa.Row[Any]) -> bool:
+        """Whether a known instance's file is not there any more, or is not what came."""
+        return bool(self._answer((known.spool_key, ""), partial(_is_lost, self.spool, known), guess=False))
 
     def sha256(self, spool_key: str) -> str:
         """Raises:
@@ -281,13 +294,21 @@ def _record_again(
         detail = "its study was erased; erase it again to be rid of this, too"
         return _quarantine(connection, contents, stored, Verdict.ERASED, detail)
     difference = _difference(contents, known, stored)
-    if difference:
+    # Nothing else is left of the first; who asked for commitment was told so, and sends again.
+    first_is_lost = bool(difference) and _is_said_to_be(stored, known) and contents.is_lost(known)
+    if difference and not first_is_lost:
         return _quarantine(connection, contents, stored, Verdict.CONFLICTING, difference)
     connection.execute(
         sa.update(instances).where(instances.c.id == known.id).values(times_sent_again=instances.c.times_sent_again + 1)
     )
     first_key = known.spool_key if known.removed_at is None else ""
-    return Recorded(spool_key=stored.spool_key, verdict=Verdict.DUPLICATE, study_id=known.study_id, first_key=first_key)
+    return Recorded(
+        spool_key=stored.spool_key,
+        verdict=Verdict.DUPLICATE,
+        study_id=known.study_id,
+        first_key=first_key,
+        first_is_lost=first_is_lost,
+    )
 
 
 def _difference(contents: _Contents, known: sa.Row[Any], stored: StoredInstance) -> str:
@@ -305,27 +326,42 @@ def _difference(contents: _Contents, known: sa.Row[Any], stored: StoredInstance)
     except OSError as error:
         if not contents.spool.has(stored.spool_key):
             return ""  # another process has compared them, and dropped it
-        if not contents.spool.has(known.spool_key) and _is_said_to_be(stored, known):
-            return ""  # nothing else is left of the first; who asked for commitment was told so, and sends again
         return f"it cannot be compared with the instance that is here already: {error.strerror}"
 
 
 def _is_said_to_be(stored: StoredInstance, known: sa.Row[Any]) -> bool:
-    """Whether it agrees with all that the known instance's row says about its content: same number of bytes included,
-    which has been looked at already."""
+    """Whether it agrees with all that the row of an instance which should be here says of its content."""
+    if known.removed_at is not None or known.content_sha256:
+        return False
     return (
+        stored.size_bytes,
         stored.study_instance_uid,
         stored.series_instance_uid,
         stored.sop_class_uid,
         stored.transfer_syntax_uid,
         to_plain(stored.facts),
     ) == (
+        known.size_bytes,
         known.study_instance_uid,
         known.series_instance_uid,
         known.sop_class_uid,
         known.transfer_syntax_uid,
         known.facts,
     )
+
+
+def _is_lost(spool: Spool, known: sa.Row[Any]) -> bool:
+    """Raises:
+    Away: the shared store is.
+    """
+    key, uid = known.spool_key, known.sop_instance_uid
+    try:
+        check_content(spool, key, clinic=known.clinic, sop_instance_uid=uid, size=known.size_bytes, digest="")
+    except (FileNotFoundError, Damaged):
+        return True
+    except OSError:  # it cannot be read now
+        return False
+    return False
 
 
 def _keep_new(connection: sa.Connection, stored: Sequence[StoredInstance]) -> dict[str, Recorded]:

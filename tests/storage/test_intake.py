@@ -1,11 +1,13 @@
 """What becomes of an instance that came: the verdicts, and the generation that it belongs to."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
+from typing import BinaryIO
 
 import pytest
 import sqlalchemy as sa
@@ -29,7 +31,7 @@ from storage.intake import (
     unknown_keys,
 )
 from storage.studies import OpenStudy, close_study, open_studies, read_study, save_results
-from storage.study_keys import MasterKey, StudyKeys
+from storage.study_keys import KeyNotThere, MasterKey, StudyKeys
 from storage.tables import clinics, instances, quarantine, results, studies
 from tests.factories.arrivals import CHEST, NO_SPOOL, REPORT, arrival, provenance, read_back, spooled
 from tests.factories.sources import radiograph
@@ -191,10 +193,27 @@ def flip_the_first_bit(path: Path) -> None:
     path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
 
 
+def cut_its_end(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 2)
+
+
+def flip_its_last_bit(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
 @pytest.mark.parametrize(
-    ("encrypts", "damage"), [(False, cut_to_nothing), (True, cut_to_nothing), (True, flip_the_first_bit)]
+    ("encrypts", "damage"),
+    [
+        (False, cut_to_nothing),
+        (False, cut_its_end),
+        (True, cut_to_nothing),
+        (True, cut_its_end),
+        (True, flip_the_first_bit),
+        (True, flip_its_last_bit),
+    ],
 )
-def test_what_cannot_be_compared_because_the_front_of_the_first_is_lost_is_not_thrown_away(
+def test_a_re_send_takes_the_place_of_an_instance_whose_file_is_damaged(
     database: Database, tmp_path: Path, encrypts: bool, damage: Callable[[Path], None]
 ) -> None:
     spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]) if encrypts else None)
@@ -202,10 +221,48 @@ def test_what_cannot_be_compared_because_the_front_of_the_first_is_lost_is_not_t
     record(database, first, spool=spool)
     damage(spool.path(first.spool_key))
     recorded = record(database, again, other, spool=spool)
-    assert [one.verdict for one in recorded] == [Verdict.CONFLICTING, Verdict.KEPT]
+    assert [one.verdict for one in recorded] == [Verdict.DUPLICATE, Verdict.KEPT]
+    assert replaces_lost(database, spool, recorded[0])
+    assert [row.spool_key for row in rows(database, instances)] == [again.spool_key, other.spool_key]
+    assert (spool.has(first.spool_key), spool.has(again.spool_key)) == (False, True)
+    assert not replaces_lost(database, spool, recorded[0])
+    assert spool.has(again.spool_key)
+
+
+@pytest.mark.parametrize("encrypts", [False, True])
+def test_what_differs_from_an_instance_whose_file_is_damaged_is_not_thrown_away(
+    database: Database, tmp_path: Path, encrypts: bool
+) -> None:
+    spool = Spool(tmp_path, keys=StudyKeys(tmp_path, [MasterKey(secret=b"m" * 32)]) if encrypts else None)
+    first, again = came(spool, "Chest PA"), came(spool, "Chest AP")
+    record(database, first, spool=spool)
+    cut_to_nothing(spool.path(first.spool_key))
+    (recorded,) = record(database, again, spool=spool)
+    assert (recorded.verdict, recorded.keeps_file) == (Verdict.CONFLICTING, True)
     assert rows(database, quarantine)[0].detail == (
         "it cannot be compared with the instance that is here already: there is no File Meta of this node"
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "Input/output error"), KeyNotThere(errno.ENOKEY, "its master key is not in the key file")],
+)
+def test_a_first_that_cannot_be_read_now_is_not_given_up(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    first, again = came(spool), came(spool)
+    record(database, first, spool=spool)
+    opened = Spool.open
+
+    def cannot_be_read(spool: Spool, key: str) -> BinaryIO:
+        if key == first.spool_key:
+            raise error
+        return opened(spool, key)
+
+    monkeypatch.setattr(Spool, "open", cannot_be_read)
+    (recorded,) = record(database, again, spool=spool)
+    assert (recorded.verdict, spool.has(first.spool_key)) == (Verdict.CONFLICTING, True)
 
 
 def test_a_re_send_that_cannot_be_read_is_not_thrown_away_either(database: Database, tmp_path: Path) -> None:
