@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scp.stock import StockReceiver
 
 ALIVE_S = 2.0
-VERDICT_WITHIN_S = 1.0
+VERDICT_WITHIN_S = 5.0  # the indexer says at once when it cannot tell soon; this is for one that is dead or starved
 PORT_FREE_WITHIN_S = 3.0  # the listener of a parent that was killed ends a moment after it
 POLL_S = 0.1
 
