@@ -84,7 +84,15 @@ def test_a_held_study_says_why_it_is_held(admin: TestClient) -> None:
 def test_clinics_are_told_as_they_are_configured(admin: TestClient) -> None:
     st_mary, mercy = admin.get("/api/v1/clinics").json()
     assert st_mary["callers"] == [
-        {"ae_title": "MODALITY1", "host": "192.0.2.10", "certificate_subject": "", "commitment_port": 0, "stat": False}
+        {
+            "ae_title": "MODALITY1",
+            "host": "192.0.2.10",
+            "certificate_subject": "",
+            "commitment_port": 0,
+            "commitment_tls": False,
+            "commitment_tls_name": "",
+            "stat": False,
+        }
     ]
     assert st_mary["destinations"][0]["ae_title"] == "ORTHANC"
     assert (mercy["name"], mercy["tier"], mercy["sends_notes"]) == ("mercy", "basic", False)
