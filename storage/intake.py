@@ -148,9 +148,8 @@ def replaces_lost(database: Database, spool: Spool, recorded: Recorded) -> bool:
     if not recorded.first_key or not spool.has(recorded.spool_key):
         return False
     if recorded.first_is_lost:
-        spool.remove(
-            recorded.first_key
-        )  # what is damaged; after a crash here a sweep finds the other, and does the rest
+        # What is damaged. After a crash here a sweep finds the other, and does the rest.
+        spool.remove(recorded.first_key)
     if spool.has(recorded.first_key):
         return False
     with database.write() as connection:
@@ -357,10 +356,8 @@ def _is_lost(spool: Spool, known: sa.Row[Any]) -> bool:
     key, uid = known.spool_key, known.sop_instance_uid
     try:
         check_content(spool, key, clinic=known.clinic, sop_instance_uid=uid, size=known.size_bytes, digest="")
-    except (FileNotFoundError, Damaged):
-        return True
-    except OSError:  # it cannot be read now
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | Damaged)  # another one says only that it cannot be read now
     return False
 
 
