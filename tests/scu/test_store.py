@@ -271,10 +271,17 @@ def test_an_association_that_was_at_rest_goes_on(storescp: Callable[..., Peer], 
 def test_a_peer_that_goes_away_after_it_has_accepted_is_noticed_with_the_next_file(
     tmp_path: Path, after_s: float
 ) -> None:
-    file = outgoing(tmp_path, 3)
-    with accepting_peer(lambda _connection: time.sleep(after_s)) as address:
+    """Not before pynetdicom knows of the acceptance: a peer that is gone by then is one that never accepted."""
+    file, is_known = outgoing(tmp_path, 3), threading.Event()
+
+    def go_away(_connection: socket.socket) -> None:
+        is_known.wait(TIMEOUT_S)
+        time.sleep(after_s)
+
+    with accepting_peer(go_away) as address:
         pair = (file.sop_class_uid, file.transfer_syntax_uid)
         with store_association(address, [pair], calling_ae_title="COLLIMATOR", timeout_s=TIMEOUT_S) as association:
+            is_known.set()
             with association.at_rest():
                 time.sleep(0.3)
             assert association.send(file).answer is Answer.RETRY
