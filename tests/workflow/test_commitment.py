@@ -287,7 +287,7 @@ def test_a_report_goes_over_tls_to_a_caller_that_is_who_it_should_be(
     with modality.listening(tls=files_of(authority.identity("modality"), authority)):
         node.worker(clinic=clinic, tls_files=files_of(authority.identity("collimator"), authority)).work()
     ((seen, _, said),) = node.rows()
-    assert (seen, error in said) == (state, True)
+    assert (seen, error in said, bool(said)) == (state, True, bool(error))
     assert len(modality.told) == (state == "reported")
 
 
